@@ -1,0 +1,179 @@
+"""The commands: each parses its options, calls one function, and prints what came of it."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trt_dp.errors import Interrupted, TrtDpError, UsageError
+
+_SEED_SPELLINGS = {"token_normalize_func": lambda name: name.replace("_", "-")}
+
+app = typer.Typer(
+    name="trt-dp",
+    help="Offline data-parallel LLM inference: one file of requests, N engines, ordered results.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # rich's help costs more than all else that --help does
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run a command; a TrtDpError is one sentence on stderr, anything else is a bug with its traceback."""
+    try:
+        app()
+    except TrtDpError as error:
+        typer.echo(f"trt-dp: {error}", err=True)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        typer.echo("trt-dp: stopped before anything was sent to a worker", err=True)
+        sys.exit(Interrupted.exit_status)
+
+
+@app.command(context_settings=_SEED_SPELLINGS)
+def run(
+    request_path: Annotated[
+        Path, typer.Option(help="The requests: JSON lines, or NVIDIA's JSON document.")
+    ] = Path("datasets/synthetic_2048_128.jsonl"),
+    engine_path: Annotated[
+        Path, typer.Option(help="The folder of the engine, as its builder left it.")
+    ] = Path("engines/default"),
+    engine: Annotated[
+        str | None, typer.Option(help="The engine's name (see trt-dp plugins).")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An option of the engine; repeatable."),
+    ] = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(help="The run folder; a run goes on in its own. [default: runs/<UTC time>]"),
+    ] = None,
+    n_workers: Annotated[
+        int | None, typer.Option(help="Worker processes. [default: as many as the GPUs allow]")
+    ] = None,
+    n_gpus: Annotated[
+        int | None,
+        typer.Option(help="GPUs for each worker; CPU cores where there is no GPU. [default: 1]"),
+    ] = None,
+    workers_per_gpu: Annotated[int, typer.Option(help="Workers that share each GPU.")] = 1,
+    launcher: Annotated[str, typer.Option(help="What starts the workers.")] = "local",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over in this run folder.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Answer the rest where lines are no requests.")
+    ] = False,
+    no_timing: Annotated[
+        bool, typer.Option("--no-timing", help="Leave worker and timing out of the results.")
+    ] = False,
+    stall_seconds: Annotated[
+        float, typer.Option(help="End a worker that says nothing for this long.")
+    ] = 120.0,
+    load_seconds: Annotated[
+        float, typer.Option(help="End a worker whose engine takes longer to load.")
+    ] = 1800.0,
+    max_restarts: Annotated[
+        int, typer.Option(help="Deaths in a row, without an answer, that a worker may have.")
+    ] = 5,
+    grace_seconds: Annotated[
+        float, typer.Option(help="After Ctrl-C, wait this long for what is in hand.")
+    ] = 30.0,
+) -> None:
+    """Answer every request of a file with N engines, and leave the results in input order.
+
+    Run the same command with the same --output-dir to go on where a run was stopped.
+    """
+    from trt_dp import display
+    from trt_dp import run as runner
+    from trt_dp.pool import Limits
+    from trt_dp.types import EngineSpec
+
+    job = runner.Job(
+        dataset=request_path,
+        folder=output_dir or _new_folder(),
+        engine=EngineSpec(_named(engine), _existing(engine_path), _settings(set_ or [])),
+        workers=n_workers,
+        gpus_per_worker=n_gpus,
+        workers_per_gpu=workers_per_gpu,
+        launcher=launcher,
+        fresh=fresh,
+        skip_bad=skip_bad,
+        timing=not no_timing,
+        limits=Limits(stall_seconds, load_seconds, max_restarts=max_restarts),
+        grace_seconds=grace_seconds,
+    )
+    with display.on_stderr() as shown:
+        outcome = runner.run(job, shown)
+    display.print_reports([("", outcome.report)])
+    typer.echo(f"results: {outcome.folder / 'results.jsonl'}")
+    if outcome.report.requests.failed:
+        typer.echo(f"failures: {outcome.folder / 'failures.jsonl'}")
+        raise typer.Exit(3)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+) -> None:
+    """Print the report of a run, or compare several side by side."""
+    import msgspec
+
+    from trt_dp import display
+    from trt_dp.report import Report
+
+    reports = []
+    for folder in runs:
+        try:
+            found = msgspec.json.decode((folder / "report.json").read_bytes(), type=Report)
+        except (OSError, msgspec.DecodeError) as error:
+            msg = f"{folder} holds no report of a finished run: {error}"
+            raise UsageError(msg) from error
+        reports.append((str(folder), found))
+    display.print_reports(reports)
+
+
+@app.command()
+def plugins() -> None:
+    """List the engines and launchers that are installed."""
+    from trt_dp import plugins as found
+
+    for group in (found.ENGINES, found.LAUNCHERS):
+        typer.echo(group.rpartition(".")[2])
+        for point in found.names(group):
+            package = point.dist.name if point.dist else "?"
+            typer.echo(f"  {point.name:<12} {point.value} ({package})")
+
+
+def _named(engine: str | None) -> str:
+    if engine is None:
+        msg = "name an engine with --engine (trt-dp plugins lists them), such as --engine echo"
+        raise UsageError(msg)
+    return engine
+
+
+def _existing(path: Path) -> str | None:
+    return str(path.resolve()) if path.exists() else None
+
+
+def _settings(given: list[str]) -> dict[str, str]:
+    options = {}
+    for setting in given:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            msg = f"--set {setting}: give it as KEY=VALUE"
+            raise UsageError(msg)
+        options[key] = value
+    return options
+
+
+def _new_folder() -> Path:
+    return Path("runs") / datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
+
+
+if __name__ == "__main__":
+    main()

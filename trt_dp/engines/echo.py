@@ -1,0 +1,99 @@
+"""The engine that answers at once, from the request alone: the instrument by which trt-dp is measured and broken."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import deque
+
+import numpy as np
+
+from trt_dp.errors import EngineRefused, RequestRefused
+from trt_dp.types import EngineSpec, Failure, Placement, Request, Result
+
+
+class EchoEngine:
+    """Answers with the prompt's own ids, from a place that depends on all of them; misbehaves when told to.
+
+    `crash`, `hang`, `fail`, `refuse_requests` and `raise_on` name requests by their place in the file
+    (`3,17`); `only_worker` keeps every misbehaviour to one worker.
+    """
+
+    def __init__(
+        self,
+        spec: EngineSpec,
+        placement: Placement,
+        *,
+        capacity: int = 256,
+        batch: int = 64,
+        load_seconds: float = 0.0,
+        step_seconds: float = 0.0,
+        refuse: str = "",
+        crash: str = "",
+        hang: str = "",
+        fail: str = "",
+        refuse_requests: str = "",
+        raise_on: str = "",
+        exit_after: int = 0,
+        only_worker: int = -1,
+    ) -> None:
+        del spec
+        chosen = only_worker in (-1, placement.worker)
+        time.sleep(load_seconds)
+        if refuse and chosen:
+            raise EngineRefused(refuse)
+        self.capacity = capacity
+        self._batch = batch
+        self._step_seconds = step_seconds if chosen else 0.0
+        self._exit_after = exit_after if chosen else 0
+        self._answered = 0
+        self._waiting: deque[Request] = deque()
+        self._crash, self._hang, self._fail, self._refuse, self._raise = (
+            _places(given) if chosen else frozenset[int]()
+            for given in (crash, hang, fail, refuse_requests, raise_on)
+        )
+
+    def submit(self, request: Request) -> None:
+        """Take a request, unless told to refuse it."""
+        if request.index in self._refuse:
+            msg = "echo was told to refuse this request"
+            raise RequestRefused(msg)
+        self._waiting.append(request)
+
+    def step(self) -> list[Result]:
+        """Answer the next few."""
+        if self._step_seconds:
+            time.sleep(self._step_seconds)
+        count = min(self._batch, len(self._waiting))
+        results = [self._answer(self._waiting.popleft()) for _ in range(count)]
+        self._answered += count
+        if self._exit_after and self._answered >= self._exit_after:
+            os._exit(0)
+        return results
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _answer(self, request: Request) -> Result:
+        self._misbehave(request.index)
+        if request.index in self._fail:
+            error = Failure("engine_error", "echo was told to fail this request")
+            return Result(request.index, error=error)
+        ids = request.input_ids
+        first = int(ids.sum()) % len(ids)
+        places = np.arange(first, first + request.output_tokens)
+        return Result(request.index, ids.take(places, mode="wrap").tolist())
+
+    def _misbehave(self, index: int) -> None:
+        if index in self._crash:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if index in self._raise:
+            msg = f"echo was told to raise at request {index}"
+            raise RuntimeError(msg)
+        while index in self._hang:
+            time.sleep(3600)
+
+
+def _places(given: str) -> frozenset[int]:
+    return frozenset(int(place) for place in given.split(",") if place)

@@ -1,0 +1,127 @@
+"""The run folder: one run at a time in it, and only ever the same run."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from trt_dp.errors import FolderError
+from trt_dp.types import EngineSpec
+
+_OURS = ("run.json", "journal", "results.jsonl", "failures.jsonl", "report.json", "index.npz")
+
+
+class Asked(Struct, frozen=True):
+    """What a run is about, kept in run.json: a run that asks for anything else is another run."""
+
+    dataset: str
+    fingerprint: str
+    requests: int
+    engine: EngineSpec
+    timing: bool
+    skip_bad: bool
+    versions: dict[str, str]
+
+
+_COMPARED = {
+    "fingerprint": "the dataset's content",
+    "engine": "the engine",
+    "timing": "--no-timing",
+    "skip_bad": "--skip-bad",
+}
+
+
+class Folder:
+    """An open run folder: locked for this run until closed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.journal = path / "journal"
+        self.results = path / "results.jsonl"
+        self.failures = path / "failures.jsonl"
+        self.report = path / "report.json"
+        self.logs = path / "logs"
+        self._asked = path / "run.json"
+
+    def claim(self, asked: Asked) -> None:
+        """Make this folder this run's, or go on with it; raises FolderError when it is another's."""
+        if not self._asked.exists():
+            if self.results.exists() or self.journal.exists():
+                msg = f"{self.path} holds results of something else: choose another --output-dir"
+                raise FolderError(msg)
+            write(self._asked, msgspec.json.format(msgspec.json.encode(asked)))
+            return
+        earlier = self._read_asked()
+        for field, name in _COMPARED.items():
+            was, now = getattr(earlier, field), getattr(asked, field)
+            if was != now:
+                msg = (
+                    f"{self.path} holds a run that differs in {name} ({_show(was)} there, {_show(now)} now): "
+                    "choose another --output-dir, or start over with --fresh"
+                )
+                raise FolderError(msg)
+
+    def _read_asked(self) -> Asked:
+        try:
+            return msgspec.json.decode(self._asked.read_bytes(), type=Asked)
+        except (OSError, msgspec.DecodeError) as error:
+            msg = f"{self._asked} cannot be read ({error}): choose another --output-dir, or start over with --fresh"
+            raise FolderError(msg) from error
+
+
+@contextlib.contextmanager
+def open_folder(path: Path, *, fresh: bool) -> Iterator[Folder]:
+    """Make and lock the folder; with `fresh`, what an earlier run left there is removed."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / ".lock").open("ab")
+    except OSError as error:
+        msg = f"cannot use {path} as a run folder: {error.strerror}"
+        raise FolderError(msg) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            msg = f"{path} is in use by another run: wait for it, or choose another --output-dir"
+            raise FolderError(msg) from error
+        if fresh:
+            _clear(path)
+        folder = Folder(path)
+        folder.logs.mkdir(exist_ok=True)
+        yield folder
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_bytes(content + b"\n")
+        partial.replace(path)
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror}"
+        raise FolderError(msg) from error
+
+
+def _clear(path: Path) -> None:
+    """Remove what a run leaves, and nothing else."""
+    if not (path / "run.json").exists() and (path / "results.jsonl").exists():
+        msg = f"{path} holds results of something else: choose another --output-dir"
+        raise FolderError(msg)
+    for name in _OURS:
+        (path / name).unlink(missing_ok=True)
+    if (path / "logs").is_dir():
+        shutil.rmtree(path / "logs")
+
+
+def _show(value: object) -> str:
+    if isinstance(value, EngineSpec):
+        options = "".join(f" {key}={setting}" for key, setting in sorted(value.options.items()))
+        return f"{value.name}{' ' + os.fspath(value.path) if value.path else ''}{options}"
+    return str(value)

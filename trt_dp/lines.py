@@ -1,0 +1,184 @@
+"""One line in, one line out: what a request looks like in a dataset and an answer in the results."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from trt_dp.errors import BadLine, RequestRefused
+from trt_dp.types import Failure, Ids, Request, Result, Timing
+
+MAX_ID = 2**31 - 1
+_Id = Annotated[int, Meta(ge=0, le=MAX_ID)]
+_Count = Annotated[int, Meta(ge=1, le=MAX_ID)]
+_NOT_STRUCTURE = b"0123456789 \t\r\n"
+_REFUSED = {
+    "prompt": "text prompts are not supported here: give token ids as `input_ids`",
+    "lora_request": "`lora_request` is not supported: no engine here applies LoRA adapters",
+    "media_paths": "`media_paths` is not supported: requests are token ids only",
+}
+
+
+class _Line(Struct, forbid_unknown_fields=True):
+    """Every field that a dataset line may have, under all the names it goes by."""
+
+    task_id: int | str | None = None
+    input_ids: Raw = Raw()
+    logits: Raw = Raw()  # TensorRT-LLM's old name of input_ids
+    output_tokens: _Count | UnsetType = UNSET
+    output_len: _Count | UnsetType = UNSET  # the name in NVIDIA's JSON document
+    input_len: _Count | UnsetType = UNSET
+    prompt: Raw = Raw()
+    lora_request: Raw = Raw()
+    media_paths: Raw = Raw()
+
+
+class _Answer(Struct, omit_defaults=True):
+    """A line of results.jsonl."""
+
+    task_id: int | str
+    output_ids: list[int]
+    finish_reason: str
+    input_tokens: int
+    output_tokens: int
+    worker: int | None = None
+    timing: Timing | None = None
+
+
+class _Failed(Struct, omit_defaults=True):
+    """A line of failures.jsonl."""
+
+    task_id: int | str | None
+    error: Failure
+
+
+_line = msgspec.json.Decoder(_Line)
+_ids = msgspec.json.Decoder(list[_Id])
+_encode = msgspec.json.Encoder().encode
+
+
+def measure(line: bytes) -> tuple[int, int]:
+    """Check a line in full and count its input and output tokens; raises BadLine with the reason."""
+    fields = _decode(line)
+    tokens = _count(_raw_ids(fields))
+    if fields.input_len not in (UNSET, tokens):
+        msg = f"`input_len` is {fields.input_len}, but there are {tokens} ids"
+        raise BadLine(msg)
+    return tokens, _output_tokens(fields)
+
+
+def parse(index: int, line: bytes, input_tokens: int) -> Request:
+    """The request in a line that was measured before; raises BadLine when it is no longer that.
+
+    An id that no vocabulary can hold is a RequestRefused: it was well-formed, so the check let it pass.
+    """
+    start, stop = line.find(b"[") + 1, line.rfind(b"]")
+    fields = _outline(line[:start], line[stop:])
+    if fields is None:  # brackets elsewhere than around the ids: take the long way
+        fields = _decode(line)
+        raw = bytes(_raw_ids(fields))
+        ids = _numbers(raw[1:-1])
+    else:
+        ids = _numbers(line[start:stop])
+    if len(ids) != input_tokens:
+        msg = f"the line has {len(ids)} ids now and had {input_tokens} when it was checked"
+        raise BadLine(msg)
+    task_id = index if fields.task_id is None else fields.task_id
+    return Request(index, task_id, ids, _output_tokens(fields))
+
+
+def answer(request: Request, result: Result, worker: int | None, timing: Timing | None) -> bytes:
+    """The line of an answer; without `worker` and `timing` it depends on the request alone."""
+    ids = result.output_ids
+    line = _Answer(
+        request.task_id,
+        ids,
+        result.finish_reason,
+        len(request.input_ids),
+        len(ids),
+        worker,
+        timing,
+    )
+    return _encode(line) + b"\n"
+
+
+def failure(task_id: int | str | None, error: Failure) -> bytes:
+    """The line of a request that has no answer."""
+    return _encode(_Failed(task_id, error)) + b"\n"
+
+
+def task_id_of(index: int, line: bytes) -> int | str | None:
+    """The task_id to report for a line that may not be a request: None when it cannot be read."""
+    try:
+        fields = _decode(line)
+    except BadLine:
+        return None
+    return index if fields.task_id is None else fields.task_id
+
+
+def _decode(line: bytes) -> _Line:
+    try:
+        return _line.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadLine(str(error)) from error
+
+
+def _outline(head: bytes, tail: bytes) -> _Line | None:
+    """The line with its ids left out; None where those brackets were not the ids'."""
+    try:
+        fields = _line.decode(head + tail)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return fields if b"[]" in (bytes(fields.input_ids), bytes(fields.logits)) else None
+
+
+def _raw_ids(fields: _Line) -> Raw:
+    for name, reason in _REFUSED.items():
+        if bytes(getattr(fields, name)):
+            raise BadLine(reason)
+    given = [ids for ids in (fields.input_ids, fields.logits) if bytes(ids)]
+    if len(given) != 1:
+        both = "both `input_ids` and `logits` are given" if given else "`input_ids` is missing"
+        raise BadLine(both)
+    return given[0]
+
+
+def _count(ids: Raw) -> int:
+    """How many ids there are; deleting digits leaves `[,,,]` of a flat list of numbers, and tells others apart."""
+    text = bytes(ids)
+    rest = text.translate(None, _NOT_STRUCTURE)
+    tokens = len(rest) - 1
+    if rest != b"[%b]" % (b"," * (tokens - 1)):
+        tokens = _count_slowly(text)
+    if tokens < 1 or (tokens == 1 and not text[1:-1].strip()):
+        msg = "`input_ids` is empty"
+        raise BadLine(msg)
+    return tokens
+
+
+def _count_slowly(text: bytes) -> int:
+    try:
+        return len(_ids.decode(text))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        msg = f"`input_ids`: {error}"
+        raise BadLine(msg) from error
+
+
+def _numbers(text: bytes) -> Ids:
+    """The ids as numbers; numpy's own parser is faster here than a JSON decoder and a copy."""
+    ids: Ids = np.fromstring(text, np.int64, sep=",")
+    if len(ids) and ids.max() > MAX_ID:
+        msg = f"`input_ids` holds an id beyond {MAX_ID}"
+        raise RequestRefused(msg)
+    return ids
+
+
+def _output_tokens(fields: _Line) -> int:
+    given = [count for count in (fields.output_tokens, fields.output_len) if count is not UNSET]
+    if len(given) != 1:
+        both = "both `output_tokens` and `output_len` are given" if given else None
+        raise BadLine(both or "`output_tokens` is missing")
+    return given[0]

@@ -1,0 +1,73 @@
+"""Engines and launchers by name, found through entry points: the built-in ones come the same way as strangers'."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, get_type_hints
+
+import msgspec
+
+from trt_dp.errors import UsageError
+
+ENGINES = "trt_dp.engines"
+LAUNCHERS = "trt_dp.launchers"
+
+
+def names(group: str) -> list[EntryPoint]:
+    """What is installed in this group, by name; nothing is imported."""
+    return sorted(entry_points(group=group), key=lambda point: point.name)
+
+
+def find(group: str, name: str) -> Any:
+    """Load the plugin of this name; raises UsageError that lists the known ones."""
+    check(group, name)
+    point = next(point for point in names(group) if point.name == name)
+    try:
+        return point.load()
+    except ImportError as error:
+        msg = f"{name} cannot be loaded here: {error}"
+        raise UsageError(msg) from error
+
+
+def check(group: str, name: str) -> None:
+    """Raises UsageError unless exactly one plugin has this name; nothing is imported."""
+    known = names(group)
+    owners = [point.value for point in known if point.name == name]
+    what = group.rpartition(".")[2][:-1]
+    if not owners:
+        listed = ", ".join(point.name for point in known) or "none: is trt-dp installed?"
+        msg = f"there is no {what} {name!r}; known: {listed}"
+        raise UsageError(msg)
+    if len(set(owners)) > 1:
+        msg = f"{what} {name!r} is claimed by several packages: {', '.join(sorted(set(owners)))}"
+        raise UsageError(msg)
+
+
+def options_of(plugin: Callable[..., Any]) -> dict[str, Any]:
+    """The `--set` keys of an engine and their types: the keyword-only parameters of its constructor."""
+    parameters = inspect.signature(plugin).parameters.values()
+    hints = get_type_hints(getattr(plugin, "__init__", plugin))
+    return {
+        p.name: hints.get(p.name, str)
+        for p in parameters
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def convert(plugin: Callable[..., Any], options: dict[str, str]) -> dict[str, Any]:
+    """`--set` values as the constructor's types; raises UsageError for an unknown key or a wrong value."""
+    known = options_of(plugin)
+    converted = {}
+    for key, value in options.items():
+        if key not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            msg = f"there is no option {key!r} for --set here; known: {listed}"
+            raise UsageError(msg)
+        try:
+            converted[key] = msgspec.convert(value, known[key], strict=False)
+        except msgspec.ValidationError as error:
+            msg = f"--set {key}={value}: {error}"
+            raise UsageError(msg) from error
+    return converted

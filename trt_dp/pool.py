@@ -1,0 +1,336 @@
+"""Workers as a stream of events: this hides how they start, connect, fall silent, die and are replaced.
+
+                launcher                    door                      channel
+slot  ── start ─────────► process ── knock ──────► Hello ── Setup ──► Ready ──► Done, Done, ...
+  ▲                          │                        │                 │          │
+  │                          ▼ ends before            ▼ too long        ▼ end of channel, or silence
+  └── launched again ◄── Lost ◄─────────────────── ending ◄─────────────┴──────────┘
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import selectors
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct
+
+from trt_dp.channel import HANDSHAKE_SECONDS, Channel, Door
+from trt_dp.errors import ChannelClosed
+from trt_dp.launchers import Launcher, Process
+from trt_dp.placement import clean
+from trt_dp.types import (
+    Done,
+    Fault,
+    Hello,
+    Placement,
+    Ready,
+    Refused,
+    Setup,
+    Stop,
+    ToCoordinator,
+    Work,
+)
+from trt_dp.worker import ADDRESS, KEY, WORKER
+
+_SOON = 0.005
+_OFTEN = 0.05
+_SELDOM = 0.5
+_ENDS_ITSELF_SECONDS = 0.5
+_KILLED_SECONDS = 30.0
+
+
+class Limits(Struct, frozen=True):
+    """How long each state of a worker may last, and how often in a row it may die without answering."""
+
+    stall_seconds: float = 120.0
+    load_seconds: float = 1800.0
+    start_seconds: float = 120.0
+    max_restarts: int = 5
+
+
+class Lost(Struct, frozen=True):
+    """The worker is dead, whatever the cause; `closed` when it will not be started again."""
+
+    reason: str
+    closed: bool
+
+
+Event = Hello | Ready | Done | Refused | Lost
+_State = Literal["starting", "loading", "ready", "ending", "closed"]
+
+
+class _Slot:
+    """The place of one worker: starting, loading, ready, ending, and then starting again or closed."""
+
+    def __init__(self, placement: Placement, log: Path) -> None:
+        self.placement = placement
+        self.log = log
+        self.process: Process | None = None
+        self.channel: Channel[ToCoordinator] | None = None
+        self.state: _State = "closed"
+        self.since = 0.0  # when the state began; for a ready worker, when it was last heard
+        self.deaths = 0  # in a row, without an answer between them
+        self.reason = ""  # what it died of, where its exit status does not tell
+        self.hint = ""  # what its channel said at the end, in case it has to be killed
+
+    def enter(self, state: _State) -> None:
+        self.state, self.since = state, time.monotonic()
+
+
+class Pool:
+    """Workers 0 to N-1; every one that dies is started again until it has died too often in a row."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        placements: Sequence[Placement],
+        setup: Callable[[Placement], Setup],
+        limits: Limits,
+        logs: Path,
+    ) -> None:
+        self._launcher = launcher
+        self._setup = setup
+        self._limits = limits
+        self._key = secrets.token_bytes(32)
+        self._door = Door(launcher.host, self._key)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._door, selectors.EVENT_READ)
+        self._strangers: list[tuple[Channel[ToCoordinator], float]] = []
+        self._slots = {
+            placement.worker: _Slot(placement, logs / f"worker-{placement.worker}.log")
+            for placement in placements
+        }
+
+    def start(self) -> None:
+        """Start every worker; they come up while the caller waits for events."""
+        for slot in self._slots.values():
+            self._launch(slot)
+
+    def events(self, seconds: float) -> list[tuple[int, Event]]:
+        """What happened, in order; waits at most `seconds` for something to happen.
+
+        After `Lost` no older answer of that worker will ever come.
+        """
+        happened: list[tuple[int, Event]] = []
+        for key, mask in self._selector.select(min(seconds, self._patience())):
+            if isinstance(key.data, _Slot) and key.data.channel:
+                happened += self._attend(key.data, mask)
+        happened += self._admit()
+        for slot in self._slots.values():
+            happened += self._watch(slot)
+        return happened
+
+    def send(self, worker: int, work: Work) -> None:
+        """Give work to a ready worker; if it is dying, its Lost is on the way."""
+        self._send(self._slots[worker], work)
+
+    def discard(self, worker: int, reason: str) -> None:
+        """End a worker that cannot be trusted; its Lost follows."""
+        self._end(self._slots[worker], reason, kill=True)
+
+    def forgive(self) -> None:
+        """The last deaths had a cause that is gone: they count against no worker any more."""
+        for slot in self._slots.values():
+            slot.deaths = 0
+
+    def stop(self) -> None:
+        """Ask every worker to leave once it has nothing in hand; `close` waits for it."""
+        for slot in self._slots.values():
+            self._send(slot, Stop())
+
+    def close(self, seconds: float) -> None:
+        """Wait that long for the workers to leave, then end them; afterwards none is left."""
+        slots = [slot for slot in self._slots.values() if slot.process]
+        _wait_for(slots, seconds)
+        for slot in slots:
+            if slot.process:
+                slot.process.kill()
+        _wait_for(slots, _KILLED_SECONDS)
+        for slot in slots:
+            if slot.channel:
+                slot.channel.close()
+        self._door.close()
+        self._selector.close()
+        self._launcher.close()
+
+    def _patience(self) -> float:
+        """How long nothing needs a look that is not announced by a descriptor."""
+        states = {slot.state for slot in self._slots.values()}
+        if self._door.busy or self._strangers or "ending" in states:
+            return _SOON
+        return _OFTEN if "starting" in states else _SELDOM
+
+    def _launch(self, slot: _Slot) -> None:
+        environment = {
+            **clean(os.environ),
+            **slot.placement.environment,
+            ADDRESS: self._door.address,
+            KEY: self._key.hex(),
+            WORKER: str(slot.placement.worker),
+        }
+        slot.enter("starting")
+        slot.reason = slot.hint = ""
+        try:
+            slot.process = self._launcher.start(slot.placement, environment, slot.log)
+        except OSError as error:
+            slot.process = None
+            self._end(slot, f"could not be started: {error.strerror}", kill=False)
+
+    def _admit(self) -> list[tuple[int, Event]]:
+        """Let in who shook hands, and seat who said which worker it is; nobody stands there for long."""
+        deadline = time.monotonic() + HANDSHAKE_SECONDS
+        self._strangers += [(channel, deadline) for channel in self._door.admit()]
+        seated: list[tuple[int, Event]] = []
+        waiting = []
+        for channel, until in self._strangers:
+            hello = _first_word(channel)
+            if hello is None and time.monotonic() < until:
+                waiting.append((channel, until))
+            elif not isinstance(hello, Hello) or not self._seat(hello, channel):
+                channel.close()
+            else:
+                seated.append((hello.worker, hello))
+        self._strangers = waiting
+        return seated
+
+    def _seat(self, hello: Hello, channel: Channel[ToCoordinator]) -> bool:
+        slot = self._slots.get(hello.worker)
+        if slot is None or slot.state != "starting":
+            return False
+        slot.channel = channel
+        slot.enter("loading")
+        self._selector.register(channel, selectors.EVENT_READ, slot)
+        self._send(slot, self._setup(slot.placement))
+        return True
+
+    def _attend(self, slot: _Slot, mask: int) -> list[tuple[int, Event]]:
+        """Read and write what a channel is ready for."""
+        worker, channel = slot.placement.worker, slot.channel
+        if channel is None:
+            return []
+        heard: list[tuple[int, Event]] = []
+        try:
+            if mask & selectors.EVENT_WRITE:
+                channel.flush()
+                self._listen(slot)
+            if mask & selectors.EVENT_READ:
+                heard = [(worker, event) for event in self._hear(slot, channel.receive())]
+        except ChannelClosed as closed:
+            self._end(slot, str(closed), kill=False)
+        return heard
+
+    def _hear(self, slot: _Slot, messages: list[ToCoordinator]) -> list[Event]:
+        """Messages as events, in the states in which they may come; any other ends the worker."""
+        events: list[Event] = []
+        for message in messages:
+            if isinstance(message, Refused):
+                events.append(message)
+            elif isinstance(message, Fault):
+                slot.reason = message.message
+            elif isinstance(message, Ready) and slot.state == "loading":
+                slot.enter("ready")
+                events.append(message)
+            elif isinstance(message, Done) and slot.state == "ready":
+                slot.deaths = 0
+                events.append(message)
+            elif isinstance(message, (Hello, Ready, Done)):
+                self._end(slot, f"sent {type(message).__name__} out of turn", kill=True)
+                break
+        if slot.state == "ready":
+            slot.since = time.monotonic()
+        return events
+
+    def _watch(self, slot: _Slot) -> list[tuple[int, Event]]:
+        """Notice what no descriptor tells: an end before connecting, silence, and the end of the ending."""
+        lasted = time.monotonic() - slot.since
+        if slot.state == "starting":
+            if slot.process and slot.process.poll() is not None:
+                self._end(slot, "it ended before it connected", kill=False)
+            elif lasted > self._limits.start_seconds:
+                self._end(slot, f"it did not connect in {lasted:.0f} s", kill=True)
+        elif slot.state == "loading" and lasted > self._limits.load_seconds:
+            self._end(slot, f"the engine did not load in {lasted:.0f} s", kill=True)
+        elif slot.state == "ready" and lasted > self._limits.stall_seconds:
+            self._end(slot, f"it said nothing for {lasted:.0f} s", kill=True)
+        elif slot.state == "ending":
+            return self._bury(slot, lasted)
+        return []
+
+    def _end(self, slot: _Slot, reason: str, *, kill: bool) -> None:
+        """Hang up on a worker; it counts as lost when its process is gone."""
+        if slot.state in ("ending", "closed"):
+            return
+        if slot.channel:
+            self._selector.unregister(slot.channel)
+            slot.channel.close()
+            slot.channel = None
+        if kill or not slot.process:
+            slot.reason = slot.reason or reason
+        slot.hint = reason
+        slot.enter("ending")
+        if kill and slot.process:
+            slot.process.kill()
+
+    def _bury(self, slot: _Slot, lasted: float) -> list[tuple[int, Event]]:
+        status = slot.process.poll() if slot.process else 0
+        if status is None and lasted <= _KILLED_SECONDS:
+            if lasted > _ENDS_ITSELF_SECONDS and slot.process:
+                slot.reason = slot.reason or slot.hint
+                slot.process.kill()
+            return []
+        slot.deaths += 1
+        closed = slot.deaths > self._limits.max_restarts or status is None
+        reason = slot.reason or _end_of_process(status)
+        slot.process = None
+        slot.enter("closed")
+        if not closed:
+            self._launch(slot)
+        return [(slot.placement.worker, Lost(reason, closed))]
+
+    def _send(self, slot: _Slot, message: Setup | Work | Stop) -> None:
+        if slot.channel is None:
+            return
+        try:
+            slot.channel.send(message)
+            self._listen(slot)
+        except ChannelClosed as closed:
+            self._end(slot, str(closed), kill=False)
+
+    def _listen(self, slot: _Slot) -> None:
+        """Wait for room to write only while something is to be written."""
+        if slot.channel is None:
+            return
+        mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if slot.channel.sending else 0)
+        self._selector.modify(slot.channel, mask, slot)
+
+
+def _first_word(channel: Channel[ToCoordinator]) -> ToCoordinator | Literal[False] | None:
+    """The first message, None if there is none yet, False if there will be none."""
+    try:
+        messages = channel.receive()
+    except ChannelClosed:
+        return False
+    return messages[0] if messages else None
+
+
+def _end_of_process(status: int | None) -> str:
+    if status is None:
+        return "it could not be ended"
+    if status < 0:
+        return f"it was killed by {signal.Signals(-status).name}"
+    return f"it exited with status {status}"
+
+
+def _wait_for(slots: list[_Slot], seconds: float) -> None:
+    """Until every process has ended, but no longer than that."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if all(slot.process is None or slot.process.poll() is not None for slot in slots):
+            return
+        time.sleep(_SOON)

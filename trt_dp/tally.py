@@ -1,0 +1,156 @@
+"""What is counted while a run goes on: when requests left and came back, and which worker idled when."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trt_dp.report import Activity, Counts, WorkerCounts
+from trt_dp.types import Records
+
+
+class _Stretch:
+    """An activity that happens again and again: its first start, its last end, and the seconds spent in it."""
+
+    def __init__(self) -> None:
+        self.first = 0.0
+        self.last = 0.0
+        self.busy = 0.0
+        self.requests = 0
+
+    def add(self, started: float, ended: float, requests: int) -> None:
+        self.first = self.first or started
+        self.last = ended
+        self.busy += ended - started
+        self.requests += requests
+
+    def activity(self) -> Activity:
+        span = self.last - self.first
+        rate = self.requests / span if span else 0.0
+        return Activity(self.requests, span, self.busy, rate)
+
+
+class _Worker:
+    """One worker as the coordinator sees it: holding requests, or idle since a moment."""
+
+    def __init__(self) -> None:
+        self.requests = self.input_tokens = self.output_tokens = self.deaths = self.held = 0
+        self.load_seconds = 0.0
+        self.idle = 0.0
+        self.idle_since: float | None = None
+
+    def hold(self, change: int, now: float) -> None:
+        if self.held and not self.held + change:
+            self.idle_since = now
+        elif not self.held and change > 0 and self.idle_since is not None:
+            self.idle += now - self.idle_since
+            self.idle_since = None
+        self.held += change
+
+
+class Tally:
+    """The numbers of one session of a run; `counts` gives them once it is over."""
+
+    def __init__(self, requests: int, workers: int, input_tokens: NDArray[np.int32]) -> None:
+        self._input_tokens = input_tokens
+        self._sent_at = np.zeros(requests, np.float64)
+        self._turnaround = np.full(requests, np.nan, np.float32)
+        self._queue = np.full(requests, np.nan, np.float32)
+        self._first_token = np.full(requests, np.nan, np.float32)
+        self._total = np.full(requests, np.nan, np.float32)
+        self._sending, self._receiving = _Stretch(), _Stretch()
+        self._workers = [_Worker() for _ in range(workers)]
+        self.failed = self.redone = self.output_tokens = 0
+
+    @property
+    def received(self) -> int:
+        """How many answers and failures came from workers."""
+        return self._receiving.requests
+
+    @property
+    def first_send(self) -> float:
+        """When the first request left; 0 before."""
+        return self._sending.first
+
+    @property
+    def last_send(self) -> float:
+        """When the last request left so far."""
+        return self._sending.last
+
+    def ready(self, worker: int, load_seconds: float) -> None:
+        """A worker is there and holds nothing."""
+        self._workers[worker].load_seconds = load_seconds
+        self._workers[worker].idle_since = perf_counter()
+
+    def sent(self, worker: int, indices: NDArray[np.int64], started: float) -> None:
+        """Requests left for a worker."""
+        now = perf_counter()
+        self._sent_at[indices] = now
+        self._sending.add(started, now, len(indices))
+        self._workers[worker].hold(len(indices), now)
+
+    def came(self, worker: int, records: Records, started: float) -> None:
+        """Answers came from a worker and are settled."""
+        now, index = perf_counter(), records["index"]
+        answered = records[~records["failed"]]
+        mine = self._workers[worker]
+        output_tokens = int(answered["output_tokens"].sum())
+        mine.requests += len(answered)
+        mine.input_tokens += int(self._input_tokens[answered["index"]].sum())
+        mine.output_tokens += output_tokens
+        mine.hold(-len(records), now)
+        self.output_tokens += output_tokens
+        self.failed += len(records) - len(answered)
+        self._turnaround[index] = now - self._sent_at[index]
+        self._queue[answered["index"]] = answered["queue_seconds"]
+        self._first_token[answered["index"]] = answered["first_token_seconds"]
+        self._total[answered["index"]] = answered["total_seconds"]
+        self._receiving.add(started, now, len(records))
+
+    def lost(self, worker: int) -> None:
+        """A worker died, and what it held goes back."""
+        mine = self._workers[worker]
+        mine.deaths += 1
+        self.redone += mine.held
+        mine.hold(-mine.held, perf_counter())
+        mine.idle_since = None
+
+    def gave_up(self, requests: int) -> None:
+        """Requests failed without an answer from a worker."""
+        self.failed += requests
+
+    def counts(self) -> Counts:
+        """Everything, for the report."""
+        end = self._receiving.last
+        serving = end - self._sending.first if self._receiving.requests else 0.0
+        return Counts(
+            serving_seconds=serving,
+            sending=self._sending.activity(),
+            receiving=self._receiving.activity(),
+            workers=[self._worker(mine, end) for mine in self._workers],
+            failed=self.failed,
+            redone=self.redone,
+            latency=_known(self._total),
+            first_token=_known(self._first_token),
+            queue_wait=_known(self._queue),
+            turnaround=_known(self._turnaround),
+        )
+
+    def _worker(self, mine: _Worker, end: float) -> WorkerCounts:
+        still_idle = max(0.0, end - mine.idle_since) if mine.idle_since is not None else 0.0
+        return WorkerCounts(
+            mine.requests,
+            mine.input_tokens,
+            mine.output_tokens,
+            mine.load_seconds,
+            mine.idle + still_idle,
+            mine.deaths,
+        )
+
+
+def _known(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    known = values[~np.isnan(values)]
+    known.sort()
+    return known

@@ -1,0 +1,158 @@
+"""The nouns of the domain, and the messages between coordinator and workers: frozen, without behaviour."""
+
+from __future__ import annotations
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+
+RECORD = np.dtype(
+    [
+        ("index", "<i8"),
+        ("length", "<i4"),
+        ("output_tokens", "<i4"),
+        ("queue_seconds", "<f4"),
+        ("first_token_seconds", "<f4"),
+        ("total_seconds", "<f4"),
+        ("failed", "?"),
+    ]
+)
+"""What the coordinator knows of an answer: all but its text. `length` is that of its line."""
+
+SPAN = np.dtype([("index", "<i8"), ("offset", "<i8"), ("length", "<i4"), ("input_tokens", "<i4")])
+"""Where a request lies in the dataset, and how many ids it must turn out to have."""
+
+Records = NDArray[np.void]
+Spans = NDArray[np.void]
+
+
+class Request(Struct, frozen=True):
+    """One prompt to continue; `index` is its place in the file and so in the output."""
+
+    index: int
+    task_id: int | str
+    input_ids: Ids
+    output_tokens: int
+
+
+class Timing(Struct, frozen=True):
+    """Durations by the worker's clock, each counted from the moment the worker read the request."""
+
+    queue_seconds: float
+    first_token_seconds: float
+    total_seconds: float
+
+
+class Failure(Struct, frozen=True):
+    """Why a request has no answer."""
+
+    kind: str
+    message: str
+    attempts: int = 1
+
+
+class Result(Struct, frozen=True):
+    """An engine's answer to one request; with `error` it has no output. The worker times what the engine does not."""
+
+    index: int
+    output_ids: list[int] = []
+    finish_reason: str = "length"
+    error: Failure | None = None
+    timing: Timing | None = None
+
+
+class EngineSpec(Struct, frozen=True):
+    """Which engine to load and how: this travels to the worker, an engine never does."""
+
+    name: str
+    path: str | None = None
+    options: dict[str, str] = {}
+
+
+class Placement(Struct, frozen=True):
+    """A worker's devices and cores, and the environment that confines it to them."""
+
+    worker: int
+    devices: tuple[str, ...] = ()
+    cores: tuple[int, ...] = ()
+    environment: dict[str, str] = {}
+
+
+class Source(Struct, frozen=True):
+    """The dataset file as the coordinator saw it; a worker that sees another says so."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+# ── coordinator to worker ────────────────────────────────────────────────────────────────────────
+
+
+class Setup(Struct, frozen=True, tag="setup"):
+    """Load this engine; answers are about this file."""
+
+    engine: EngineSpec
+    placement: Placement
+    source: Source
+    beat_seconds: float
+    timing: bool = True
+
+
+class Work(Struct, frozen=True, tag="work"):
+    """Packed SPANs of the dataset; `lines` holds their bytes for a worker that does not see the file."""
+
+    spans: bytes
+    lines: bytes | None = None
+
+
+class Stop(Struct, frozen=True, tag="stop"):
+    """Nothing more will come: close the engine and leave."""
+
+
+# ── worker to coordinator ────────────────────────────────────────────────────────────────────────
+
+
+class Hello(Struct, frozen=True, tag="hello"):
+    """The first message on a channel: who is there."""
+
+    worker: int
+    pid: int
+
+
+class Ready(Struct, frozen=True, tag="ready"):
+    """The engine is loaded and takes up to `capacity` requests at once."""
+
+    capacity: int
+    load_seconds: float
+    reads_source: bool
+
+
+class Refused(Struct, frozen=True, tag="refused"):
+    """The engine will not load, or the dataset changed: the run cannot go on, and this sentence says why."""
+
+    message: str
+    usage: bool = False
+
+
+class Fault(Struct, frozen=True, tag="fault"):
+    """The engine raised while serving; the worker dies of it after this message."""
+
+    message: str
+
+
+class Done(Struct, frozen=True, tag="done"):
+    """Answers: packed RECORDs, and their encoded lines one after the other."""
+
+    records: bytes
+    lines: bytes
+
+
+class Beat(Struct, frozen=True, tag="beat"):
+    """Still here, nothing to say."""
+
+
+ToWorker = Setup | Work | Stop
+ToCoordinator = Hello | Ready | Refused | Fault | Done | Beat

@@ -1,0 +1,250 @@
+"""The worker: loads one engine, reads the requests it is given from the dataset itself, and answers.
+
+Started as `python -m trt_dp.worker`, already confined to its devices and cores by its environment and
+affinity; it learns from its environment where the coordinator is, and all else over the channel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trt_dp import lines, plugins
+from trt_dp.channel import Channel, knock
+from trt_dp.engines import Engine
+from trt_dp.errors import BadLine, ChannelClosed, EngineRefused, RequestRefused, UsageError
+from trt_dp.types import (
+    RECORD,
+    SPAN,
+    Beat,
+    Done,
+    Failure,
+    Fault,
+    Hello,
+    Ready,
+    Refused,
+    Request,
+    Result,
+    Setup,
+    Source,
+    Spans,
+    Stop,
+    Timing,
+    ToWorker,
+    Work,
+)
+
+ADDRESS, KEY, WORKER = "TRT_DP_ADDRESS", "TRT_DP_KEY", "TRT_DP_WORKER"
+_IDLE_SECONDS = 1.0
+_CHANGED = (
+    "{} changed while the run used it; the answers so far are kept: "
+    "put it back and run the same command again, or start over with --fresh"
+)
+_log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """The whole life of a worker process."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
+    environment = dict(os.environ)
+    os.environ.pop(KEY, None)  # an engine's children have no use for it
+    return serve(environment)
+
+
+def serve(environment: Mapping[str, str]) -> int:
+    """Load, serve until told to stop, and give the exit status; never raises."""
+    try:
+        channel = knock(environment[ADDRESS], bytes.fromhex(environment[KEY]))
+    except ChannelClosed as error:
+        _log.info("%s", error)
+        return 1
+    try:
+        channel.send(Hello(int(environment[WORKER]), os.getpid()))
+        _Worker(channel, _setup(channel)).run()
+    except ChannelClosed as closed:
+        _log.info("the coordinator is gone: %s", closed)
+        return 1
+    except (EngineRefused, UsageError) as error:
+        _log.info("refused: %s", error)
+        _last_words(channel, Refused(str(error), usage=isinstance(error, UsageError)))
+        return 1
+    except Exception as error:
+        _log.exception("the worker dies of this")
+        _last_words(channel, Fault(f"{type(error).__name__}: {error}"))
+        return 1
+    finally:
+        channel.close()
+    return 0
+
+
+def _setup(channel: Channel[ToWorker]) -> Setup:
+    while True:
+        for message in channel.receive():
+            if isinstance(message, Setup):
+                return message
+        channel.wait(_IDLE_SECONDS)
+
+
+def _last_words(channel: Channel[ToWorker], message: Refused | Fault) -> None:
+    """Say why, as far as the coordinator still listens."""
+    with contextlib.suppress(ChannelClosed):
+        channel.send(message)
+        _finish_sending(channel)
+
+
+def _finish_sending(channel: Channel[ToWorker]) -> None:
+    while channel.sending:
+        channel.wait(_IDLE_SECONDS)
+        channel.flush()
+
+
+class _Worker:
+    """An engine between a file and a channel: loading, then serving, then stopping once told so."""
+
+    def __init__(self, channel: Channel[ToWorker], setup: Setup) -> None:
+        self._channel = channel
+        self._setup = setup
+        self._source = _open_source(setup.source)
+        self._live: dict[int, tuple[Request, float, float]] = {}
+        self._spoke = time.monotonic()
+        self._stopping = False
+
+    def run(self) -> None:
+        """Load the engine, then take, step and answer until told to stop."""
+        engine = self._load()
+        while not self._stopping or self._live:
+            self._channel.wait(0 if self._live else self._setup.beat_seconds)
+            for message in self._channel.receive():
+                self._take(engine, message)
+            if self._live:
+                self._answer(engine.step())
+            self._beat()
+        engine.close()
+        _finish_sending(self._channel)
+        _log.info("stopped")
+
+    def _load(self) -> Engine:
+        started = time.monotonic()
+        spec, placement = self._setup.engine, self._setup.placement
+        _log.info("loading %s %s on %s", spec.name, spec.path or "", placement)
+        engine_class: Any = plugins.find(plugins.ENGINES, spec.name)
+        options = plugins.convert(engine_class, spec.options)
+        engine: Engine = engine_class(spec, placement, **options)
+        seconds = time.monotonic() - started
+        _log.info("ready after %.3f s", seconds)
+        self._send(Ready(engine.capacity, seconds, self._source is not None))
+        return engine
+
+    def _take(self, engine: Engine, message: ToWorker) -> None:
+        if isinstance(message, Stop):
+            self._stopping = True
+        if isinstance(message, Work):
+            self._submit(engine, np.frombuffer(message.spans, SPAN), message.lines)
+
+    def _submit(self, engine: Engine, spans: Spans, shipped: bytes | None) -> None:
+        """Read and submit; a line or a request that will not do is answered with its reason at once."""
+        refused = []
+        for index, tokens, line in self._read(spans, shipped):
+            received = time.monotonic()
+            request = self._parse(index, line, tokens)
+            self._live[index] = (request, received, time.monotonic())
+            try:
+                engine.submit(request)
+            except RequestRefused as reason:
+                refused.append(Result(index, error=Failure("refused", str(reason))))
+        self._answer(refused)
+
+    def _parse(self, index: int, line: bytes, tokens: int) -> Request:
+        try:
+            return lines.parse(index, line, tokens)
+        except BadLine as reason:
+            raise UsageError(_CHANGED.format(self._setup.source.path)) from reason
+
+    def _read(self, spans: Spans, shipped: bytes | None) -> Iterator[tuple[int, int, bytes]]:
+        """Index, number of ids and bytes of each line, from the message where it brings them, else from the file."""
+        if shipped is None:
+            _check_unchanged(self._source, self._setup.source)
+        start = 0
+        for index, offset, length, tokens in spans.tolist():
+            if shipped is None:
+                yield index, tokens, os.pread(self._source or -1, length, offset)
+            else:
+                yield index, tokens, shipped[start : start + length]
+                start += length
+
+    def _answer(self, results: list[Result]) -> None:
+        if not results:
+            return
+        records = np.empty(len(results), RECORD)
+        encoded = []
+        for place, result in enumerate(results):
+            request, received, submitted = self._live.pop(result.index)
+            timing = result.timing or _timing(received, submitted)
+            encoded.append(self._line(request, result, timing))
+            records[place] = (
+                result.index,
+                len(encoded[-1]),
+                len(result.output_ids),
+                timing.queue_seconds,
+                timing.first_token_seconds,
+                timing.total_seconds,
+                result.error is not None,
+            )
+        self._send(Done(records.tobytes(), b"".join(encoded)))
+
+    def _line(self, request: Request, result: Result, timing: Timing) -> bytes:
+        if result.error:
+            return lines.failure(request.task_id, result.error)
+        if self._setup.timing:
+            return lines.answer(request, result, self._setup.placement.worker, timing)
+        return lines.answer(request, result, None, None)
+
+    def _beat(self) -> None:
+        """Show that this loop turns, when there was nothing else to say for a while."""
+        self._channel.flush()
+        if time.monotonic() - self._spoke >= self._setup.beat_seconds:
+            self._send(Beat())
+
+    def _send(self, message: Ready | Done | Beat) -> None:
+        self._channel.send(message)
+        self._spoke = time.monotonic()
+
+
+def _timing(received: float, submitted: float) -> Timing:
+    """What the worker itself can say: the engine started when it took the request, and all tokens came at the end."""
+    total = round(time.monotonic() - received, 6)
+    return Timing(round(submitted - received, 6), total, total)
+
+
+def _open_source(source: Source) -> int | None:
+    """The dataset, if this machine sees the very file that the coordinator checked."""
+    try:
+        fd = os.open(Path(source.path), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if _same(fd, source):
+        return fd
+    os.close(fd)
+    return None
+
+
+def _same(fd: int, source: Source) -> bool:
+    found = os.fstat(fd)
+    return (found.st_size, found.st_mtime_ns) == (source.size, source.mtime_ns)
+
+
+def _check_unchanged(fd: int | None, source: Source) -> None:
+    if fd is None or not _same(fd, source):
+        raise UsageError(_CHANGED.format(source.path))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
