@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from trt_dp import journal
 from trt_dp.errors import FolderError
 from trt_dp.types import EngineSpec
 
@@ -51,9 +52,12 @@ class Folder:
         self._asked = path / "run.json"
 
     def claim(self, asked: Asked) -> None:
-        """Make this folder this run's, or go on with it; raises FolderError when it is another's."""
-        if not self._asked.exists():
-            if self.results.exists() or self.journal.exists():
+        """Make this folder this run's, or go on with it; raises FolderError when it is another's.
+
+        A run that never settled a request, because its engine would not load, say, leaves the folder free.
+        """
+        if not self._asked.exists() or journal.is_empty(self.journal):
+            if self.results.exists() or not journal.is_empty(self.journal):
                 msg = f"{self.path} holds results of something else: choose another --output-dir"
                 raise FolderError(msg)
             write(self._asked, msgspec.json.format(msgspec.json.encode(asked)))

@@ -165,6 +165,11 @@ class Journal:
             _copy_range(fd, int(start[first]), int(stop[last]), out.write)
 
 
+def is_empty(path: Path) -> bool:
+    """Whether no request was ever settled there."""
+    return not path.exists() or path.stat().st_size <= len(_MAGIC)
+
+
 def _copy_range(fd: int, start: int, stop: int, write: Callable[[bytes], int]) -> None:
     while start < stop:
         piece = os.pread(fd, min(_PIECE, stop - start), start)

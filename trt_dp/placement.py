@@ -137,7 +137,8 @@ def _plan_cores(
         raise PlacementError(msg)
     notes = ["no GPU here: workers run on CPU cores"]
     if per_worker is not None:
-        notes = [f"no GPU here: --n-gpus {per_worker} means {per_worker} CPU cores for each worker"]
+        cores_each = f"{per_worker} CPU core{'s' * (per_worker > 1)}"
+        notes = [f"no GPU here: --n-gpus {per_worker} means {cores_each} for each worker"]
     fitting = min(_DEFAULT_CPU_WORKERS, len(cores) // (per_worker or 1))
     wanted = workers or max(1, fitting)
     each = per_worker or max(1, len(cores) // wanted)

@@ -140,9 +140,12 @@ class Pool:
             slot.deaths = 0
 
     def stop(self) -> None:
-        """Ask every worker to leave once it has nothing in hand; `close` waits for it."""
+        """Ask every ready worker to leave, and end those that are still coming up; `close` waits for them."""
         for slot in self._slots.values():
-            self._send(slot, Stop())
+            if slot.state == "ready":
+                self._send(slot, Stop())
+            elif slot.process:
+                slot.process.kill()
 
     def close(self, seconds: float) -> None:
         """Wait that long for the workers to leave, then end them; afterwards none is left."""
@@ -155,6 +158,8 @@ class Pool:
         for slot in slots:
             if slot.channel:
                 slot.channel.close()
+        for channel, _ in self._strangers:
+            channel.close()
         self._door.close()
         self._selector.close()
         self._launcher.close()

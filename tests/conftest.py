@@ -1,0 +1,140 @@
+"""What the tests share: datasets, runs as a user starts them, and a look at what they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from trt_dp.run import Job, Outcome, Snapshot
+from trt_dp.run import run as run_job
+from trt_dp.types import EngineSpec
+
+COMMAND = [sys.executable, "-m", "trt_dp.cli"]
+
+
+def write_dataset(path: Path, count: int, tokens: int = 16, outputs: int = 8) -> Path:
+    """A dataset of `count` requests, each different."""
+    ids = np.random.default_rng(count).integers(0, 50_000, (count, tokens)).tolist()
+    with path.open("w") as file:
+        for number, prompt in enumerate(ids):
+            line = {"task_id": number, "input_ids": prompt, "output_tokens": outputs}
+            file.write(json.dumps(line) + "\n")
+    return path
+
+
+def expected_lines(dataset: Path) -> list[dict[str, object]]:
+    """What echo must answer, worked out here without trt-dp."""
+    lines = []
+    for text in dataset.read_text().splitlines():
+        request = json.loads(text)
+        ids, count = request["input_ids"], request["output_tokens"]
+        first = sum(ids)
+        lines.append(
+            {
+                "task_id": request["task_id"],
+                "output_ids": [ids[(first + i) % len(ids)] for i in range(count)],
+                "finish_reason": "length",
+                "input_tokens": len(ids),
+                "output_tokens": count,
+            }
+        )
+    return lines
+
+
+def read_lines(path: Path) -> list[dict[str, object]]:
+    """A JSON-lines file, or nothing where there is none."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+class Watcher:
+    """A Display that remembers what it was told, and may act on what it is shown."""
+
+    def __init__(self, act: object = None) -> None:
+        self.said: list[str] = []
+        self.last: Snapshot | None = None
+        self._act = act
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def indexing(self, done: int, total: int) -> None:
+        assert 0 <= done <= total
+
+    def show(self, snapshot: Snapshot) -> None:
+        self.last = snapshot
+        if callable(self._act):
+            self._act(snapshot)
+
+
+def echo_job(dataset: Path, folder: Path, options: dict[str, str] | None = None, **more) -> Job:
+    """A job on echo with two workers, without timing in its lines."""
+    settings = {"workers": 2, "timing": False, **more}
+    return Job(dataset, folder, EngineSpec("echo", None, options or {}), **settings)
+
+
+def run_echo(dataset: Path, folder: Path, options: dict[str, str] | None = None, **more) -> Outcome:
+    """Run such a job to its end."""
+    return run_job(echo_job(dataset, folder, options, **more), Watcher())
+
+
+def trt_dp(*words: object, **more) -> subprocess.CompletedProcess[str]:
+    """A command as a user types it."""
+    environment = {**os.environ, "COLUMNS": "200", **more.pop("env", {})}
+    line = [*COMMAND, *map(str, words)]
+    return subprocess.run(
+        line, capture_output=True, text=True, timeout=120, env=environment, check=False, **more
+    )
+
+
+def start_trt_dp(*words: object, **more) -> subprocess.Popen[str]:
+    """A command that goes on while the test does something to it."""
+    line = [*COMMAND, *map(str, words)]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+
+
+def children(pid: int) -> list[psutil.Process]:
+    """All processes below this one, workers and guard included."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def workers_of(pid: int) -> list[psutil.Process]:
+    """The worker processes of a run."""
+    return [child for child in children(pid) if "trt_dp.worker" in _command_line(child)]
+
+
+def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Those that have not ended."""
+    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Two hundred requests."""
+    return write_dataset(tmp_path / "requests.jsonl", 200)
+
+
+@pytest.fixture(autouse=True)
+def no_orphans() -> Iterator[None]:
+    """No test leaves a process behind."""
+    yield
+    left = [p for p in children(os.getpid()) if _command_line(p)]
+    _, left = psutil.wait_procs(left, timeout=5)
+    assert not left, [p.cmdline() for p in left]
