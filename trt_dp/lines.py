@@ -62,8 +62,12 @@ _encode = msgspec.json.Encoder().encode
 
 def measure(line: bytes) -> tuple[int, int]:
     """Check a line in full and count its input and output tokens; raises BadLine with the reason."""
-    fields = _decode(line)
-    tokens = _count(_raw_ids(fields))
+    start, stop = line.find(b"[") + 1, line.rfind(b"]")
+    tokens = _count_plain(line[start:stop])
+    fields = _outline(line[:start], line[stop:]) if tokens else None
+    if fields is None:
+        fields = _decode(line)
+        tokens = _count(bytes(_raw_ids(fields)))
     if fields.input_len not in (UNSET, tokens):
         msg = f"`input_len` is {fields.input_len}, but there are {tokens} ids"
         raise BadLine(msg)
@@ -76,13 +80,11 @@ def parse(index: int, line: bytes, input_tokens: int) -> Request:
     An id that no vocabulary can hold is a RequestRefused: it was well-formed, so the check let it pass.
     """
     start, stop = line.find(b"[") + 1, line.rfind(b"]")
-    fields = _outline(line[:start], line[stop:])
-    if fields is None:  # brackets elsewhere than around the ids: take the long way
+    fields, text = _outline(line[:start], line[stop:]), line[start:stop]
+    if fields is None:
         fields = _decode(line)
-        raw = bytes(_raw_ids(fields))
-        ids = _numbers(raw[1:-1])
-    else:
-        ids = _numbers(line[start:stop])
+        text = bytes(_raw_ids(fields))[1:-1]
+    ids = _numbers(text)
     if len(ids) != input_tokens:
         msg = f"the line has {len(ids)} ids now and had {input_tokens} when it was checked"
         raise BadLine(msg)
@@ -127,28 +129,47 @@ def _decode(line: bytes) -> _Line:
 
 
 def _outline(head: bytes, tail: bytes) -> _Line | None:
-    """The line with its ids left out; None where those brackets were not the ids'."""
+    """The line with its ids left out, in a fraction of the time; None where the brackets were not the ids'."""
     try:
         fields = _line.decode(head + tail)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return fields if bytes(_raw_ids(fields)) == b"[]" else None
+    except (msgspec.DecodeError, UnicodeDecodeError, BadLine):
         return None
-    return fields if b"[]" in (bytes(fields.input_ids), bytes(fields.logits)) else None
 
 
 def _raw_ids(fields: _Line) -> Raw:
     for name, reason in _REFUSED.items():
-        if bytes(getattr(fields, name)):
+        if getattr(fields, name):
             raise BadLine(reason)
-    given = [ids for ids in (fields.input_ids, fields.logits) if bytes(ids)]
+    given = [ids for ids in (fields.input_ids, fields.logits) if ids]
     if len(given) != 1:
         both = "both `input_ids` and `logits` are given" if given else "`input_ids` is missing"
         raise BadLine(both)
     return given[0]
 
 
-def _count(ids: Raw) -> int:
-    """How many ids there are; deleting digits leaves `[,,,]` of a flat list of numbers, and tells others apart."""
-    text = bytes(ids)
+def _count_plain(text: bytes) -> int:
+    """How many ids stand in `1, 2, 3` or `1,2,3`, as JSON writers write it; 0 for any other text.
+
+    Whole-array comparisons do in a third of a decoder's time what a decoder would: only digits, commas
+    and spaces; every comma after a digit, every space after a comma, a digit at either end; no leading zero.
+    """
+    chars = np.frombuffer(text, np.uint8)
+    digit, comma, space = (chars - ord("0")) < 10, chars == ord(","), chars == ord(" ")
+    commas, spaces = np.count_nonzero(comma), np.count_nonzero(space)
+    if not len(chars) or np.count_nonzero(digit) + commas + spaces != len(chars):
+        return 0
+    if spaces not in (0, commas) or not (digit[0] and digit[-1]):
+        return 0
+    misplaced = (comma[1:] > digit[:-1]).any() or (space[1:] > comma[:-1]).any()
+    zero = chars[:-1] == ord("0")
+    zero &= digit[1:]
+    zero[1:] &= ~digit[:-2]
+    return 0 if misplaced or zero.any() else int(commas) + 1
+
+
+def _count(text: bytes) -> int:
+    """How many ids stand in a JSON value; deleting digits leaves `[,,,]` of a flat list of numbers only."""
     rest = text.translate(None, _NOT_STRUCTURE)
     tokens = len(rest) - 1
     if rest != b"[%b]" % (b"," * (tokens - 1)):
