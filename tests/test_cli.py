@@ -102,11 +102,11 @@ def test_workers_are_confined_to_their_gpus(tmp_path, dataset) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert [["7", "GPU-aa"], ["2", "5"]] == [worker["devices"] for worker in report["workers"]]
+    assert [worker["devices"] for worker in report["workers"]] == [["7", "GPU-aa"], ["2", "5"]]
     seen = _spied(tmp_path / "run")
     assert seen
     for environment, _, leads_its_group in seen:
-        assert environment["CUDA_VISIBLE_DEVICES"] in ("7,GPU-aa", "2,5")
+        assert environment["CUDA_VISIBLE_DEVICES"] in {"7,GPU-aa", "2,5"}
         assert "SLURM_PROCID" not in environment
         assert "TRT_DP_KEY" not in environment
         assert leads_its_group

@@ -228,7 +228,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused(place):
     """A dataset that is still being written is refused rather than half indexed."""
     place.path.write_bytes(line(1) + b"\n")
 
-    def grow(done, total):
+    def grow(*_):
         with place.path.open("ab") as file:
             file.write(line(2) + b"\n")
 
@@ -361,13 +361,13 @@ def test_an_index_that_can_be_kept_nowhere_is_made_each_time(place):
 
 
 DAMAGE = {
-    "empty": lambda content: b"",
+    "empty": lambda _: b"",
     "one byte": lambda content: content[:1],
     "half": lambda content: content[: len(content) // 2],
     "last byte gone": lambda content: content[:-1],
-    "garbage": lambda content: b"\x93garbage" * 20,
+    "garbage": lambda _: b"\x93garbage" * 20,
     "zeros": lambda content: bytes(len(content)),
-    "text": lambda content: b"not an index\n",
+    "text": lambda _: b"not an index\n",
 }
 
 
@@ -473,7 +473,7 @@ def many(count: int) -> bytes:
 
 
 def pieces_of(path, size: int, processes: int):
-    return list(scan.scan_file(path, 0, size, processes))
+    return list(scan.scan_file(path, size, processes))
 
 
 def plain(pieces) -> list[tuple]:
@@ -487,7 +487,7 @@ def test_slices_of_any_size_find_the_same_lines(place, monkeypatch, size):
     whole = place.open(content)
     monkeypatch.setattr(scan, "SLICE", size)
     index = dataset._assemble(
-        whole.source, scan.scan_file(place.path, 0, len(content), 1), "line", silent
+        whole.source, scan.scan_file(place.path, len(content), 1), "line", silent
     )
     assert index.lines.tolist() == whole.lines.tolist()
     assert index.bad == whole.bad
@@ -513,9 +513,9 @@ def test_a_byte_order_mark_is_passed_over_by_helpers_too(place, monkeypatch):
     monkeypatch.setattr(scan, "SLICE", 500)
     found = [
         np.frombuffer(piece.lines, scan.LINE)["input_tokens"].tolist()
-        for piece in scan.scan_file(place.path, len(BOM), len(content), 2)
+        for piece in scan.scan_file(place.path, len(content), 2)
     ]
-    assert sum(found, []) == list(range(1, 31))
+    assert [count for counts in found for count in counts] == list(range(1, 31))
 
 
 @pytest.mark.parametrize("killed", [1, 2])
@@ -554,7 +554,7 @@ def test_a_helper_killed_while_it_works_is_made_up_for(place, monkeypatch):
 
     monkeypatch.setattr(scan, "_start_helper", remember)
     found = []
-    for piece in scan.scan_file(place.path, 0, len(content), 2):
+    for piece in scan.scan_file(place.path, len(content), 2):
         found.append(piece)
         for helper in helpers:
             os.kill(helper.pid, signal.SIGKILL)
@@ -573,7 +573,7 @@ def test_no_helper_is_left_when_the_scan_is_abandoned(place, monkeypatch):
         return helpers[-1]
 
     monkeypatch.setattr(scan, "_start_helper", remember)
-    pieces = scan.scan_file(place.path, 0, len(content), 2)
+    pieces = scan.scan_file(place.path, len(content), 2)
     next(pieces)
     pieces.close()
     assert len(helpers) == 2

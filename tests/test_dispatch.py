@@ -153,7 +153,7 @@ def test_suspects_run_by_sixteen_in_an_otherwise_empty_worker():
         queue.finish(1, group[:1])
         groups.append(group)
     assert [len(group) for group in groups] == [16, 16, 8]
-    assert sum(groups, []) == list(range(40))
+    assert [index for group in groups for index in group] == list(range(40))
 
 
 def test_a_worker_busy_with_others_gets_no_suspects():

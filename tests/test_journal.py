@@ -157,7 +157,7 @@ def sizes(path):
 SETTLED = ([], [1, 4], [1, 2, 4], [1, 2, 4, 6, 7])
 
 
-def test_a_tail_torn_at_any_byte_is_survived(path, sizes, tmp_path):
+def test_a_tail_torn_at_any_byte_is_survived(path, sizes):
     """Cut anywhere in its last two blocks the journal keeps the whole blocks before, and goes on from there."""
     whole = path.read_bytes()
     for cut in range(sizes[1], sizes[3] + 1):
@@ -179,7 +179,8 @@ def test_a_tail_torn_at_any_byte_is_survived(path, sizes, tmp_path):
 
 
 @pytest.mark.parametrize("cut", range(18))
-def test_a_journal_cut_within_its_first_line_starts_anew(path, sizes, cut, opened):
+@pytest.mark.usefixtures("sizes")
+def test_a_journal_cut_within_its_first_line_starts_anew(path, cut, opened):
     """A crash while the first line was written leaves an empty journal, not a foreign file."""
     path.write_bytes(path.read_bytes()[:cut])
     journal = opened()
@@ -201,7 +202,8 @@ def test_a_flipped_byte_in_the_last_block_drops_that_block(path, sizes):
 
 
 @pytest.mark.parametrize("tail", [b"\0" * 4096, b"blk\n", b"blk\n" + b"\xff" * 60])
-def test_garbage_behind_the_last_block_is_dropped(path, sizes, opened, tail):
+@pytest.mark.usefixtures("sizes")
+def test_garbage_behind_the_last_block_is_dropped(path, opened, tail):
     """Zeros, as a crashed file system leaves them, or a header that promises too much end the journal."""
     with path.open("ab") as file:
         file.write(tail)
@@ -210,7 +212,7 @@ def test_garbage_behind_the_last_block_is_dropped(path, sizes, opened, tail):
     assert journal.dropped_bytes == len(tail)
 
 
-def test_a_block_about_requests_that_do_not_exist_is_dropped(path, opened):
+def test_a_block_about_requests_that_do_not_exist_is_dropped(opened):
     """A block with an index outside the dataset is not believed, though its checksum is right."""
     large = opened(100)
     large.append(*block(3))

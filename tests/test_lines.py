@@ -43,8 +43,15 @@ def test_every_accepted_spelling_means_the_same_request(line):
 
 @pytest.mark.parametrize(
     ("given", "meant"),
-    [(b"", 4), (b'"task_id":null,', 4), (b'"task_id":0,', 0), (b'"task_id":-3,', -3)]
-    + [(b'"task_id":"a",', "a"), (b'"task_id":"",', ""), (b'"task_id":"\xc3\xa9",', "é")],
+    [
+        (b"", 4),
+        (b'"task_id":null,', 4),
+        (b'"task_id":0,', 0),
+        (b'"task_id":-3,', -3),
+        (b'"task_id":"a",', "a"),
+        (b'"task_id":"",', ""),
+        (b'"task_id":"\xc3\xa9",', "é"),
+    ],
 )
 def test_task_id_is_kept_or_the_place_in_the_file(given, meant):
     """A task_id may be text or a whole number; without one the request's place stands for it."""

@@ -35,7 +35,10 @@ SHARED_OUT = {
     "one pair": ((1, 2), [("0", "1")]),
     "three in one": ((None, 3), [("0", "1", "2")]),
     "all in one": ((None, 4), [("0", "1", "2", "3")]),
-    "two on each": ((None, None, 2), [("0",), ("0",), ("1",), ("1",), ("2",), ("2",), ("3",), ("3",)]),
+    "two on each": (
+        (None, None, 2),
+        [("0",), ("0",), ("1",), ("1",), ("2",), ("2",), ("3",), ("3",)],
+    ),
     "three, two on each": ((3, None, 2), [("0",), ("0",), ("1",)]),
     "pairs shared": ((None, 2, 2), [("0", "1"), ("0", "1"), ("2", "3"), ("2", "3")]),
 }
@@ -81,7 +84,9 @@ def test_numbers_below_one_are_refused_by_their_option(machine, place, number):
     assert f"{option} is {number}" in refusal(machine, *asked)
 
 
-@pytest.mark.parametrize(("asked", "idle"), [((3, None), 1), ((1, 3), 1), ((None, 3), 1), ((1, 1), 3)])
+@pytest.mark.parametrize(
+    ("asked", "idle"), [((3, None), 1), ((1, 3), 1), ((None, 3), 1), ((1, 1), 3)]
+)
 def test_unused_gpus_are_noted(asked, idle):
     """GPUs that nobody will use are told about."""
     assert plan(FOUR, *asked).notes == (f"{idle} of 4 GPUs are not used",)
@@ -136,8 +141,8 @@ def test_no_gpu_has_more_workers_than_may_share_it(gpus, workers, per_worker, pe
 # ── cores ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def on_cores(cores: int, *asked):
-    return plan(Machine((), tuple(range(10, 10 + cores))), *asked)
+def on_cores(cores: int, workers=None, per_worker=None, per_gpu=1):
+    return plan(Machine((), tuple(range(10, 10 + cores))), workers, per_worker, per_gpu)
 
 
 @settings(max_examples=150, deadline=None)
@@ -359,7 +364,13 @@ def test_an_environment_loses_the_marks_of_a_job_and_nothing_else():
     marks = dict.fromkeys(
         [
             *("OMPI_COMM_WORLD_RANK", "OMPI_UNIVERSE_SIZE", "PMIX_RANK", "PMI_RANK", "PMI_FD"),
-            *("SLURM_JOB_ID", "SLURM_PROCID", "SLURM_NTASKS", "I_MPI_HYDRA_HOST", "MPI_LOCALRANKID"),
+            *(
+                "SLURM_JOB_ID",
+                "SLURM_PROCID",
+                "SLURM_NTASKS",
+                "I_MPI_HYDRA_HOST",
+                "MPI_LOCALRANKID",
+            ),
             *("HYDRA_LAUNCHER", "TLLM_SPAWN_PROXY_PROCESS", "tllm_mpi_size"),
         ],
         "1",

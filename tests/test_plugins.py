@@ -51,7 +51,9 @@ def test_an_unknown_name_lists_the_known_ones(group, what, known):
 def test_a_name_claimed_by_two_packages_is_refused(install):
     """Two packages with different engines of one name are both named, and neither is loaded."""
     install("first_package", "[trt_dp.engines]\nfast = first_package:Engine\n", "raise SystemExit")
-    install("second_package", "[trt_dp.engines]\nfast = second_package:Engine\n", "raise SystemExit")
+    install(
+        "second_package", "[trt_dp.engines]\nfast = second_package:Engine\n", "raise SystemExit"
+    )
     with pytest.raises(UsageError) as caught:
         find(ENGINES, "fast")
     assert "several packages" in str(caught.value)
@@ -151,8 +153,15 @@ def test_values_become_what_the_constructor_asks_for(key, value, meant):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("size", "many"), ("size", "1.5"), ("size", ""), ("rate", "x"), ("fast", "perhaps")]
-    + [("mode", "c"), ("limit", "x")],
+    [
+        ("size", "many"),
+        ("size", "1.5"),
+        ("size", ""),
+        ("rate", "x"),
+        ("fast", "perhaps"),
+        ("mode", "c"),
+        ("limit", "x"),
+    ],
 )
 def test_a_wrong_value_is_told_with_its_key(key, value):
     """A value that is not of the type is refused with key and value."""

@@ -175,8 +175,8 @@ class Door:
 
     def _accept(self) -> None:
         try:
-            while True:
-                connection, _ = self._listening.accept()
+            for _ in range(_MAX_PENDING):
+                connection, _address = self._listening.accept()
                 self._pending.append(_Knock(connection))
                 if len(self._pending) > _MAX_PENDING:
                     self._pending.pop(0).drop()
@@ -238,16 +238,26 @@ def knock(address: str, key: bytes, seconds: float = 30.0) -> Channel[ToWorker]:
     host, _, port = address.rpartition(":")
     try:
         connection = socket.create_connection((host, int(port)), timeout=seconds)
-        challenge, nonce = _exactly(connection, _NONCE), secrets.token_bytes(_NONCE)
-        connection.sendall(nonce + _proof(key, b"worker", challenge, nonce))
-        proof = _exactly(connection, _REPLY - _NONCE)
     except OSError as error:
         msg = f"no coordinator at {address}: {error}"
         raise ChannelClosed(msg) from error
-    if not hmac.compare_digest(proof, _proof(key, b"coordinator", nonce, challenge)):
-        msg = f"whoever listens at {address} does not know this run's key"
-        raise ChannelClosed(msg)
+    try:
+        _shake_hands(connection, key)
+    except OSError as error:
+        connection.close()
+        msg = f"whoever listens at {address} is not this run's coordinator: {error}"
+        raise ChannelClosed(msg) from error
     return Channel(connection, ToWorker)
+
+
+def _shake_hands(connection: socket.socket, key: bytes) -> None:
+    """The worker's side of the handshake; raises OSError when the other side is not what it should be."""
+    challenge, nonce = _exactly(connection, _NONCE), secrets.token_bytes(_NONCE)
+    connection.sendall(nonce + _proof(key, b"worker", challenge, nonce))
+    proof = _exactly(connection, _REPLY - _NONCE)
+    if not hmac.compare_digest(proof, _proof(key, b"coordinator", nonce, challenge)):
+        msg = "it does not know the key"
+        raise OSError(msg)
 
 
 def _exactly(connection: socket.socket, count: int) -> bytes:

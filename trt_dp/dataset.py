@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 
 from trt_dp.errors import BadLine, DatasetError
 from trt_dp.lines import failure, measure, task_id_of
-from trt_dp.scan import LINE, MAX_LINE, SLICE, Piece, scan_file
+from trt_dp.scan import BOM, LINE, MAX_LINE, SLICE, Piece, scan_file
 from trt_dp.types import RECORD, SPAN, Failure, Records, Source, Spans
 
 _VERSION = 1
 _SHOWN = 10
 _DOCUMENT = re.compile(rb'\s*\{\s*"(?:metadata|samples)"\s*:')
-_BOM = b"\xef\xbb\xbf"
 _FOREIGN = {
     b"\x1f\x8b": "gzip-compressed: unpack it first (gunzip)",
     b"\x28\xb5\x2f\xfd": "zstd-compressed: unpack it first (unzstd)",
@@ -39,6 +38,11 @@ _FOREIGN = {
     b"\xff\xfe": "UTF-16: convert it to UTF-8 first (iconv)",
     b"\xfe\xff": "UTF-16: convert it to UTF-8 first (iconv)",
 }
+
+_UNUSABLE = (  # all that numpy and zipfile raise over a damaged file
+    *(OSError, EOFError, ValueError, TypeError, KeyError, NotImplementedError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, msgspec.DecodeError),
+)
 
 Progress = Callable[[int, int], None]
 
@@ -142,11 +146,11 @@ def _make(source: Source, progress: Progress) -> Index:
         with path.open("rb") as file:
             head = file.read(4096)
         _refuse_foreign(path, head)
-        start = len(_BOM) if head.startswith(_BOM) else 0
+        start = len(BOM) if head.startswith(BOM) else 0
         if _DOCUMENT.match(head[start:]):
             pieces, unit = _document(path, start), "sample"
         else:
-            pieces, unit = scan_file(path, start, source.size, os.cpu_count() or 1), "line"
+            pieces, unit = scan_file(path, source.size, os.cpu_count() or 1), "line"
         return _assemble(source, pieces, unit, progress)
     except OSError as error:
         msg = f"cannot read {path}: {error.strerror}"
@@ -234,13 +238,13 @@ class _Facts(Struct):
 def _load(place: Path, source: Source) -> Index | None:
     """The cached index, if there is one of exactly this file."""
     try:
-        with np.load(place, allow_pickle=False) as arrays:
+        with place.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             facts = msgspec.json.decode(arrays["facts"].tobytes(), type=_Facts, strict=False)
             if (facts.version, facts.source) != (_VERSION, source):
                 return None
             lines, blanks = arrays["lines"], arrays["blanks"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, msgspec.DecodeError):
-        return None  # absent, from another version, or damaged: the file is read again
+    except _UNUSABLE:
+        return None  # absent, from another version, or damaged: the dataset is read again
     if lines.dtype != LINE:
         return None
     return Index(source, facts.fingerprint, lines, facts.bad, blanks, facts.unit)

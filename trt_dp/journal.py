@@ -7,6 +7,7 @@ A block that is not whole and right ends the journal: it and what follows is dro
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import zlib
@@ -40,7 +41,11 @@ class Journal:
         self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
         self._end = 0
         self.dropped_bytes = 0
-        self._recover()
+        try:
+            self._recover()
+        except BaseException:
+            self._file.close()
+            raise
 
     @property
     def settled(self) -> Mask:
@@ -75,7 +80,8 @@ class Journal:
                 os.fsync(out.fileno())
             partial.replace(path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
             msg = (
                 f"cannot write {path}: {error.strerror}; the journal is kept: "
                 "make room and run the same command again"

@@ -81,7 +81,7 @@ def parse(index: int, line: bytes, input_tokens: int) -> Request:
     """
     start, stop = line.find(b"[") + 1, line.rfind(b"]")
     fields, text = _outline(line[:start], line[stop:]), line[start:stop]
-    if fields is None:
+    if fields is None or b"]" in text:  # a key given twice: the last counts, as everywhere
         fields = _decode(line)
         text = bytes(_raw_ids(fields))[1:-1]
     ids = _numbers(text)

@@ -79,15 +79,13 @@ def visible(setting: str | None, installed: list[str] | None) -> tuple[str, ...]
     entries = [entry.strip() for entry in setting.split(",")]
     if entries[0] in _NONE_VISIBLE:
         return ()
+    seen: set[str] = set()
     for entry in entries:
-        if installed is not None and not _is_installed(entry, installed):
-            msg = f"CUDA_VISIBLE_DEVICES names {entry!r}, and this machine has {_listed(installed)}"
+        device = entry if installed is None else _device(entry, installed)
+        if device in seen:
+            msg = f"CUDA_VISIBLE_DEVICES names {entry!r} twice: share a GPU with --workers-per-gpu"
             raise PlacementError(msg)
-        if entries.count(entry) > 1:
-            msg = (
-                f"CUDA_VISIBLE_DEVICES names {entry!r} twice; to share a GPU use --workers-per-gpu"
-            )
-            raise PlacementError(msg)
+        seen.add(device)
     return tuple(entries)
 
 
@@ -191,14 +189,17 @@ def _default_name(device: str) -> str:
     return device.split(maxsplit=1)[0]
 
 
-def _is_installed(entry: str, installed: list[str]) -> bool:
-    """Whether an index, or a UUID or its unambiguous beginning, is one of the installed devices."""
-    names = [name for device in installed for name in device.split()]
-    if entry.isdigit():
-        return entry in names
+def _device(entry: str, installed: list[str]) -> str:
+    """The installed device that an index means, or a UUID or its unambiguous beginning."""
     if entry.startswith("MIG-GPU-"):  # the older way to name a MIG device: GPU, instance, part
-        return True
-    return sum(name.startswith(entry) for name in names) == 1
+        return entry
+    exact = [device for device in installed if entry in device.split()]
+    begun = [device for device in installed if device.split()[-1].startswith(entry)]
+    found = exact or begun
+    if len(found) != 1:
+        msg = f"CUDA_VISIBLE_DEVICES names {entry!r}, and this machine has {_listed(installed)}"
+        raise PlacementError(msg)
+    return found[0]
 
 
 def _listed(installed: list[str]) -> str:

@@ -26,7 +26,7 @@ def find(group: str, name: str) -> Any:
     point = next(point for point in names(group) if point.name == name)
     try:
         return point.load()
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         msg = f"{name} cannot be loaded here: {error}"
         raise UsageError(msg) from error
 

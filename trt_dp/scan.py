@@ -28,6 +28,7 @@ LINE = np.dtype(
 )
 MAX_LINE = 64 << 20
 SLICE = 32 << 20
+BOM = b"\xef\xbb\xbf"
 _BUFFER = 1 << 20
 
 
@@ -91,7 +92,7 @@ def scan(path: Path, start: int, stop: int) -> Piece:
         while offset < stop and (line := file.readline(MAX_LINE + 1)):
             checksum = zlib.crc32(line, checksum)
             if len(line) > MAX_LINE:
-                length = len(line) + _skip_line(file)
+                length = len(line) + (0 if line.endswith(b"\n") else _skip_line(file))
                 reason = f"the line is {length} bytes long; the limit is {MAX_LINE}"
                 found.add_bad(offset, min(length, MAX_LINE), reason)
             else:
@@ -101,9 +102,9 @@ def scan(path: Path, start: int, stop: int) -> Piece:
     return found.piece(checksum, offset)
 
 
-def scan_file(path: Path, start: int, stop: int, processes: int) -> Iterator[Piece]:
-    """Scan [start, stop) slice by slice, in order, with as many processes as may pay."""
-    slices = [(first, min(stop, first + SLICE)) for first in range(start, stop, SLICE)]
+def scan_file(path: Path, size: int, processes: int) -> Iterator[Piece]:
+    """Scan a file of this size slice by slice, in order, with as many processes as may pay."""
+    slices = [(first, min(size, first + SLICE)) for first in range(0, size, SLICE)]
     processes = min(processes, len(slices))
     if processes < 2:
         yield from (scan(path, *bounds) for bounds in slices)
@@ -157,11 +158,13 @@ def _ask_helper(helper: subprocess.Popen[bytes], bounds: tuple[int, int]) -> Pie
 
 
 def _first_line(file: BinaryIO, start: int) -> int:
-    """Go to the first line that begins at or after `start`."""
+    """Go to the first line that begins at or after `start`; a byte-order mark is no part of any."""
     if start:
         file.seek(start - 1)
         return start - 1 + _skip_line(file)
-    return 0
+    bom = len(BOM) if file.read(len(BOM)) == BOM else 0
+    file.seek(bom)
+    return bom
 
 
 def _skip_line(file: BinaryIO) -> int:
