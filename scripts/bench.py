@@ -143,12 +143,15 @@ def write_dataset(path: Path, count: int, tokens: int, outputs: int) -> Path:
     """Requests of random ids; prompts repeat after some hundreds, which no part of trt-dp looks at."""
     rng = np.random.default_rng(count)
     prompts = [
-        json.dumps(rng.integers(0, VOCABULARY, tokens).tolist()) for _ in range(min(count, DISTINCT))
+        json.dumps(rng.integers(0, VOCABULARY, tokens).tolist())
+        for _ in range(min(count, DISTINCT))
     ]
     with path.open("w") as file:
         for number in range(count):
             prompt = prompts[number % len(prompts)]
-            file.write(f'{{"task_id": {number}, "input_ids": {prompt}, "output_tokens": {outputs}}}\n')
+            file.write(
+                f'{{"task_id": {number}, "input_ids": {prompt}, "output_tokens": {outputs}}}\n'
+            )
     return path
 
 

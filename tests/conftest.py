@@ -13,7 +13,8 @@ import numpy as np
 import psutil
 import pytest
 
-from trt_dp.run import Job, Outcome, Snapshot
+from trt_dp.job import Job, Snapshot
+from trt_dp.run import Outcome
 from trt_dp.run import run as run_job
 from trt_dp.types import EngineSpec
 

@@ -90,10 +90,11 @@ def run(
     """
     from trt_dp import display
     from trt_dp import run as runner
+    from trt_dp.job import Job
     from trt_dp.pool import Limits
     from trt_dp.types import EngineSpec
 
-    job = runner.Job(
+    job = Job(
         dataset=request_path,
         folder=output_dir or _new_folder(),
         engine=EngineSpec(_named(engine), _existing(engine_path), _settings(set_ or [])),

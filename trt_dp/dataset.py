@@ -40,7 +40,8 @@ _FOREIGN = {
 }
 
 _UNUSABLE = (  # all that numpy and zipfile raise over a damaged file
-    *(OSError, EOFError, ValueError, TypeError, KeyError, NotImplementedError, RuntimeError),
+    *(OSError, EOFError, ValueError, TypeError, AttributeError, KeyError),
+    *(NotImplementedError, RuntimeError),
     *(zipfile.BadZipFile, zlib.error, msgspec.DecodeError),
 )
 

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from typing_extensions import Self
 
+from trt_dp.job import Snapshot
 from trt_dp.report import Percentiles, Report
-from trt_dp.run import Snapshot
 
 _REDRAW_SECONDS = 0.2
 _LINE_SECONDS = 10.0
@@ -136,10 +136,10 @@ def on_stderr() -> Bar | Lines:
 def print_reports(reports: Sequence[tuple[str, Report]]) -> None:
     """One report as a table, or several side by side, on stdout."""
     console = Console()
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False, show_header=len(reports) > 1)
     table.add_column("")
     for name, _ in reports:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(name, overflow="fold")
     for label, value in _ROWS:
         table.add_row(label, *(value(report) if value else "" for _, report in reports))
     console.print(table, soft_wrap=False)

@@ -1,0 +1,53 @@
+"""What a run is asked for, and who watches it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import Struct
+
+from trt_dp.pool import Limits
+from trt_dp.types import EngineSpec
+
+
+class Job(Struct, frozen=True):
+    """All that a run can be asked for."""
+
+    dataset: Path
+    folder: Path
+    engine: EngineSpec
+    workers: int | None = None
+    gpus_per_worker: int | None = None
+    workers_per_gpu: int = 1
+    launcher: str = "local"
+    fresh: bool = False
+    skip_bad: bool = False
+    timing: bool = True
+    limits: Limits = Limits()
+    grace_seconds: float = 30.0
+
+
+class Snapshot(Struct, frozen=True):
+    """Where a run is."""
+
+    requests: int
+    settled: int
+    failed: int
+    output_tokens: int
+    workers: int
+    ready: int
+    deaths: int
+
+
+class Display(Protocol):
+    """Who watches a run: told of its phases, of what happens, and often of where it is."""
+
+    def say(self, text: str) -> None:
+        """Something happened that a user should know."""
+
+    def indexing(self, done: int, total: int) -> None:
+        """So many bytes of the dataset are checked."""
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Where the run is; called several times a second."""
