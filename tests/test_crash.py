@@ -171,3 +171,45 @@ def _wait_until(condition, seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def test_an_id_that_no_vocabulary_holds_fails_alone(tmp_path) -> None:
+    """A request with an id beyond 2**31-1 is refused with that reason; no worker dies of it."""
+    dataset = tmp_path / "requests.jsonl"
+    lines = [f'{{"input_ids":[{number}],"output_tokens":1}}' for number in (1, 2**31, 3)]
+    dataset.write_text("\n".join(lines))
+    outcome = run_echo(dataset, tmp_path / "run")
+    (failed,) = read_lines(outcome.folder / "failures.jsonl")
+    assert (failed["task_id"], failed["error"]["kind"]) == (1, "refused")
+    assert not any(worker.deaths for worker in outcome.report.workers)
+
+
+def test_a_dead_engine_costs_no_request(tmp_path, dataset) -> None:
+    """An engine that dies of every request before it ever answers ends the run, and gives no request up."""
+    with pytest.raises(NoWorkersLeft, match="0 of 200 requests are settled"):
+        run_echo(dataset, tmp_path / "run", {"exit_after": "1"}, limits=Limits(max_restarts=5))
+
+
+def test_a_stopped_coordinator_does_not_blame_its_workers(tmp_path) -> None:
+    """Workers are not taken for silent when it was the coordinator that was stopped for longer than the limit."""
+    dataset = write_dataset(tmp_path / "requests.jsonl", 600)
+    process = start_trt_dp(
+        "run", "--engine", "echo", "--request-path", dataset, "--n-workers", 2, "--no-timing",
+        "--output-dir", tmp_path / "run", "--set", "step_seconds=0.05", "--set", "batch=8",
+        "--stall-seconds", 2,
+    )  # fmt: skip
+    journal = tmp_path / "run" / "journal"
+    _wait_until(lambda: journal.exists() and journal.stat().st_size > 1000)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(4)
+    process.send_signal(signal.SIGCONT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "died" not in said
+    assert expected_lines(dataset) == read_lines(tmp_path / "run" / "results.jsonl")
+
+
+def test_a_capacity_of_nothing_is_refused(tmp_path, dataset) -> None:
+    """An engine that takes no request at all is refused instead of waited for."""
+    with pytest.raises(EngineRefused, match="must be 1 or more"):
+        run_echo(dataset, tmp_path / "run", {"capacity": "0"})

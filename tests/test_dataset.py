@@ -78,7 +78,7 @@ def test_every_line_is_found_again_at_its_offset(place):
     assert len(index) == 3
     assert tokens(index) == [3, 1, 50]
     assert index.lines["output_tokens"].tolist() == [5, 6, 1]
-    assert [index.read(i).strip() for i in range(3)] == lines
+    assert [index.read([i])[0].strip() for i in range(3)] == lines
     assert not index.bad
 
 
@@ -88,7 +88,7 @@ def test_a_byte_order_mark_loses_no_request(place):
     index = place.open(BOM + b"\n".join(lines))
     assert tokens(index) == [1, 2, 3]
     assert not index.bad
-    assert json.loads(index.read(0)) == json.loads(lines[0])
+    assert json.loads(index.read([0])[0]) == json.loads(lines[0])
     assert index.line_number(0) == 1
 
 
@@ -121,8 +121,8 @@ def test_a_bad_line_keeps_its_place_and_has_no_tokens(place):
     index = place.open(line(1) + b"\n{nonsense\n" + line(1, 2, 3))
     assert tokens(index) == [1, 0, 3]
     assert list(index.bad) == [1]
-    assert index.read(1) == b"{nonsense\n"
-    assert json.loads(index.read(2))["input_ids"] == [1, 2, 3]
+    assert index.read([1])[0] == b"{nonsense\n"
+    assert json.loads(index.read([2])[0])["input_ids"] == [1, 2, 3]
 
 
 def test_a_line_that_is_not_utf8_is_bad_and_no_other(place):
@@ -149,7 +149,7 @@ def test_an_over_long_line_is_bad_and_the_next_lines_are_not(place, monkeypatch,
     assert tokens(index) == [2, 0, 3, 0]
     assert f"the line is {200 + over} bytes long; the limit is 200" in index.bad[1]
     assert "line 4: " in index.refusal()
-    assert json.loads(index.read(2))["input_ids"] == [1, 2, 3]
+    assert json.loads(index.read([2])[0])["input_ids"] == [1, 2, 3]
 
 
 def test_a_line_of_just_the_limit_is_a_request(place, monkeypatch):
@@ -336,7 +336,7 @@ def test_a_changed_file_is_read_again(place):
     place.path.write_bytes(line(2))  # the same size
     os.utime(place.path, ns=(0, 1))
     index = place.open()
-    assert json.loads(index.read(0))["input_ids"] == [2]
+    assert json.loads(index.read([0])[0])["input_ids"] == [2]
     assert index.source.mtime_ns == 1
     assert tokens(place.open(line(1) + b"\n" + line(1, 2))) == [1, 2]
     assert tokens(place.open()) == [1, 2]
@@ -629,7 +629,7 @@ def test_a_documents_samples_are_found_at_their_offsets(place, no_scanning, text
     index = place.open(mark + text.encode())
     assert index.unit == "sample"
     assert not index.bad
-    assert [json.loads(index.read(i)) for i in range(3)] == SAMPLES
+    assert [json.loads(index.read([i])[0]) for i in range(3)] == SAMPLES
     assert tokens(index) == [2, 1, 2]
     assert index.lines["output_tokens"].tolist() == [3, 4, 3]
     assert (np.diff(index.lines["offset"]) > 0).all()
@@ -646,7 +646,7 @@ def test_bad_samples_are_named_by_their_number(place):
     assert "sample 2: `input_len` is 7, but there are 1 ids" in text
     assert "sample 3: " in text
     assert "sample 4: " in text
-    assert json.loads(index.read(0)) == SAMPLES[0]
+    assert json.loads(index.read([0])[0]) == SAMPLES[0]
 
 
 def test_an_over_long_sample_is_bad_alone(place, monkeypatch):
@@ -656,7 +656,7 @@ def test_an_over_long_sample_is_bad_alone(place, monkeypatch):
     index = place.open(json.dumps({"samples": samples}).encode())
     assert list(index.bad) == [1]
     assert "the limit is 200" in index.bad[1]
-    assert json.loads(index.read(2)) == SAMPLES[2]
+    assert json.loads(index.read([2])[0]) == SAMPLES[2]
 
 
 BROKEN = {

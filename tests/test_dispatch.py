@@ -11,7 +11,7 @@ CAPACITY = 256
 
 
 def dispatcher(requests: int, workers: int) -> Dispatcher:
-    return Dispatcher(np.arange(requests), workers)
+    return Dispatcher(np.arange(requests), workers, proven=True)
 
 
 def take(queue: Dispatcher, worker: int, limit: int = CAPACITY) -> list[int]:
@@ -20,7 +20,7 @@ def take(queue: Dispatcher, worker: int, limit: int = CAPACITY) -> list[int]:
 
 def test_requests_leave_in_the_order_of_the_file():
     """The shared queue hands out what is pending in its order, whoever asks."""
-    queue = Dispatcher(np.array([2, 3, 5, 7, 11, 13]), 3)
+    queue = Dispatcher(np.array([2, 3, 5, 7, 11, 13]), 3, proven=True)
     assert take(queue, 0, 1) == [2]
     assert take(queue, 2, 2) == [3, 5]
     assert take(queue, 1, 1) == [7]
@@ -268,7 +268,7 @@ def test_losing_an_idle_worker_costs_nothing():
 
 def test_a_resumed_run_hands_out_only_what_is_pending():
     """Indices are places in the file and need not be consecutive."""
-    queue = Dispatcher(np.array([3, 900_000, 7]), 1)
+    queue = Dispatcher(np.array([3, 900_000, 7]), 1, proven=True)
     taken = take(queue, 0)
     assert taken == [3, 900_000, 7]
     queue.lose(0)
@@ -375,3 +375,21 @@ def test_nothing_is_lost_whatever_happens_in_whatever_order(data):
     assert not world.answered & world.given_up
     assert world.given_up - given_up_by_chance - guilty == set()
     assert guilty <= world.given_up
+
+
+def test_an_engine_that_never_answered_is_to_blame_itself():
+    """Before any answer nothing is given up; once the engine has answered, what kills it alone is."""
+    queue = Dispatcher(np.arange(2), 1)
+    for _ in range(6):
+        assert len(queue.take(0, 1))
+        assert queue.lose(0) == []
+    (index,) = queue.take(0, 1).tolist()
+    queue.finish(0, [index])
+    given_up = []
+    for _ in range(DEATHS_ALONE):
+        (other,) = queue.take(0, 1).tolist()
+        lost = queue.lose(0)
+        given_up += lost
+        if lost:
+            break
+    assert [1 - index] == given_up

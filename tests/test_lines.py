@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trt_dp.errors import BadLine, RequestRefused
-from trt_dp.lines import MAX_ID, answer, failure, measure, parse, task_id_of
+from trt_dp.lines import MAX_ID, answer, check_ids, failure, measure, parse, task_id_of
 from trt_dp.types import Failure, Result, Timing
 
 
@@ -178,7 +178,7 @@ def test_an_id_beyond_any_vocabulary_refuses_that_request_alone(number):
     line = b'{"input_ids":[1,%d],"output_tokens":1}' % number
     assert measure(line) == (2, 1)
     with pytest.raises(RequestRefused, match=str(MAX_ID)):
-        parse(0, line, 2)
+        check_ids(parse(0, line, 2))
 
 
 def test_the_largest_id_is_a_request():

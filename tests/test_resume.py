@@ -188,7 +188,7 @@ def test_full_disk_keeps_what_was_journaled(tmp_path) -> None:
         [sys.executable, "-c", command], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 1, done.stderr
-    assert "make room and run the same command again" in done.stderr
+    assert "see to that and run the same command again" in done.stderr
     outcome = run_echo(dataset, folder)
     assert 0 < outcome.report.requests.answered_now < 3000
     assert expected_lines(dataset) == read_lines(folder / "results.jsonl")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,8 +32,13 @@ def main() -> None:
     except TrtDpError as error:
         typer.echo(f"trt-dp: {error}", err=True)
         sys.exit(error.exit_status)
+    except OSError as error:  # the environment: a full disk, a missing permission
+        named = f"{error.filename}: " if error.filename else ""
+        with contextlib.suppress(OSError):
+            typer.echo(f"trt-dp: {named}{error.strerror or error}", err=True)
+        sys.exit(TrtDpError.exit_status)
     except KeyboardInterrupt:
-        typer.echo("trt-dp: stopped before anything was sent to a worker", err=True)
+        typer.echo("trt-dp: stopped", err=True)
         sys.exit(Interrupted.exit_status)
 
 
@@ -72,7 +78,7 @@ def run(
         bool, typer.Option("--no-timing", help="Leave worker and timing out of the results.")
     ] = False,
     stall_seconds: Annotated[
-        float, typer.Option(help="End a worker that says nothing for this long.")
+        float, typer.Option(help="End a worker whose engine does not return for this long.")
     ] = 120.0,
     load_seconds: Annotated[
         float, typer.Option(help="End a worker whose engine takes longer to load.")

@@ -21,7 +21,7 @@ from msgspec import Raw, Struct
 from numpy.typing import NDArray
 
 from trt_dp.errors import BadLine, DatasetError
-from trt_dp.lines import failure, measure, task_id_of
+from trt_dp.lines import CHANGED, failure, measure, task_id_of
 from trt_dp.scan import BOM, LINE, MAX_LINE, SLICE, Piece, scan_file
 from trt_dp.types import RECORD, SPAN, Failure, Records, Source, Spans
 
@@ -92,23 +92,34 @@ class Index(Struct, frozen=True):
     def failures(self, indices: Iterable[int], errors: dict[int, Failure]) -> tuple[Records, bytes]:
         """These requests as failures, ready for the journal; bad ones bring their own reason."""
         chosen = list(indices)
-        lines = [self._failure(index, errors.get(index)) for index in chosen]
+        texts = self.read(chosen)
+        lines = [
+            self._failure(i, text, errors.get(i)) for i, text in zip(chosen, texts, strict=True)
+        ]
         records = np.zeros(len(chosen), RECORD)
         records["index"], records["length"] = chosen, [len(line) for line in lines]
         records["failed"] = True
         return records, b"".join(lines)
 
-    def read(self, index: int) -> bytes:
-        """The bytes of one request."""
-        with Path(self.source.path).open("rb") as file:
-            line = self.lines[index]
-            return os.pread(file.fileno(), int(line["length"]), int(line["offset"]))
+    def read(self, indices: Iterable[int]) -> list[bytes]:
+        """The bytes of these requests; raises DatasetError when the file is not what was checked any more."""
+        places = self.lines[list(indices)]
+        spans = zip(places["length"].tolist(), places["offset"].tolist(), strict=True)
+        try:
+            with Path(self.source.path).open("rb") as file:
+                found = os.fstat(file.fileno())
+                if (found.st_size, found.st_mtime_ns) == (self.source.size, self.source.mtime_ns):
+                    return [os.pread(file.fileno(), length, offset) for length, offset in spans]
+        except OSError as error:
+            msg = f"cannot read {self.source.path} any more: {error.strerror}"
+            raise DatasetError(msg) from error
+        raise DatasetError(CHANGED.format(self.source.path))
 
-    def _failure(self, index: int, error: Failure | None) -> bytes:
+    def _failure(self, index: int, line: bytes, error: Failure | None) -> bytes:
         if error is None:
             place = f"{self.unit} {self.line_number(index)}"
             error = Failure("bad_line", f"{place}: {self.bad[index]}", 0)
-        return failure(task_id_of(index, self.read(index)), error)
+        return failure(task_id_of(index, line), error)
 
 
 def open_dataset(path: Path, folder: Path, progress: Progress) -> Index:
@@ -130,6 +141,14 @@ def open_dataset(path: Path, folder: Path, progress: Progress) -> Index:
 
 
 def _source(path: Path) -> Source:
+    try:
+        return _look(path)
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror}"
+        raise DatasetError(msg) from error
+
+
+def _look(path: Path) -> Source:
     if path.is_dir():
         msg = f"{path} is a folder: name the dataset file in it"
         raise DatasetError(msg)
@@ -258,6 +277,7 @@ def _keep(places: list[Path], index: Index) -> None:
     for place in places:
         partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
         try:
+            place.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
                 np.savez(file, facts=packed, lines=index.lines, blanks=index.blanks)
             partial.replace(place)

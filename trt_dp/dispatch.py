@@ -26,12 +26,14 @@ class Dispatcher:
     A request becomes suspect when a worker dies with it. Suspects wait until nothing else is pending,
     then run by sixteen in a worker that holds nothing else, then alone; one that was alone in two
     workers when they died is given up. So only what kills is lost, and nothing for being near it.
+    Nothing is given up before the engine is `proven` by an answer: until then it may be to blame itself.
     """
 
-    def __init__(self, pending: Indices, workers: int) -> None:
+    def __init__(self, pending: Indices, workers: int, *, proven: bool = False) -> None:
         self._pending = pending
         self._next = 0
         self._workers = workers
+        self._proven = proven
         self._held: dict[int, set[int]] = {}
         self._isolated: set[int] = set()
         self._suspects: list[list[int]] = []
@@ -82,6 +84,7 @@ class Dispatcher:
             msg = f"worker {worker} answered requests that it does not hold"
             raise Stray(msg)
         held -= distinct
+        self._proven = True
         if not held:
             self._isolated.discard(worker)
 
@@ -118,7 +121,7 @@ class Dispatcher:
 
     def _blame(self, index: int) -> list[int]:
         alone = self._deaths_alone[index] = self._deaths_alone.get(index, 0) + 1
-        if alone >= DEATHS_ALONE:
+        if alone >= DEATHS_ALONE and self._proven:
             return [index]
         self._suspects.append([index])
         return []

@@ -16,7 +16,7 @@ from trt_dp import journal
 from trt_dp.errors import FolderError
 from trt_dp.types import EngineSpec
 
-_OURS = ("run.json", "journal", "results.jsonl", "failures.jsonl", "report.json", "index.npz")
+_OURS = ("results.jsonl", "failures.jsonl", "report.json", "index.npz", "journal", "run.json")
 
 
 class Asked(Struct, frozen=True):
@@ -51,11 +51,15 @@ class Folder:
         self.logs = path / "logs"
         self._asked = path / "run.json"
 
-    def claim(self, asked: Asked) -> None:
+    def claim(self, asked: Asked, *, fresh: bool) -> None:
         """Make this folder this run's, or go on with it; raises FolderError when it is another's.
 
-        A run that never settled a request, because its engine would not load, say, leaves the folder free.
+        With `fresh`, what an earlier run left here is removed first. A run that never settled a request,
+        because its engine would not load, say, leaves the folder free.
         """
+        if fresh:
+            _clear(self.path)
+        self.logs.mkdir(exist_ok=True)
         if not self._asked.exists() or journal.is_empty(self.journal):
             if self.results.exists() or not journal.is_empty(self.journal):
                 msg = f"{self.path} holds results of something else: choose another --output-dir"
@@ -81,8 +85,8 @@ class Folder:
 
 
 @contextlib.contextmanager
-def open_folder(path: Path, *, fresh: bool) -> Iterator[Folder]:
-    """Make and lock the folder; with `fresh`, what an earlier run left there is removed."""
+def open_folder(path: Path) -> Iterator[Folder]:
+    """Make and lock the folder, for one run at a time."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / ".lock").open("ab")
@@ -95,11 +99,7 @@ def open_folder(path: Path, *, fresh: bool) -> Iterator[Folder]:
         except BlockingIOError as error:
             msg = f"{path} is in use by another run: wait for it, or choose another --output-dir"
             raise FolderError(msg) from error
-        if fresh:
-            _clear(path)
-        folder = Folder(path)
-        folder.logs.mkdir(exist_ok=True)
-        yield folder
+        yield Folder(path)
 
 
 def write(path: Path, content: bytes) -> None:
@@ -114,8 +114,8 @@ def write(path: Path, content: bytes) -> None:
 
 
 def _clear(path: Path) -> None:
-    """Remove what a run leaves, and nothing else."""
-    if not (path / "run.json").exists() and (path / "results.jsonl").exists():
+    """Remove what a run leaves, and nothing else; run.json, which says whose it is, comes last."""
+    if not (path / "run.json").exists() and any((path / name).exists() for name in _OURS):
         msg = f"{path} holds results of something else: choose another --output-dir"
         raise FolderError(msg)
     for name in _OURS:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from trt_dp.errors import UsageError
 from trt_dp.pool import Limits
 from trt_dp.types import EngineSpec
 
@@ -26,6 +27,20 @@ class Job(Struct, frozen=True):
     timing: bool = True
     limits: Limits = Limits()
     grace_seconds: float = 30.0
+
+
+def check(job: Job) -> None:
+    """Raises UsageError for a limit that cannot be one."""
+    limits = job.limits
+    for name, value, least in (
+        ("--stall-seconds", limits.stall_seconds, 0.1),
+        ("--load-seconds", limits.load_seconds, 0.1),
+        ("--grace-seconds", job.grace_seconds, 0.0),
+        ("--max-restarts", limits.max_restarts, 0),
+    ):
+        if not value >= least:  # so that NaN is refused too
+            msg = f"{name} is {value}: it must be at least {least}"
+            raise UsageError(msg)
 
 
 class Snapshot(Struct, frozen=True):

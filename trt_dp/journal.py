@@ -62,7 +62,7 @@ class Journal:
             self._cut_back()
             msg = (
                 f"cannot write {self._path}: {error.strerror}; what was answered before is kept: "
-                "make room and run the same command again"
+                "see to that and run the same command again"
             )
             raise JournalError(msg) from error
         self._note(records, self._end + len(header) + len(packed))
@@ -84,7 +84,7 @@ class Journal:
                 partial.unlink(missing_ok=True)
             msg = (
                 f"cannot write {path}: {error.strerror}; the journal is kept: "
-                "make room and run the same command again"
+                "see to that and run the same command again"
             )
             raise JournalError(msg) from error
         return len(chosen)

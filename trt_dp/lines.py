@@ -11,6 +11,10 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from trt_dp.errors import BadLine, RequestRefused
 from trt_dp.types import Failure, Ids, Request, Result, Timing
 
+CHANGED = (
+    "{} changed while the run used it; the answers so far are kept: "
+    "put it back and run the same command again, or start over with --fresh"
+)
 MAX_ID = 2**31 - 1
 _Id = Annotated[int, Meta(ge=0, le=MAX_ID)]
 _Count = Annotated[int, Meta(ge=1, le=MAX_ID)]
@@ -75,10 +79,7 @@ def measure(line: bytes) -> tuple[int, int]:
 
 
 def parse(index: int, line: bytes, input_tokens: int) -> Request:
-    """The request in a line that was measured before; raises BadLine when it is no longer that.
-
-    An id that no vocabulary can hold is a RequestRefused: it was well-formed, so the check let it pass.
-    """
+    """The request in a line that was measured before; raises BadLine when it is no longer that."""
     start, stop = line.find(b"[") + 1, line.rfind(b"]")
     fields, text = _outline(line[:start], line[stop:]), line[start:stop]
     if fields is None or b"]" in text:  # a key given twice: the last counts, as everywhere
@@ -90,6 +91,13 @@ def parse(index: int, line: bytes, input_tokens: int) -> Request:
         raise BadLine(msg)
     task_id = index if fields.task_id is None else fields.task_id
     return Request(index, task_id, ids, _output_tokens(fields))
+
+
+def check_ids(request: Request) -> None:
+    """Raises RequestRefused for an id that no vocabulary can hold: it was well-formed, so `measure` let it pass."""
+    if request.input_ids.max() > MAX_ID:
+        msg = f"`input_ids` holds an id beyond {MAX_ID}"
+        raise RequestRefused(msg)
 
 
 def answer(request: Request, result: Result, worker: int | None, timing: Timing | None) -> bytes:
@@ -190,11 +198,7 @@ def _count_slowly(text: bytes) -> int:
 
 def _numbers(text: bytes) -> Ids:
     """The ids as numbers; numpy's own parser is faster here than a JSON decoder and a copy."""
-    ids: Ids = np.fromstring(text, np.int64, sep=",")
-    if len(ids) and ids.max() > MAX_ID:
-        msg = f"`input_ids` holds an id beyond {MAX_ID}"
-        raise RequestRefused(msg)
-    return ids
+    return np.fromstring(text, np.int64, sep=",")
 
 
 def _output_tokens(fields: _Line) -> int:

@@ -36,11 +36,12 @@ from trt_dp.types import (
     ToCoordinator,
     Work,
 )
-from trt_dp.worker import ADDRESS, KEY, WORKER
+from trt_dp.worker import ADDRESS, KEY, LAUNCH, WORKER
 
 _SOON = 0.005
 _OFTEN = 0.05
 _SELDOM = 0.5
+_AWAY_SECONDS = 2.0
 _ENDS_ITSELF_SECONDS = 0.5
 _KILLED_SECONDS = 30.0
 
@@ -74,6 +75,7 @@ class _Slot:
         self.process: Process | None = None
         self.channel: Channel[ToCoordinator] | None = None
         self.state: _State = "closed"
+        self.launches = 0
         self.since = 0.0  # when the state began; for a ready worker, when it was last heard
         self.deaths = 0  # in a row, without an answer between them
         self.reason = ""  # what it died of, where its exit status does not tell
@@ -98,6 +100,7 @@ class Pool:
         self._setup = setup
         self._limits = limits
         self._key = secrets.token_bytes(32)
+        self._looked = time.monotonic()
         self._door = Door(launcher.host, self._key)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._door, selectors.EVENT_READ)
@@ -118,13 +121,19 @@ class Pool:
         After `Lost` no older answer of that worker will ever come.
         """
         happened: list[tuple[int, Event]] = []
-        for key, mask in self._selector.select(min(seconds, self._patience())):
+        ready = self._selector.select(min(seconds, self._patience()))
+        self._excuse_absence()
+        for key, mask in ready:
             if isinstance(key.data, _Slot) and key.data.channel:
                 happened += self._attend(key.data, mask)
         happened += self._admit()
         for slot in self._slots.values():
             happened += self._watch(slot)
         return happened
+
+    def accepts(self, worker: int) -> bool:
+        """Whether a worker is ready, and not about to be reported as lost."""
+        return self._slots[worker].state == "ready"
 
     def send(self, worker: int, work: Work) -> None:
         """Give work to a ready worker; if it is dying, its Lost is on the way."""
@@ -147,10 +156,10 @@ class Pool:
             elif slot.process:
                 slot.process.kill()
 
-    def close(self, seconds: float) -> None:
-        """Wait that long for the workers to leave, then end them; afterwards none is left."""
+    def close(self, seconds: float, hurry: Sequence[object] = ()) -> None:
+        """Wait that long for the workers to leave, or until `hurry` holds something, then end them all."""
         slots = [slot for slot in self._slots.values() if slot.process]
-        _wait_for(slots, seconds)
+        _wait_for(slots, seconds, hurry)
         for slot in slots:
             if slot.process:
                 slot.process.kill()
@@ -163,6 +172,15 @@ class Pool:
         self._door.close()
         self._selector.close()
         self._launcher.close()
+
+    def _excuse_absence(self) -> None:
+        """When this process itself was away (stopped, say), its workers were not silent: nobody listened."""
+        now = time.monotonic()
+        away = now - self._looked
+        if away > _AWAY_SECONDS:
+            for slot in self._slots.values():
+                slot.since += away
+        self._looked = now
 
     def _patience(self) -> float:
         """How long nothing needs a look that is not announced by a descriptor."""
@@ -178,7 +196,9 @@ class Pool:
             ADDRESS: self._door.address,
             KEY: self._key.hex(),
             WORKER: str(slot.placement.worker),
+            LAUNCH: str(slot.launches + 1),
         }
+        slot.launches += 1
         slot.enter("starting")
         slot.reason = slot.hint = ""
         try:
@@ -206,7 +226,7 @@ class Pool:
 
     def _seat(self, hello: Hello, channel: Channel[ToCoordinator]) -> bool:
         slot = self._slots.get(hello.worker)
-        if slot is None or slot.state != "starting":
+        if slot is None or slot.state != "starting" or hello.launch != slot.launches:
             return False
         slot.channel = channel
         slot.enter("loading")
@@ -254,8 +274,12 @@ class Pool:
     def _watch(self, slot: _Slot) -> list[tuple[int, Event]]:
         """Notice what no descriptor tells: an end before connecting, silence, and the end of the ending."""
         lasted = time.monotonic() - slot.since
+        if slot.state in ("loading", "ready") and lasted > _SELDOM and _has_ended(slot):
+            heard = self._attend(slot, selectors.EVENT_READ)  # its last words, if any
+            self._end(slot, "it ended, and its channel did not", kill=False)
+            return heard
         if slot.state == "starting":
-            if slot.process and slot.process.poll() is not None:
+            if _has_ended(slot):
                 self._end(slot, "it ended before it connected", kill=False)
             elif lasted > self._limits.start_seconds:
                 self._end(slot, f"it did not connect in {lasted:.0f} s", kill=True)
@@ -324,18 +348,23 @@ def _first_word(channel: Channel[ToCoordinator]) -> ToCoordinator | Literal[Fals
     return messages[0] if messages else None
 
 
+def _has_ended(slot: _Slot) -> bool:
+    return slot.process is not None and slot.process.poll() is not None
+
+
 def _end_of_process(status: int | None) -> str:
     if status is None:
         return "it could not be ended"
     if status < 0:
-        return f"it was killed by {signal.Signals(-status).name}"
+        names = {kind.value: kind.name for kind in signal.Signals}
+        return f"it was killed by {names.get(-status, f'signal {-status}')}"
     return f"it exited with status {status}"
 
 
-def _wait_for(slots: list[_Slot], seconds: float) -> None:
+def _wait_for(slots: list[_Slot], seconds: float, hurry: Sequence[object] = ()) -> None:
     """Until every process has ended, but no longer than that."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and not hurry:
         if all(slot.process is None or slot.process.poll() is not None for slot in slots):
             return
         time.sleep(_SOON)

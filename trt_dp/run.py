@@ -20,7 +20,7 @@ from trt_dp import placement, plugins
 from trt_dp.dataset import Index, open_dataset
 from trt_dp.errors import DatasetError
 from trt_dp.folder import Asked, Folder, open_folder, write
-from trt_dp.job import Display, Job
+from trt_dp.job import Display, Job, check
 from trt_dp.journal import Journal
 from trt_dp.report import Activity, Report, Whole, phases, summarise
 from trt_dp.session import Session
@@ -39,14 +39,13 @@ def run(job: Job, display: Display) -> Outcome:
     marks = [perf_counter()]
     plugins.check(plugins.ENGINES, job.engine.name)
     make_launcher = plugins.find(plugins.LAUNCHERS, job.launcher)
-    with open_folder(job.folder, fresh=job.fresh) as folder:
-        index = _open_index(job, folder, display)
-        folder.claim(_asked(job, index))
-        plan = placement.plan(
-            placement.look(), job.workers, job.gpus_per_worker, job.workers_per_gpu
-        )
-        for note in plan.notes:
-            display.say(note)
+    check(job)
+    index = _open_index(job, display)
+    plan = placement.plan(placement.look(), job.workers, job.gpus_per_worker, job.workers_per_gpu)
+    for note in plan.notes:
+        display.say(note)
+    with open_folder(job.folder) as folder:
+        folder.claim(_asked(job, index), fresh=job.fresh)
         with (
             contextlib.closing(Journal(folder.journal, len(index))) as journal,
             _signals() as signals,
@@ -70,8 +69,8 @@ def run(job: Job, display: Display) -> Outcome:
     return Outcome(report, job.folder)
 
 
-def _open_index(job: Job, folder: Folder, display: Display) -> Index:
-    index = open_dataset(job.dataset, folder.path, display.indexing)
+def _open_index(job: Job, display: Display) -> Index:
+    index = open_dataset(job.dataset, job.folder, display.indexing)
     if index.bad and not job.skip_bad:
         raise DatasetError(index.refusal())
     return index
@@ -136,8 +135,9 @@ def _signals() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield noted
         return
-    kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {kind: signal.signal(kind, lambda number, _: noted.append(number)) for kind in kinds}
+    kinds = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    heeded = [kind for kind in kinds if signal.getsignal(kind) not in (signal.SIG_IGN, None)]
+    before = {kind: signal.signal(kind, lambda number, _: noted.append(number)) for kind in heeded}
     try:
         yield noted
     finally:

@@ -33,6 +33,7 @@ _BEATS_PER_STALL = 4
 _LONGEST_BEAT = 5.0
 _TURN_SECONDS = 0.25
 _CLOSE_SECONDS = 30.0
+_GUILTY_IN_A_ROW = 64  # with no answer between them: then the engine is to blame, not the requests
 
 
 class Session:
@@ -54,9 +55,11 @@ class Session:
         self._logs = folder.logs
         self._display = display
         self._pool: Pool | None = None
+        self._signals: list[int] = []
         self._ready: dict[int, Ready] = {}
         self._open = len(placements)
         self._deaths = 0
+        self._given_up_in_a_row = 0
         self._connected = self._loaded = self._ended = 0.0
         self.tally = Tally(len(index), len(placements), index.lines["input_tokens"])
         self._dispatcher = Dispatcher(np.empty(0, np.int64), 0)
@@ -77,7 +80,8 @@ class Session:
         earlier = len(self._index) - len(pending) - len(bad)
         if earlier:
             self._display.say(f"{earlier:,} of {len(self._index):,} requests are settled already")
-        self._dispatcher = Dispatcher(pending, len(self._placements))
+        proven = bool((self._journal.settled & ~self._journal.failed).any())
+        self._dispatcher = Dispatcher(pending, len(self._placements), proven=proven)
 
     def serve(self, launcher: Launcher, signals: list[int]) -> None:
         """Start the workers, and feed them until every request is settled; raises if that cannot be."""
@@ -85,6 +89,7 @@ class Session:
         self._pool = Pool(
             launcher, self._placements, self._setup(limits.stall_seconds), limits, self._logs
         )
+        self._signals = signals
         self._pool.start()
         self._loop(self._pool, signals)
         self._ended = perf_counter()
@@ -93,7 +98,7 @@ class Session:
     def close(self, *, at_once: bool) -> None:
         """Wait for the workers to leave, or end them; afterwards none is left."""
         if self._pool:
-            self._pool.close(0 if at_once else _CLOSE_SECONDS)
+            self._pool.close(0 if at_once else _CLOSE_SECONDS, self._signals)
             self._pool = None
 
     def marks(self, begun: float) -> list[float]:
@@ -138,6 +143,8 @@ class Session:
     def _feed(self, pool: Pool) -> None:
         """Give every worker what it has room for."""
         for worker, ready in self._ready.items():
+            if not pool.accepts(worker):
+                continue
             started = perf_counter()
             indices = self._dispatcher.take(worker, ready.capacity)
             if len(indices):
@@ -149,7 +156,7 @@ class Session:
         spans = self._index.spans(indices).tobytes()
         if ready.reads_source:
             return Work(spans)
-        return Work(spans, b"".join(self._index.read(index) for index in indices.tolist()))
+        return Work(spans, b"".join(self._index.read(indices.tolist())))
 
     def _receive(self, pool: Pool, worker: int, done: Done) -> None:
         started = perf_counter()
@@ -162,18 +169,21 @@ class Session:
         except ValueError as nonsense:
             pool.discard(worker, str(nonsense))
             return
+        self._given_up_in_a_row = 0
         self._journal.append(records, done.lines)
         self.tally.came(worker, records, started)
 
     def _lose(self, pool: Pool, worker: int, lost: Lost) -> None:
         self._deaths += 1
         self._ready.pop(worker, None)
-        self.tally.lost(worker)
         hopeless = self._dispatcher.lose(worker)
+        self.tally.lost(worker, len(hopeless))
         if hopeless:
             deaths = {i: given_up(lost.reason, self._dispatcher.deaths_of(i)) for i in hopeless}
             self._give_up(hopeless, deaths)
-            pool.forgive()
+            self._given_up_in_a_row += len(hopeless)
+            if self._given_up_in_a_row < _GUILTY_IN_A_ROW:
+                pool.forgive()
         then = "it is not started again" if lost.closed else "it is started again"
         log = self._logs / f"worker-{worker}.log"
         self._display.say(f"worker {worker} died: {lost.reason}; {then} (see {log})")

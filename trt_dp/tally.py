@@ -65,16 +65,6 @@ class Tally:
         self.failed = self.redone = self.output_tokens = 0
 
     @property
-    def received(self) -> int:
-        """How many answers and failures came from workers."""
-        return self._receiving.requests
-
-    @property
-    def first_send(self) -> float:
-        """When the first request left; 0 before."""
-        return self._sending.first
-
-    @property
     def last_send(self) -> float:
         """When the last request left so far."""
         return self._sending.last
@@ -109,11 +99,11 @@ class Tally:
         self._total[answered["index"]] = answered["total_seconds"]
         self._receiving.add(started, now, len(records))
 
-    def lost(self, worker: int) -> None:
-        """A worker died, and what it held goes back."""
+    def lost(self, worker: int, given_up: int) -> None:
+        """A worker died, and what it held goes back, but for what is given up."""
         mine = self._workers[worker]
         mine.deaths += 1
-        self.redone += mine.held
+        self.redone += mine.held - given_up
         mine.hold(-mine.held, perf_counter())
         mine.idle_since = None
 

@@ -116,10 +116,10 @@ class Stop(Struct, frozen=True, tag="stop"):
 
 
 class Hello(Struct, frozen=True, tag="hello"):
-    """The first message on a channel: who is there."""
+    """The first message on a channel: which worker is there, and which start of it."""
 
     worker: int
-    pid: int
+    launch: int
 
 
 class Ready(Struct, frozen=True, tag="ready"):

@@ -42,12 +42,9 @@ from trt_dp.types import (
     Work,
 )
 
-ADDRESS, KEY, WORKER = "TRT_DP_ADDRESS", "TRT_DP_KEY", "TRT_DP_WORKER"
+ADDRESS, KEY = "TRT_DP_ADDRESS", "TRT_DP_KEY"
+WORKER, LAUNCH = "TRT_DP_WORKER", "TRT_DP_LAUNCH"
 _IDLE_SECONDS = 1.0
-_CHANGED = (
-    "{} changed while the run used it; the answers so far are kept: "
-    "put it back and run the same command again, or start over with --fresh"
-)
 _log = logging.getLogger(__name__)
 
 
@@ -67,7 +64,7 @@ def serve(environment: Mapping[str, str]) -> int:
         _log.info("%s", error)
         return 1
     try:
-        channel.send(Hello(int(environment[WORKER]), os.getpid()))
+        channel.send(Hello(int(environment[WORKER]), int(environment[LAUNCH])))
         _Worker(channel, _setup(channel)).run()
     except ChannelClosed as closed:
         _log.info("the coordinator is gone: %s", closed)
@@ -137,7 +134,14 @@ class _Worker:
         _log.info("loading %s %s on %s", spec.name, spec.path or "", placement)
         engine_class: Any = plugins.find(plugins.ENGINES, spec.name)
         options = plugins.convert(engine_class, spec.options)
-        engine: Engine = engine_class(spec, placement, **options)
+        try:
+            engine: Engine = engine_class(spec, placement, **options)
+        except ValueError as error:
+            msg = f"the engine {spec.name} will not load: {error}"
+            raise EngineRefused(msg) from error
+        if engine.capacity < 1:
+            msg = f"the engine {spec.name} takes {engine.capacity} requests at once: it must be 1 or more"
+            raise EngineRefused(msg)
         seconds = time.monotonic() - started
         _log.info("ready after %.3f s", seconds)
         self._send(Ready(engine.capacity, seconds, self._source is not None))
@@ -157,6 +161,7 @@ class _Worker:
             request = self._parse(index, line, tokens)
             self._live[index] = (request, received, time.monotonic())
             try:
+                lines.check_ids(request)
                 engine.submit(request)
             except RequestRefused as reason:
                 refused.append(Result(index, error=Failure("refused", str(reason))))
@@ -166,7 +171,7 @@ class _Worker:
         try:
             return lines.parse(index, line, tokens)
         except BadLine as reason:
-            raise UsageError(_CHANGED.format(self._setup.source.path)) from reason
+            raise UsageError(lines.CHANGED.format(self._setup.source.path)) from reason
 
     def _read(self, spans: Spans, shipped: bytes | None) -> Iterator[tuple[int, int, bytes]]:
         """Index, number of ids and bytes of each line, from the message where it brings them, else from the file."""
@@ -193,6 +198,9 @@ class _Worker:
         records = np.empty(len(results), RECORD)
         encoded = []
         for place, result in enumerate(results):
+            if result.index not in self._live:
+                msg = f"the engine answered request {result.index}, which it does not hold"
+                raise RuntimeError(msg)
             request, received, submitted = self._live.pop(result.index)
             timing = result.timing or _timing(received, submitted)
             encoded.append(self._line(request, result, timing))
@@ -250,7 +258,7 @@ def _same(fd: int, source: Source) -> bool:
 
 def _check_unchanged(fd: int | None, source: Source) -> int:
     if fd is None or not _same(fd, source):
-        raise UsageError(_CHANGED.format(source.path))
+        raise UsageError(lines.CHANGED.format(source.path))
     return fd
 
 
