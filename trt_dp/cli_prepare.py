@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +18,7 @@ from typer.core import TyperGroup
 from trt_dp.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
-    from trt_dp.workload import Workload
+    from trt_dp.workload import Prefixes, Workload
 
 _DEFAULT = "token-norm-dist"
 _THEIRS = ("dataset", "real-dataset")
@@ -33,7 +34,7 @@ class Kinds(TyperGroup):
         shared, rest = _sorted_out(self.get_params(ctx), args)
         kind = rest[0] if rest and not rest[0].startswith("-") else None
         if kind in _THEIRS:
-            msg = f"`{kind}` would fetch a Hugging Face dataset, which this never does: save it as JSON lines, and use `text`"
+            msg = f"`{kind}` would fetch a dataset, which this never does: save it as JSON lines, and use `text`"
             raise UsageError(msg)
         recipe = _value(shared, "--recipe")
         if recipe is not None:
@@ -46,7 +47,8 @@ class Kinds(TyperGroup):
         options = _read_recipe(path)
         named = str(options.pop("kind", kind or _DEFAULT))
         if named not in self.commands or kind not in (None, named):
-            msg = f"{path} is a recipe of the kind {named}: there are {', '.join(self.commands)}, and one can be asked for"
+            kinds = ", ".join(self.commands)
+            msg = f"{path} is a recipe of the kind {named}, and {kind or 'that'} is not: there are {kinds}"
             raise UsageError(msg)
         own = _known(self.commands[named].get_params(ctx))
         shared = _known(self.get_params(ctx))
@@ -70,7 +72,7 @@ app = typer.Typer(
 @app.callback()
 def shared(
     ctx: typer.Context,
-    recipe: Annotated[
+    recipe: Annotated[  # noqa: ARG001 (taken by Kinds, before options are parsed)
         Path | None, typer.Option(help="A TOML file of options; those given here win.")
     ] = None,
     tokenizer: Annotated[
@@ -112,25 +114,23 @@ def shared(
     ] = None,
 ) -> None:
     """Make a dataset of synthetic requests, or of texts; with no kind, 3,000 requests of 2,048 in and 128 out."""
-    from trt_dp.prepare import Job
-
     _refuse_lora(task_id, rand_task_id, lora_dir)
     if log_level.lower() not in _LEVELS:
         msg = f"--log-level {log_level} is not known: there are {', '.join(_LEVELS)}"
         raise UsageError(msg)
-    job = Job(
-        output=None if stdout else output,
-        seed=random_seed,
-        layout=layout,
-        tokenizer=tokenizer,
-        trust_remote_code=trust_remote_code,
-        vocab_size=vocab_size,
-        special_ids=_special(special_ids),
-        prefixes=_prefixes(prefix_groups, prefix_tokens),
-        compat=compat,
-        force=force,
-    )
-    ctx.obj = (job, _LEVELS.index(log_level.lower()) >= _LEVELS.index("info"))
+    options = {
+        "output": None if stdout else output,
+        "seed": random_seed,
+        "layout": layout,
+        "tokenizer": tokenizer,
+        "trust_remote_code": trust_remote_code,
+        "vocab_size": vocab_size,
+        "special_ids": _special(special_ids),
+        "compat": compat,
+        "force": force,
+    }
+    talkative = _LEVELS.index(log_level.lower()) >= _LEVELS.index("info")
+    ctx.obj = (options, (prefix_groups, prefix_tokens), talkative)
 
 
 _Requests = Annotated[int, typer.Option("--num-requests", help="How many requests.")]
@@ -223,13 +223,11 @@ def text(
 
 
 def _make(ctx: typer.Context, workload: Workload) -> None:
-    from msgspec.structs import replace
-
     from trt_dp import display_prepare
-    from trt_dp.prepare import prepare
+    from trt_dp.prepare import Job, prepare
 
-    job, talkative = ctx.obj
-    job = replace(job, workload=workload)
+    options, (groups, tokens), talkative = ctx.obj
+    job = Job(workload, prefixes=_prefixes(groups, tokens), **options)
     with _stoppable(), display_prepare.on_stderr() as progress:
         outcome = prepare(job, progress)
     if talkative:
@@ -278,8 +276,6 @@ def _value(shared: list[str], option: str) -> str | None:
 
 
 def _read_recipe(path: Path) -> dict[str, Any]:
-    import sys
-
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -314,7 +310,7 @@ def _special(given: str) -> frozenset[int]:
         raise UsageError(msg) from error
 
 
-def _prefixes(groups: int | None, tokens: int | None) -> Any:
+def _prefixes(groups: int | None, tokens: int | None) -> Prefixes | None:
     from trt_dp.workload import Prefixes
 
     if groups is None and tokens is None:

@@ -1,19 +1,19 @@
 """The numbers of synthetic requests: lengths and ids, the same for a seed whatever the chunking.
 
 Everything is made from the raw 64-bit output of PCG64, which numpy guarantees never to change, by arithmetic
-written here: numpy's own distributions may change between its versions. Each kind of number has a stream of
+of our own: numpy's distributions may change between its versions. Each kind of number has a stream of
 its own, so that no two are correlated; a place in a stream is reached by skipping, not by drawing.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trt_dp.errors import UsageError
+from trt_dp.gauss import exp, normal
 from trt_dp.workload import (
     MAX_INPUT,
     MAX_OUTPUT,
@@ -112,33 +112,33 @@ def _draw(seed: int, stream: int, count: int, skip: int = 0) -> Raw:
 
 def _below(raw: Raw, bound: int) -> Lengths:
     """Whole numbers in [0, bound) from the upper halves; none is likelier than another by more than 2^-32."""
-    return (((raw >> _HALF) * np.uint64(bound)) >> _HALF).astype(np.int64)
+    below: Lengths = (((raw >> _HALF) * np.uint64(bound)) >> _HALF).astype(np.int64)
+    return below
 
 
 def _gauss(seed: int, stream: int, count: int) -> NDArray[np.float64]:
-    """Standard normal numbers by Box and Muller: two raw numbers make one."""
-    raw = _draw(seed, stream, 2 * count)
-    unit = ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
-    gauss: NDArray[np.float64] = np.sqrt(-2 * np.log(unit[::2])) * np.cos(math.tau * unit[1::2])
-    return gauss
+    """Standard normal numbers, each from one raw number."""
+    raw = _draw(seed, stream, count)
+    return normal(((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52)
 
 
 def _normal(seed: int, stream: int, count: int, mean: int, stdev: int) -> Lengths:
     """Rounded to the nearest, so that the mean is the one asked for; at least 1."""
     drawn = np.rint(mean + stdev * _gauss(seed, stream, count))
-    return np.maximum(1, drawn).astype(np.int64)
+    rounded: Lengths = np.maximum(1, drawn).astype(np.int64)
+    return rounded
 
 
 def _lognormal(seed: int, stream: int, count: int, shape: tuple[int, float, int]) -> Lengths:
     median, sigma, cap = shape
-    with np.errstate(over="ignore"):
-        drawn = np.rint(median * np.exp(sigma * _gauss(seed, stream, count)))
+    drawn = np.rint(median * exp(sigma * _gauss(seed, stream, count)))
     return np.clip(drawn, 1, cap).astype(np.int64)
 
 
 def _trtllm_normal(seed: int, count: int, mean: int, stdev: int) -> Lengths:
     drawn = np.random.RandomState(seed).normal(mean, stdev, count)
-    return np.maximum(1, np.ceil(drawn)).astype(np.int64)
+    rounded: Lengths = np.maximum(1, np.ceil(drawn)).astype(np.int64)
+    return rounded
 
 
 def _ids(usable: Tokens, seed: int, skip: int, count: int, stream: int = _IDS) -> Tokens:

@@ -78,7 +78,7 @@ def _from_json(line: str) -> Prompt:
         fields = fields["body"]  # of an OpenAI batch
     if not isinstance(fields, dict):
         msg = "it is not a JSON object"
-        raise ValueError(msg)
+        raise ValueError(msg)  # noqa: TRY004 (all that is wrong with a line is one kind of error)
     text = next((fields[key] for key in ("prompt", "text") if key in fields), None)
     if text is None and isinstance(fields.get("messages"), list):
         text = "\n".join(_said(message) for message in fields["messages"])
