@@ -107,8 +107,8 @@ def log(numbers: Reals) -> Reals:
 
 
 def exp(numbers: Reals) -> Reals:
-    """The exponential of numbers, those beyond 700 either way taken as 700."""
-    numbers = np.clip(numbers, -700.0, 700.0)
+    """The exponential of numbers, those beyond 600 either way taken as 600."""
+    numbers = np.clip(numbers, -600.0, 600.0)
     power = np.rint(numbers / (_LN2_HIGH + _LN2_LOW))
     rest = (numbers - power * _LN2_HIGH) - power * _LN2_LOW
     found: Reals = np.ldexp(_horner(_EXP_TERMS, rest), power.astype(np.int64))

@@ -28,6 +28,7 @@ from trt_dp.workload import (
 
 BATCH_TOKENS = 1 << 18
 _BATCH_REQUESTS = 1 << 13
+_GAUSS_PIECE = 1 << 15
 _INPUTS, _OUTPUTS, _IDS, _GROUPS, _PREFIXES = range(5)
 _HALF = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
@@ -117,9 +118,13 @@ def _below(raw: Raw, bound: int) -> Lengths:
 
 
 def _gauss(seed: int, stream: int, count: int) -> NDArray[np.float64]:
-    """Standard normal numbers, each from one raw number."""
-    raw = _draw(seed, stream, count)
-    return normal(((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52)
+    """Standard normal numbers, each from one raw number; in pieces, to need no more memory than they fill."""
+    drawn = np.empty(count)
+    for first in range(0, count, _GAUSS_PIECE):
+        raw = _draw(seed, stream, min(_GAUSS_PIECE, count - first), first)
+        unit = ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+        drawn[first : first + len(raw)] = normal(unit)
+    return drawn
 
 
 def _normal(seed: int, stream: int, count: int, mean: int, stdev: int) -> Lengths:
