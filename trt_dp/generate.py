@@ -26,7 +26,7 @@ from trt_dp.workload import (
     Uniform,
 )
 
-BATCH_TOKENS = 1 << 18
+BATCH_TOKENS = 1 << 16
 _BATCH_REQUESTS = 1 << 13
 _GAUSS_PIECE = 1 << 15
 _INPUTS, _OUTPUTS, _IDS, _GROUPS, _PREFIXES = range(5)

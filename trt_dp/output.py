@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,11 +16,12 @@ from trt_dp.errors import UsageError, WriteError
 def write_file(path: Path, pieces: Iterable[bytes]) -> int:
     """Write beside `path` and move into place; on any failure nothing is left. Returns the bytes written."""
     partial = path.with_name(f".{path.name}.partial")
-    size = 0
+    size, left = 0, iter(pieces)
     try:
+        first = next(left, b"")  # what is refused is refused before a folder is made
         path.parent.mkdir(parents=True, exist_ok=True)
         with _own(partial) as file:
-            for piece in pieces:
+            for piece in itertools.chain([first], left):
                 file.write(piece)
                 size += len(piece)
             file.flush()
@@ -78,7 +80,7 @@ def _own(partial: Path) -> Iterator[BinaryIO]:
             raise UsageError(msg)
         try:
             raw.truncate(0)
-            with os.fdopen(os.dup(raw.fileno()), "wb", 1 << 20) as file:
+            with os.fdopen(os.dup(raw.fileno()), "wb") as file:
                 yield file
         finally:
             with contextlib.suppress(FileNotFoundError):
