@@ -101,7 +101,10 @@ def test_openai_lines_hold_the_same_requests(tmp_path):
     [
         ({"workload": NORMAL}, "20f133bba2178ff6"),
         ({"workload": UNIFORM, "seed": 7, "vocab_size": 128_256}, "b1635fb927648b9a"),
-        ({"workload": LOGNORMAL, "vocab_size": 1000, "special_ids": frozenset({5})}, "ae64c1aec404eb05"),
+        (
+            {"workload": LOGNORMAL, "vocab_size": 1000, "special_ids": frozenset({5})},
+            "ae64c1aec404eb05",
+        ),
         ({"workload": NORMAL, "prefixes": Prefixes(4, 30), "layout": "json"}, "3236a9d4654bb461"),
         ({"workload": Empirical(200, SAMPLE), "layout": "openai"}, "5c30b9ade228ec24"),
     ],

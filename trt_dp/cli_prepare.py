@@ -10,15 +10,13 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from trt_dp.errors import Interrupted, UsageError
-
-if TYPE_CHECKING:
-    from trt_dp.workload import Prefixes, Workload
+from trt_dp.workload import Empirical, Lognormal, Normal, Prefixes, Text, Uniform, Workload
 
 _DEFAULT = "token-norm-dist"
 _THEIRS = ("dataset", "real-dataset")
@@ -148,8 +146,6 @@ def normal(
     output_stdev: _Count = 0,
 ) -> None:
     """Lengths from normal distributions, at least 1."""
-    from trt_dp.workload import Normal
-
     _make(ctx, Normal(requests, input_mean, input_stdev, output_mean, output_stdev))
 
 
@@ -163,8 +159,6 @@ def uniform(
     requests: _Requests = 3000,
 ) -> None:
     """Lengths from uniform distributions, bounds included."""
-    from trt_dp.workload import Uniform
-
     _make(ctx, Uniform(requests, input_min, input_max, output_min, output_max))
 
 
@@ -180,8 +174,6 @@ def lognormal(
     output_cap: _Count = 4096,
 ) -> None:
     """A long tail: lengths from log-normal distributions; a longer one is cut to the cap."""
-    from trt_dp.workload import Lognormal
-
     inputs = (input_median, input_sigma, input_cap)
     _make(ctx, Lognormal(requests, *inputs, output_median, output_sigma, output_cap))
 
@@ -198,8 +190,6 @@ def empirical(
     ] = False,
 ) -> None:
     """Lengths drawn from those of another dataset or a CSV file; pairs stay together."""
-    from trt_dp.workload import Empirical
-
     _make(ctx, Empirical(requests, lengths, apart))
 
 
@@ -217,8 +207,6 @@ def text(
     ] = 128,
 ) -> None:
     """Prompts from a file, turned into ids without special tokens or chat template."""
-    from trt_dp.workload import Text
-
     _make(ctx, Text(input_file, output_tokens, requests))
 
 
@@ -311,8 +299,6 @@ def _special(given: str) -> frozenset[int]:
 
 
 def _prefixes(groups: int | None, tokens: int | None) -> Prefixes | None:
-    from trt_dp.workload import Prefixes
-
     if groups is None and tokens is None:
         return None
     return Prefixes(groups or 0, tokens or 0)

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_dp.workload import Batch, Tokens
+from trt_dp.batch import Batch, Tokens
 
 MAX_VOCABULARY = 10_000_000
 FORMATS = ("jsonl", "json", "openai")

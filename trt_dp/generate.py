@@ -12,19 +12,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from trt_dp.batch import Batch, Lengths, Tokens
 from trt_dp.errors import UsageError
 from trt_dp.gauss import exp, normal
-from trt_dp.workload import (
-    MAX_INPUT,
-    MAX_OUTPUT,
-    Batch,
-    Lengths,
-    Lognormal,
-    Normal,
-    Prefixes,
-    Tokens,
-    Uniform,
-)
+from trt_dp.workload import MAX_INPUT, MAX_OUTPUT, Lognormal, Normal, Prefixes, Uniform
 
 BATCH_TOKENS = 1 << 16
 _BATCH_REQUESTS = 1 << 13

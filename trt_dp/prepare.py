@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from msgspec import Struct
 
+from trt_dp.batch import Batch
 from trt_dp.encode import FORMATS, document, flat, lines
 from trt_dp.errors import DatasetError, UsageError
 from trt_dp.generate import Sides, batches, check_lengths, lengths, resampled, trtllm_lengths
@@ -18,7 +19,6 @@ from trt_dp.summary import Summary, summarise
 from trt_dp.tokens import DemoTokenizer, Tokenizer, Vocabulary, open_tokenizer, sized
 from trt_dp.workload import (
     NAMES,
-    Batch,
     Empirical,
     Normal,
     Prefixes,

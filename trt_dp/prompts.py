@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from trt_dp.batch import Lengths
 from trt_dp.dataset import open_dataset
 from trt_dp.errors import DatasetError
-from trt_dp.workload import MAX_OUTPUT, Lengths
+from trt_dp.workload import MAX_OUTPUT
 
 _JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
 _LIMITS = ("output_tokens", "max_completion_tokens", "max_tokens")

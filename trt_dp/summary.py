@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from msgspec import Struct
 
-from trt_dp.workload import Lengths
+from trt_dp.batch import Lengths
 
 _BINS = 8
 _BAR = 40

@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from trt_dp.batch import Tokens
 from trt_dp.encode import MAX_VOCABULARY
 from trt_dp.errors import UsageError
-from trt_dp.workload import Tokens
 
 DEMO_NAME = "demo"
 DEMO_SIZE = 512
@@ -145,9 +145,7 @@ def _named_special(folder: Path, loaded: Any) -> set[int]:
 def _learned(name: str, own: set[int], special: set[int]) -> Vocabulary:
     plain = own - special
     size = max(own | special, default=-1) + 1
-    said = (
-        f"{name}'s, {len(plain):,} ids without the {len(special & (own | special)):,} special ones"
-    )
+    said = f"{name}'s, {len(plain):,} ids without the {len(special):,} special ones"
     return _vocabulary(name, size, set(range(size)) - plain, said)
 
 

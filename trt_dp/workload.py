@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from trt_dp.errors import UsageError
 
@@ -14,9 +12,7 @@ MAX_INPUT = 8_000_000
 """The longest prompt: the ids of a longer one would not fit on a line that `run` reads."""
 MAX_OUTPUT = 2**31 - 1
 MAX_PREFIX_IDS = 50_000_000
-
-Lengths = NDArray[np.int64]
-Tokens = NDArray[np.int32]
+MAX_REQUESTS = 100_000_000
 
 
 class Normal(Struct, frozen=True):
@@ -72,15 +68,6 @@ class Prefixes(Struct, frozen=True):
 
     groups: int
     tokens: int
-
-
-class Batch(Struct, frozen=True):
-    """Successive requests: their ids end to end, and their lengths."""
-
-    first: int
-    ids: Tokens
-    inputs: Lengths
-    outputs: Lengths
 
 
 Synthetic = Normal | Uniform | Lognormal | Empirical
@@ -143,6 +130,8 @@ def _check_option(field: str, value: float | Path) -> None:
     most = MAX_INPUT if field.startswith("input") else MAX_OUTPUT
     if field.endswith("sigma"):
         most = 100
+    if field == "requests":
+        most = MAX_REQUESTS
     if not value <= most:
         _refuse(f"{option} is {value}: it can be at most {most:,}")
 
