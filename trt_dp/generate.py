@@ -20,6 +20,7 @@ from trt_dp.workload import MAX_INPUT, MAX_OUTPUT, Lognormal, Normal, Prefixes, 
 BATCH_TOKENS = 1 << 16
 _BATCH_REQUESTS = 1 << 13
 _GAUSS_PIECE = 1 << 15
+_KEPT_BYTES = 16 << 20
 _INPUTS, _OUTPUTS, _IDS, _GROUPS, _PREFIXES = range(5)
 _HALF = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
@@ -81,6 +82,9 @@ def batches(
 ) -> Iterator[Batch]:
     """The requests in order, about `tokens` ids at a time; where they are cut changes no id."""
     inputs, outputs = sides
+    np.empty(
+        _KEPT_BYTES, np.uint8
+    )  # freed at once: glibc then keeps blocks up to this size for the next batch
     ends = np.cumsum(inputs)
     shared = _shared(prefixes, usable, seed)
     first = skip = 0
