@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from trt_dp import cli_prepare
 from trt_dp.errors import Interrupted, TrtDpError, UsageError
 
 _SEED_SPELLINGS = {"token_normalize_func": lambda name: name.replace("_", "-")}
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(cli_prepare.app, name="prepare-dataset")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ TrtDpError              one sentence for the user; the command ends with `exit_s
 ├── EngineRefused       1    an engine would not load
 ├── NoWorkersLeft       1    every worker died too often
 ├── JournalError        1    the disk would not take, or give back, what was written
+├── WriteError          1    the disk would not take a dataset
 └── Interrupted         130  stopped by a signal; run again to go on
 
 ChannelClosed           the other side of a channel is gone, or talks nonsense
@@ -52,6 +53,10 @@ class NoWorkersLeft(TrtDpError):
 
 class JournalError(TrtDpError):
     """The journal cannot be written or read; what was written before is intact."""
+
+
+class WriteError(TrtDpError):
+    """A dataset cannot be written; nothing of it is left."""
 
 
 class Interrupted(TrtDpError):
