@@ -141,6 +141,6 @@ class Tally:
 
 
 def _known(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    known = values[~np.isnan(values)]
-    known.sort()
-    return known
+    """The durations that were taken, in order; sorted in place, where those that were not come last."""
+    values.sort()
+    return values[: len(values) - int(np.count_nonzero(np.isnan(values)))]
