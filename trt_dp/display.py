@@ -27,7 +27,6 @@ class Bar:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[facts]}"),
             TimeRemainingColumn(),
             console=console,
@@ -60,7 +59,8 @@ class Bar:
     def show(self, snapshot: Snapshot) -> None:
         """The run's requests."""
         if self._due() or snapshot.settled == snapshot.requests:
-            facts = _facts(snapshot, self._speed(snapshot))
+            done = f"{snapshot.settled:,}/{snapshot.requests:,}"
+            facts = f"{done}, {_facts(snapshot, self._speed(snapshot))}"
             self._draw(
                 description="running",
                 completed=snapshot.settled,
@@ -176,7 +176,7 @@ def _workers_table(name: str, report: Report) -> Table:
 
 
 def _facts(snapshot: Snapshot, speed: float) -> str:
-    parts = [f"{speed:,.0f} tok/s", f"{snapshot.ready} of {snapshot.workers} workers ready"]
+    parts = [f"{speed:,.0f} tok/s", f"{snapshot.ready}/{snapshot.workers} workers"]
     if snapshot.deaths:
         parts.append(f"{snapshot.deaths} deaths")
     if snapshot.failed:
