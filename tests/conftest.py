@@ -78,7 +78,8 @@ class Watcher:
 def echo_job(dataset: Path, folder: Path, options: dict[str, str] | None = None, **more) -> Job:
     """A job on echo with two workers, without timing in its lines."""
     settings = {"workers": 2, "timing": False, **more}
-    return Job(dataset, folder, EngineSpec("echo", None, options or {}), **settings)
+    engine = EngineSpec("echo", str(Path("engines/default").resolve()), options or {})
+    return Job(dataset, folder, engine, **settings)
 
 
 def run_echo(dataset: Path, folder: Path, options: dict[str, str] | None = None, **more) -> Outcome:

@@ -37,6 +37,8 @@ def test_help_needs_nothing_heavy(words) -> None:
         (["--engine", "nope"], "there is no engine 'nope'; known: "),
         ([], "name an engine with --engine"),
         (["--engine", "echo", "--launcher", "ray9"], "there is no launcher 'ray9'; known: "),
+        (["--engine", "echo", "--engine-path", "gone"], "gone does not exist: --engine-path"),
+        (["--engine", "echo", "--stall-seconds", "nan"], "--stall-seconds is nan"),
         (["--engine", "echo", "--set", "batch"], "give it as KEY=VALUE"),
         (["--engine", "echo", "--set", "batch=x"], "--set batch=x: Expected `int`"),
         (["--engine", "echo", "--n-workers", "0"], "--n-workers is 0"),

@@ -13,6 +13,7 @@ import typer
 from trt_dp import cli_prepare
 from trt_dp.errors import Interrupted, TrtDpError, UsageError
 
+_DEFAULT_ENGINE = Path("engines/default")
 _SEED_SPELLINGS = {"token_normalize_func": lambda name: name.replace("_", "-")}
 
 app = typer.Typer(
@@ -50,8 +51,9 @@ def run(
         Path, typer.Option(help="The requests: JSON lines, or NVIDIA's JSON document.")
     ] = Path("datasets/synthetic_2048_128.jsonl"),
     engine_path: Annotated[
-        Path, typer.Option(help="The folder of the engine, as its builder left it.")
-    ] = Path("engines/default"),
+        Path | None,
+        typer.Option(help="The folder of the engine. [default: engines/default]"),
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(help="The engine's name (see trt-dp plugins).")
     ] = None,
@@ -105,7 +107,7 @@ def run(
     job = Job(
         dataset=request_path,
         folder=output_dir or _new_folder(),
-        engine=EngineSpec(_named(engine), _existing(engine_path), _settings(set_ or [])),
+        engine=EngineSpec(_named(engine), _placed(engine_path), _settings(set_ or [])),
         workers=n_workers,
         gpus_per_worker=n_gpus,
         workers_per_gpu=workers_per_gpu,
@@ -165,8 +167,12 @@ def _named(engine: str | None) -> str:
     return engine
 
 
-def _existing(path: Path) -> str | None:
-    return str(path.resolve()) if path.exists() else None
+def _placed(engine_path: Path | None) -> str:
+    """The engine's folder; only one that was asked for must be there, since not every engine needs one."""
+    if engine_path is not None and not engine_path.exists():
+        msg = f"{engine_path} does not exist: --engine-path names the folder of an engine"
+        raise UsageError(msg)
+    return str((engine_path or _DEFAULT_ENGINE).resolve())
 
 
 def _settings(given: list[str]) -> dict[str, str]:
