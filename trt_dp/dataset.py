@@ -153,7 +153,11 @@ def _look(path: Path) -> Source:
         msg = f"{path} is a folder: name the dataset file in it"
         raise DatasetError(msg)
     if not path.is_file():
-        what = "is not a regular file: save it to one" if path.exists() else "does not exist"
+        what = (
+            "is not a regular file: save it to one"
+            if path.exists()
+            else "does not exist: trt-dp prepare-dataset makes one"
+        )
         msg = f"{path} {what}"
         raise DatasetError(msg)
     found = path.stat()
