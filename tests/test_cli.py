@@ -35,7 +35,7 @@ def test_help_needs_nothing_heavy(words) -> None:
     ("words", "sentence"),
     [
         (["--engine", "nope"], "there is no engine 'nope'; known: "),
-        ([], "name an engine with --engine"),
+        ([], "trt-dp build makes an engine"),
         (["--engine", "echo", "--launcher", "ray9"], "there is no launcher 'ray9'; known: "),
         (["--engine", "echo", "--engine-path", "gone"], "gone does not exist: --engine-path"),
         (["--engine", "echo", "--stall-seconds", "nan"], "--stall-seconds is nan"),

@@ -221,7 +221,7 @@ def test_a_block_about_requests_that_do_not_exist_is_dropped(opened):
     assert settled(opened(REQUESTS)) == [3]
 
 
-@pytest.mark.parametrize("content", [b"something else entirely\n", b"trt-dp journal 2\n", b"{}"])
+@pytest.mark.parametrize("content", [b"something else entirely\n", b"trt-dp journal 1\n", b"{}"])
 def test_a_foreign_file_is_refused_and_left_as_it_is(path, content):
     """A file that is no journal of this version is not touched; the message says what to do."""
     path.write_bytes(content)

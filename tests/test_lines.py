@@ -3,13 +3,24 @@ from __future__ import annotations
 import json
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trt_dp.errors import BadLine, RequestRefused
-from trt_dp.lines import MAX_ID, answer, check_ids, failure, measure, parse, task_id_of
-from trt_dp.types import Failure, Result, Timing
+from trt_dp.lines import (
+    MAX_ID,
+    TEXT,
+    answer,
+    check_ids,
+    failure,
+    lasting,
+    measure,
+    parse,
+    task_id_of,
+)
+from trt_dp.types import Failure, Request, Result, Timing
 
 
 def reason_of(line: bytes) -> str:
@@ -163,13 +174,56 @@ def test_what_is_no_request_is_refused_with_the_reason(line, why):
 
 
 @pytest.mark.parametrize("value", [b'"hi"', b"null", b"{}", b"[]", b"[1]"])
-@pytest.mark.parametrize("name", ["prompt", "lora_request", "media_paths"])
+@pytest.mark.parametrize("name", ["lora_request", "media_paths"])
 def test_known_but_unsupported_fields_are_refused_by_name(name, value):
     """Fields of trtllm-bench that no engine here honours are refused by name, whatever they hold."""
     line = b'{"input_ids":[1],"output_tokens":1,"%b":%b}' % (name.encode(), value)
     assert name in reason_of(line)
-    if name == "prompt":
-        assert "input_ids" in reason_of(line)
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ('"prompt":""', "`prompt` is empty"),
+        ('"prompt":null', "Expected `str`"),
+        ('"prompt":[1,2]', "Expected `str`"),
+        ('"prompt":"hi","input_ids":[1]', "and ids"),
+        ('"prompt":"[1]","logits":[1]', "and ids"),
+        ('"prompt":"hi","input_len":3', "and ids (or their number)"),
+        ('"prompt":"hi","lora_request":{}', "lora_request"),
+        ('"prompt":"\\ud800"', "surrogate"),
+    ],
+)
+def test_a_prompt_is_text_and_nothing_beside_it(fields, why):
+    """A text prompt that is empty, no text, or given together with ids is refused with the reason."""
+    assert why in reason_of(b'{%b,"output_tokens":1}' % fields.encode())
+
+
+@pytest.mark.parametrize("text", ["hi", "[1, 2, 3]", "]", 'a"b\n\u00e9 {}', "1"])
+def test_a_text_prompt_is_measured_without_its_tokens_and_parsed_with_them(text):
+    """The length of a text prompt is open until a worker's tokenizer has read it, whatever it looks like."""
+    line = json.dumps({"task_id": "t", "prompt": text, "output_tokens": 9}).encode()
+    assert measure(line) == (TEXT, 9)
+    request = parse(4, line, TEXT, lambda given: list(given.encode()))
+    assert request.input_ids.tolist() == list(text.encode())
+    assert (request.task_id, request.output_tokens) == ("t", 9)
+
+
+def test_a_text_without_a_token_is_refused():
+    """A text that the tokenizer makes nothing of is that request's failure."""
+    with pytest.raises(RequestRefused, match="no token"):
+        check_ids(parse(0, b'{"prompt":" ","output_tokens":1}', TEXT, lambda _: []))
+
+
+@pytest.mark.parametrize("text", [None, "plain", ',"worker":1,"timing":{}}', 'a"b,"worker":'])
+@pytest.mark.parametrize("task_id", [1, ',"worker":7'])
+def test_what_lasts_of_an_answer_is_what_it_is_without_timing(text, task_id):
+    """Leaving worker and timing out of a line gives the line of --no-timing, whatever its text holds."""
+    request = Request(0, task_id, np.array([5]), 1)
+    timed = answer(request, Result(0, [1]), text, 0, Timing(0.5, 1.0, 2.0))
+    plain = answer(request, Result(0, [1]), text)
+    assert timed != plain
+    assert lasting(timed) == lasting(plain) == plain
 
 
 @pytest.mark.parametrize("number", [MAX_ID + 1, 2**63 - 1, 2**63, 10**40])
@@ -271,7 +325,7 @@ def test_an_answer_without_worker_and_timing_depends_on_the_request_alone():
 
 def test_an_answer_can_tell_worker_and_timing():
     """Worker 0 is written too, and the timing keeps its three durations."""
-    line = json.loads(answer(parse(3, VALID, 3), Result(3, [1]), 0, Timing(0.5, 1.0, 2.0)))
+    line = json.loads(answer(parse(3, VALID, 3), Result(3, [1]), None, 0, Timing(0.5, 1.0, 2.0)))
     assert line["worker"] == 0
     assert line["timing"] == {
         "queue_seconds": 0.5,

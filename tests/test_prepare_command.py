@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from trt_dp import cli, cli_prepare
+from trt_dp.demo import SIZE
 from trt_dp.errors import UsageError
-from trt_dp.tokens import DEMO_SIZE, open_tokenizer
+from trt_dp.tokenizer import open_tokenizer
+from trt_dp.tokens import learned
 
 RECIPES = Path(__file__).parents[1] / "datasets"
 SMALL = ("--num-requests", "5", "--input-mean", "6")
@@ -71,7 +73,7 @@ def test_with_no_option_it_makes_the_seeds_workload(command):
 def test_the_demo_vocabulary_is_said_aloud(command):
     """Without a tokenizer or a size, the output names the vocabulary it assumed."""
     _, out, _ = command(*SMALL, "--output", "a")
-    assert f"demo model's, {DEMO_SIZE} ids" in out
+    assert f"demo model's, {SIZE} ids" in out
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,7 @@ def test_log_level_silences_the_summary(command):
         (["token-lognormal", "--output-sigma", "nan"], "--output-sigma is nan"),
         (["--output", "."], "is a folder"),
         (["--output", "/dev/null"], "use --stdout"),
-        (["--tokenizer", "."], "no tokenizer in this folder"),
+        (["--tokenizer", "."], "there is none in this folder"),
         (["--tokenizer", "./nowhere"], "is no folder"),
         (["--recipe", "nowhere.toml"], "cannot read the recipe"),
         (["empirical", "--lengths", "nowhere.csv"], "cannot read nowhere.csv"),
@@ -355,7 +357,7 @@ def test_transformers_is_asked_for_what_tokenizers_cannot_load(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", fake)
     found = open_tokenizer("someone/model", trust_remote_code=False)
     assert asked == [("someone/model", {"trust_remote_code": False, "local_files_only": False})]
-    assert found.vocabulary.usable.tolist() == [1, 2]
+    assert learned(found).usable.tolist() == [1, 2]
     assert found.encode(["ab", "b"]) == [[1, 2], [2]]
 
 
@@ -364,7 +366,7 @@ def test_a_tokenizer_that_will_not_load_is_a_sentence():
     pytest.importorskip("tokenizers")
     Path("t").mkdir()
     Path("t/tokenizer.json").write_text("{}")
-    with pytest.raises(UsageError, match="--tokenizer t cannot be loaded"):
+    with pytest.raises(UsageError, match="the tokenizer t cannot be loaded"):
         open_tokenizer("t", trust_remote_code=False)
 
 

@@ -55,7 +55,10 @@ def run(
         typer.Option(help="The folder of the engine. [default: engines/default]"),
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="The engine's name (see trt-dp plugins).")
+        str | None,
+        typer.Option(
+            help="The engine's name (see trt-dp plugins). [default: what the folder is for]"
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -77,6 +80,21 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over in this run folder.")] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Answer the rest where lines are no requests.")
+    ] = False,
+    temperature: Annotated[
+        float, typer.Option(help="Sample at this temperature; 0 takes the likeliest token.")
+    ] = 0.0,
+    top_k: Annotated[int, typer.Option(help="Sample from the k likeliest tokens; 0: all.")] = 0,
+    top_p: Annotated[
+        float, typer.Option(help="Sample from the likeliest tokens that make up this probability.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of the random numbers of sampling.")] = 0,
+    stop_at_eos: Annotated[
+        bool,
+        typer.Option("--stop-at-eos", help="End answers early, where the model ends them."),
+    ] = False,
+    detokenize: Annotated[
+        bool, typer.Option("--detokenize", help="Give answers as text as well.")
     ] = False,
     no_timing: Annotated[
         bool, typer.Option("--no-timing", help="Leave worker and timing out of the results.")
@@ -102,12 +120,14 @@ def run(
     from trt_dp import run as runner
     from trt_dp.job import Job
     from trt_dp.pool import Limits
-    from trt_dp.types import EngineSpec
+    from trt_dp.types import EngineSpec, Sampling
 
+    sampling = Sampling(temperature, top_k, top_p, seed, stop_at_eos)
+    name, path = _engine(engine, engine_path)
     job = Job(
         dataset=request_path,
         folder=output_dir or _new_folder(),
-        engine=EngineSpec(_named(engine), _placed(engine_path), _settings(set_ or [])),
+        engine=EngineSpec(name, path, _settings(set_ or []), sampling),
         workers=n_workers,
         gpus_per_worker=n_gpus,
         workers_per_gpu=workers_per_gpu,
@@ -115,6 +135,7 @@ def run(
         fresh=fresh,
         skip_bad=skip_bad,
         timing=not no_timing,
+        detokenize=detokenize,
         limits=Limits(stall_seconds, load_seconds, max_restarts=max_restarts),
         grace_seconds=grace_seconds,
     )
@@ -160,19 +181,15 @@ def plugins() -> None:
             typer.echo(f"  {point.name:<12} {point.value} ({package})")
 
 
-def _named(engine: str | None) -> str:
-    if engine is None:
-        msg = "name an engine with --engine (trt-dp plugins lists them), such as --engine echo"
-        raise UsageError(msg)
-    return engine
+def _engine(name: str | None, folder: Path | None) -> tuple[str, str]:
+    """The engine's name and folder; one that was asked for must be there, but not every engine needs one."""
+    from trt_dp.engine_folder import recognise
 
-
-def _placed(engine_path: Path | None) -> str:
-    """The engine's folder; only one that was asked for must be there, since not every engine needs one."""
-    if engine_path is not None and not engine_path.exists():
-        msg = f"{engine_path} does not exist: --engine-path names the folder of an engine"
+    if folder is not None and not folder.exists():
+        msg = f"{folder} does not exist: --engine-path names the folder of an engine"
         raise UsageError(msg)
-    return str((engine_path or _DEFAULT_ENGINE).resolve())
+    folder = folder or _DEFAULT_ENGINE
+    return name or recognise(folder), str(folder.resolve())
 
 
 def _settings(given: list[str]) -> dict[str, str]:

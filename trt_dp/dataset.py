@@ -21,11 +21,11 @@ from msgspec import Raw, Struct
 from numpy.typing import NDArray
 
 from trt_dp.errors import BadLine, DatasetError
-from trt_dp.lines import CHANGED, failure, measure, task_id_of
+from trt_dp.lines import CHANGED, TEXT, failure, measure, task_id_of
 from trt_dp.scan import BOM, LINE, MAX_LINE, SLICE, Piece, scan_file
 from trt_dp.types import RECORD, SPAN, Failure, Records, Source, Spans
 
-_VERSION = 1
+_VERSION = 2
 _SHOWN = 10
 _DOCUMENT = re.compile(rb'\s*\{\s*"(?:metadata|samples)"\s*:')
 _FOREIGN = {
@@ -70,6 +70,12 @@ class Index(Struct, frozen=True):
         for name in ("offset", "length", "input_tokens"):
             spans[name] = lines[name]
         return spans
+
+    @property
+    def first_text(self) -> int | None:
+        """The first request whose prompt is text, if there is one."""
+        text = (self.lines["input_tokens"] == TEXT) & (self.lines["output_tokens"] > 0)
+        return int(text.argmax()) if text.any() else None
 
     def line_number(self, index: int) -> int:
         """The number of a request's line (or sample) in the file, from 1."""

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from trt_dp import journal
 from trt_dp.errors import FolderError
-from trt_dp.types import EngineSpec
+from trt_dp.types import EngineSpec, Sampling
 
 _OURS = ("results.jsonl", "failures.jsonl", "report.json", "index.npz", "journal", "run.json")
 
@@ -26,7 +26,9 @@ class Asked(Struct, frozen=True):
     fingerprint: str
     requests: int
     engine: EngineSpec
+    engine_fingerprint: str
     timing: bool
+    detokenize: bool
     skip_bad: bool
     versions: dict[str, str]
 
@@ -34,7 +36,9 @@ class Asked(Struct, frozen=True):
 _COMPARED = {
     "fingerprint": "the dataset's content",
     "engine": "the engine",
+    "engine_fingerprint": "what is in the engine's folder",
     "timing": "--no-timing",
+    "detokenize": "--detokenize",
     "skip_bad": "--skip-bad",
 }
 
@@ -127,5 +131,6 @@ def _clear(path: Path) -> None:
 def _show(value: object) -> str:
     if isinstance(value, EngineSpec):
         options = "".join(f" {key}={setting}" for key, setting in sorted(value.options.items()))
-        return f"{value.name}{' ' + os.fspath(value.path) if value.path else ''}{options}"
+        sampling = f" {value.sampling}" if value.sampling != Sampling() else ""
+        return f"{value.name}{' ' + os.fspath(value.path) if value.path else ''}{options}{sampling}"
     return str(value)

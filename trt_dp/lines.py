@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -20,7 +21,6 @@ _Id = Annotated[int, Meta(ge=0, le=MAX_ID)]
 _Count = Annotated[int, Meta(ge=1, le=MAX_ID)]
 _NOT_STRUCTURE = b"0123456789 \t\r\n"
 _REFUSED = {
-    "prompt": "text prompts are not supported here: give token ids as `input_ids`",
     "lora_request": "`lora_request` is not supported: no engine here applies LoRA adapters",
     "media_paths": "`media_paths` is not supported: requests are token ids only",
 }
@@ -35,7 +35,7 @@ class _Line(Struct, forbid_unknown_fields=True):
     output_tokens: _Count | UnsetType = UNSET
     output_len: _Count | UnsetType = UNSET  # the name in NVIDIA's JSON document
     input_len: _Count | UnsetType = UNSET
-    prompt: Raw = Raw()
+    prompt: str | UnsetType = UNSET
     lora_request: Raw = Raw()
     media_paths: Raw = Raw()
 
@@ -48,6 +48,7 @@ class _Answer(Struct, omit_defaults=True):
     finish_reason: str
     input_tokens: int
     output_tokens: int
+    text: str | None = None
     worker: int | None = None
     timing: Timing | None = None
 
@@ -63,6 +64,9 @@ _line = msgspec.json.Decoder(_Line)
 _ids = msgspec.json.Decoder(list[_Id])
 _encode = msgspec.json.Encoder().encode
 
+TEXT = 0  # the number of input tokens of a prompt that is text, as far as a dataset tells
+Tokenize = Callable[[str], list[int]]
+
 
 def measure(line: bytes) -> tuple[int, int]:
     """Check a line in full and count its input and output tokens; raises BadLine with the reason."""
@@ -71,15 +75,17 @@ def measure(line: bytes) -> tuple[int, int]:
     fields = _outline(line[:start], line[stop:]) if tokens else None
     if fields is None:
         fields = _decode(line)
-        tokens = _count(bytes(_raw_ids(fields)))
+        tokens = TEXT if _has_text(fields) else _count(bytes(_raw_ids(fields)))
     if fields.input_len not in (UNSET, tokens):
         msg = f"`input_len` is {fields.input_len}, but there are {tokens} ids"
         raise BadLine(msg)
     return tokens, _output_tokens(fields)
 
 
-def parse(index: int, line: bytes, input_tokens: int) -> Request:
+def parse(index: int, line: bytes, input_tokens: int, tokenize: Tokenize | None = None) -> Request:
     """The request in a line that was measured before; raises BadLine when it is no longer that."""
+    if input_tokens == TEXT and tokenize:
+        return _parse_text(index, line, tokenize)
     start, stop = line.find(b"[") + 1, line.rfind(b"]")
     fields, text = _outline(line[:start], line[stop:]), line[start:stop]
     if fields is None or b"]" in text:  # a key given twice: the last counts, as everywhere
@@ -89,18 +95,32 @@ def parse(index: int, line: bytes, input_tokens: int) -> Request:
     if len(ids) != input_tokens:
         msg = f"the line has {len(ids)} ids now and had {input_tokens} when it was checked"
         raise BadLine(msg)
-    task_id = index if fields.task_id is None else fields.task_id
-    return Request(index, task_id, ids, _output_tokens(fields))
+    return Request(index, _task_id(index, fields), ids, _output_tokens(fields))
+
+
+def _parse_text(index: int, line: bytes, tokenize: Tokenize) -> Request:
+    fields = _decode(line)
+    ids = np.array(tokenize(fields.prompt or ""), np.int64)
+    return Request(index, _task_id(index, fields), ids, _output_tokens(fields))
 
 
 def check_ids(request: Request) -> None:
-    """Raises RequestRefused for an id that no vocabulary can hold: it was well-formed, so `measure` let it pass."""
+    """Raises RequestRefused for no id at all, or one that no vocabulary can hold: `measure` could not know."""
+    if not len(request.input_ids):
+        msg = "the text of `prompt` has no token"
+        raise RequestRefused(msg)
     if request.input_ids.max() > MAX_ID:
         msg = f"`input_ids` holds an id beyond {MAX_ID}"
         raise RequestRefused(msg)
 
 
-def answer(request: Request, result: Result, worker: int | None, timing: Timing | None) -> bytes:
+def answer(
+    request: Request,
+    result: Result,
+    text: str | None = None,
+    worker: int | None = None,
+    timing: Timing | None = None,
+) -> bytes:
     """The line of an answer; without `worker` and `timing` it depends on the request alone."""
     ids = result.output_ids
     line = _Answer(
@@ -109,10 +129,19 @@ def answer(request: Request, result: Result, worker: int | None, timing: Timing 
         result.finish_reason,
         len(request.input_ids),
         len(ids),
+        text,
         worker,
         timing,
     )
     return _encode(line) + b"\n"
+
+
+def lasting(line: bytes) -> bytes:
+    """The line of an answer as it would be without `worker` and `timing`, which differ from run to run."""
+    kept, worker, _ = line.rpartition(
+        b',"worker":'
+    )  # a quote inside a text has a backslash before it
+    return kept + b"}\n" if worker else line
 
 
 def failure(task_id: int | str | None, error: Failure) -> bytes:
@@ -126,6 +155,10 @@ def task_id_of(index: int, line: bytes) -> int | str | None:
         fields = _decode(line)
     except BadLine:
         return None
+    return _task_id(index, fields)
+
+
+def _task_id(index: int, fields: _Line) -> int | str:
     return index if fields.task_id is None else fields.task_id
 
 
@@ -145,10 +178,31 @@ def _outline(head: bytes, tail: bytes) -> _Line | None:
         return None
 
 
-def _raw_ids(fields: _Line) -> Raw:
+def _has_text(fields: _Line) -> bool:
+    """Whether the prompt is text; raises BadLine where it is ids as well, or no text at all."""
+    if fields.prompt is UNSET:
+        return False
+    _refuse(fields)
+    if fields.input_ids or fields.logits or fields.input_len is not UNSET:
+        msg = "`prompt` is given, and ids (or their number) as well"
+        raise BadLine(msg)
+    if not fields.prompt:
+        msg = "`prompt` is empty"
+        raise BadLine(msg)
+    return True
+
+
+def _refuse(fields: _Line) -> None:
     for name, reason in _REFUSED.items():
         if getattr(fields, name):
             raise BadLine(reason)
+
+
+def _raw_ids(fields: _Line) -> Raw:
+    _refuse(fields)
+    if fields.prompt is not UNSET:
+        msg = "`prompt` is given, and ids as well"
+        raise BadLine(msg)
     given = [ids for ids in (fields.input_ids, fields.logits) if ids]
     if len(given) != 1:
         both = "both `input_ids` and `logits` are given" if given else "`input_ids` is missing"

@@ -34,6 +34,7 @@ from trt_dp.types import (
     Setup,
     Stop,
     ToCoordinator,
+    Told,
     Work,
 )
 from trt_dp.worker import ADDRESS, KEY, LAUNCH, WORKER
@@ -62,7 +63,7 @@ class Lost(Struct, frozen=True):
     closed: bool
 
 
-Event = Hello | Ready | Done | Refused | Lost
+Event = Hello | Ready | Told | Done | Refused | Lost
 _State = Literal["starting", "loading", "ready", "ending", "closed"]
 
 
@@ -264,7 +265,9 @@ class Pool:
             elif isinstance(message, Done) and slot.state == "ready":
                 slot.deaths = 0
                 events.append(message)
-            elif isinstance(message, (Hello, Ready, Done)):
+            elif isinstance(message, Told) and slot.state == "ready":
+                events.append(message)
+            elif isinstance(message, (Hello, Ready, Told, Done)):
                 self._end(slot, f"sent {type(message).__name__} out of turn", kill=True)
                 break
         if slot.state == "ready":

@@ -16,7 +16,8 @@ from trt_dp.generate import Sides, batches, check_lengths, lengths, resampled, t
 from trt_dp.output import holds, refuse_special, write_file, write_stdout
 from trt_dp.prompts import Prompt, read_lengths, read_prompts
 from trt_dp.summary import Summary, summarise
-from trt_dp.tokens import DemoTokenizer, Tokenizer, Vocabulary, open_tokenizer, sized
+from trt_dp.tokenizer import Tokenizer, open_tokenizer
+from trt_dp.tokens import DemoTokenizer, Vocabulary, demo, learned, sized
 from trt_dp.workload import (
     NAMES,
     Empirical,
@@ -132,11 +133,10 @@ def _check_text(job: Job) -> None:
 def _vocabulary(job: Job) -> tuple[Tokenizer, Vocabulary]:
     if job.tokenizer is not None:
         found = open_tokenizer(job.tokenizer, trust_remote_code=job.trust_remote_code)
-        return found, found.vocabulary
-    demo = DemoTokenizer()
+        return found, learned(found)
     if job.vocab_size is not None:
-        return demo, sized(job.vocab_size, set(job.special_ids))
-    return demo, demo.vocabulary
+        return DemoTokenizer(), sized(job.vocab_size, set(job.special_ids))
+    return DemoTokenizer(), demo()
 
 
 def _pieces(

@@ -53,6 +53,10 @@ def read_lengths(path: Path) -> tuple[Lengths, Lengths]:
     index = open_dataset(path, path.parent, lambda _done, _total: None)
     if index.bad:
         raise DatasetError(index.refusal())
+    if index.first_text is not None:
+        place = f"{index.unit} {index.line_number(index.first_text)}"
+        msg = f"{path}: {place} gives its prompt as text, which has no length without a tokenizer"
+        raise DatasetError(msg)
     found = index.lines
     return found["input_tokens"].astype(np.int64), found["output_tokens"].astype(np.int64)
 

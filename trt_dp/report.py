@@ -8,6 +8,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from trt_dp.types import Facts
+
 SCHEMA_VERSION = 1
 PHASES = ("index", "start", "load", "feed", "drain", "sort", "stop")
 
@@ -32,6 +34,7 @@ class WorkerCounts(Struct, frozen=True):
     load_seconds: float
     idle_seconds: float
     deaths: int
+    facts: Facts = {}
 
 
 class Counts(Struct, frozen=True):
@@ -65,6 +68,7 @@ class Whole(Struct, frozen=True):
     coordinator_cpu_seconds: float
     coordinator_peak_rss_bytes: int
     dropped_journal_bytes: int
+    results_sha256: str = ""
 
 
 class Percentiles(Struct, frozen=True):
@@ -120,6 +124,7 @@ class Worker(Struct, frozen=True):
     load_seconds: float
     idle_seconds: float
     deaths: int
+    facts: Facts = {}
 
 
 class Coordinator(Struct, frozen=True):
@@ -147,6 +152,7 @@ class Report(Struct, frozen=True):
     workers: list[Worker]
     coordinator: Coordinator
     dropped_journal_bytes: int
+    results_sha256: str
     definitions: dict[str, str]
 
 
@@ -180,6 +186,7 @@ def summarise(whole: Whole, counts: Counts) -> Report:
             whole.coordinator_peak_rss_bytes,
         ),
         dropped_journal_bytes=whole.dropped_journal_bytes,
+        results_sha256=whole.results_sha256,
         definitions=DEFINITIONS,
     )
 
@@ -228,6 +235,7 @@ def _workers(whole: Whole, counts: Counts, answered: int) -> list[Worker]:
             mine.load_seconds,
             mine.idle_seconds,
             mine.deaths,
+            mine.facts,
         )
         for number, (devices, mine) in enumerate(zip(whole.devices, counts.workers, strict=True))
     ]
@@ -296,8 +304,10 @@ DEFINITIONS = {
     "workers.load_seconds": "its last loading of the engine, by its own clock",
     "workers.idle_seconds": "time it was ready and held no request, up to the last answer of the run",
     "workers.deaths": "how often it died",
+    "workers.facts": "what its engine said of itself when it was last asked",
     "coordinator.cpu_seconds": "user and system time of the coordinator process",
     "coordinator.cpu_us_per_request": "that / requests handled in this session",
     "coordinator.peak_rss_bytes": "its largest resident memory",
     "dropped_journal_bytes": "bytes of a torn journal end, left by a crash and dropped when this session began",
+    "results_sha256": "of results.jsonl without `worker` and `timing`, as it is under --no-timing",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import platform
 import resource
 import signal
@@ -16,15 +17,18 @@ from time import perf_counter
 import msgspec
 from msgspec import Struct
 
-from trt_dp import placement, plugins
+from trt_dp import engine_folder, placement, plugins
 from trt_dp.dataset import Index, open_dataset
 from trt_dp.errors import DatasetError
 from trt_dp.folder import Asked, Folder, open_folder, write
 from trt_dp.job import Display, Job, check
 from trt_dp.journal import Journal
+from trt_dp.lines import lasting
 from trt_dp.report import Activity, Report, Whole, phases, summarise
 from trt_dp.session import Session
 from trt_dp.types import Placement
+
+_READ_BYTES = 1 << 20
 
 
 class Outcome(Struct, frozen=True):
@@ -57,13 +61,13 @@ def run(job: Job, display: Display) -> Outcome:
                 if not session.finished:
                     session.serve(make_launcher(), signals)
                 marks += session.marks(marks[-1])
-                sorting = _export(folder, journal)
+                sorting, digest = _export(folder, journal)
                 marks.append(perf_counter())
                 session.close(at_once=False)
             finally:
                 session.close(at_once=True)
             marks.append(perf_counter())
-            whole = _whole(job, journal, plan.placements, marks, sorting)
+            whole = _whole(job, journal, plan.placements, marks, sorting, digest)
             report = summarise(whole, session.tally.counts())
             write(folder.report, msgspec.json.format(msgspec.json.encode(report)))
     return Outcome(report, job.folder)
@@ -73,7 +77,16 @@ def _open_index(job: Job, display: Display) -> Index:
     index = open_dataset(job.dataset, job.folder, display.indexing)
     if index.bad and not job.skip_bad:
         raise DatasetError(index.refusal())
+    if index.first_text is not None:
+        place = f"{index.unit} {index.line_number(index.first_text)}"
+        _check_tokenizer(job, f"{job.dataset}: {place} gives its prompt as text")
+    if job.detokenize:
+        _check_tokenizer(job, "--detokenize was given")
     return index
+
+
+def _check_tokenizer(job: Job, why: str) -> None:
+    engine_folder.check_tokenizer(Path(job.engine.path or "."), why)
 
 
 def _asked(job: Job, index: Index) -> Asked:
@@ -83,13 +96,15 @@ def _asked(job: Job, index: Index) -> Asked:
         index.fingerprint,
         len(index),
         job.engine,
+        engine_folder.fingerprint(Path(job.engine.path)) if job.engine.path else "",
         job.timing,
+        job.detokenize,
         job.skip_bad,
         versions,
     )
 
 
-def _export(folder: Folder, journal: Journal) -> Activity:
+def _export(folder: Folder, journal: Journal) -> tuple[Activity, str]:
     """Write answers and failures, each in input order; a file of failures is there only if there are any."""
     started = perf_counter()
     exported = journal.export(folder.results, ~journal.failed)
@@ -97,8 +112,18 @@ def _export(folder: Folder, journal: Journal) -> Activity:
         exported += journal.export(folder.failures, journal.failed)
     else:
         folder.failures.unlink(missing_ok=True)
+    digest = _digest(folder.results)
     seconds = perf_counter() - started
-    return Activity(exported, seconds, seconds, exported / seconds)
+    return Activity(exported, seconds, seconds, exported / seconds), digest
+
+
+def _digest(results: Path) -> str:
+    """The sha256 of what lasts in the results: the same for any number of workers."""
+    digest = hashlib.sha256()
+    with results.open("rb", buffering=_READ_BYTES) as file:
+        while found := file.readlines(_READ_BYTES):
+            digest.update(b"".join(map(lasting, found)))
+    return digest.hexdigest()
 
 
 def _whole(
@@ -107,6 +132,7 @@ def _whole(
     placements: tuple[Placement, ...],
     marks: list[float],
     sorting: Activity,
+    digest: str,
 ) -> Whole:
     used = resource.getrusage(resource.RUSAGE_SELF)
     failed = int(journal.failed.sum())
@@ -125,6 +151,7 @@ def _whole(
         coordinator_cpu_seconds=used.ru_utime + used.ru_stime,
         coordinator_peak_rss_bytes=used.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
         dropped_journal_bytes=journal.dropped_bytes,
+        results_sha256=digest,
     )
 
 

@@ -26,6 +26,7 @@ from trt_dp.types import (
     Ready,
     Refused,
     Setup,
+    Told,
     Work,
 )
 
@@ -61,7 +62,7 @@ class Session:
         self._deaths = 0
         self._given_up_in_a_row = 0
         self._connected = self._loaded = self._ended = 0.0
-        self.tally = Tally(len(index), len(placements), index.lines["input_tokens"])
+        self.tally = Tally(len(index), len(placements))
         self._dispatcher = Dispatcher(np.empty(0, np.int64), 0)
 
     @property
@@ -133,6 +134,8 @@ class Session:
             self._loaded = self._loaded or perf_counter()
             self._ready[worker] = event
             self.tally.ready(worker, event.load_seconds)
+        elif isinstance(event, Told):
+            self.tally.told(worker, event.facts)
         elif isinstance(event, Done):
             self._receive(pool, worker, event)
         elif isinstance(event, Refused):
@@ -204,7 +207,11 @@ class Session:
         """What each worker is told first."""
         beat = min(_LONGEST_BEAT, stall_seconds / _BEATS_PER_STALL)
         job, source = self._job, self._index.source
-        return lambda where: Setup(job.engine, where, source, beat, job.timing)
+        wanted = job.detokenize or self._index.first_text is not None
+        tokenizer = job.engine.path if wanted else None
+        return lambda where: Setup(
+            job.engine, where, source, beat, job.timing, tokenizer, job.detokenize
+        )
 
     def _how_to_go_on(self, what: str) -> str:
         settled, folder = int(self._journal.settled.sum()), self._job.folder

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trt_dp.report import Activity, Counts, WorkerCounts
-from trt_dp.types import Records
+from trt_dp.types import Facts, Records
 
 
 class _Stretch:
@@ -38,6 +38,7 @@ class _Worker:
     def __init__(self) -> None:
         self.requests = self.input_tokens = self.output_tokens = self.deaths = self.held = 0
         self.load_seconds = 0.0
+        self.facts: Facts = {}
         self.idle = 0.0
         self.idle_since: float | None = None
 
@@ -53,8 +54,7 @@ class _Worker:
 class Tally:
     """The numbers of one session of a run; `counts` gives them once it is over."""
 
-    def __init__(self, requests: int, workers: int, input_tokens: NDArray[np.int32]) -> None:
-        self._input_tokens = input_tokens
+    def __init__(self, requests: int, workers: int) -> None:
         self._sent_at = np.zeros(requests, np.float64)
         self._turnaround = np.full(requests, np.nan, np.float32)
         self._queue = np.full(requests, np.nan, np.float32)
@@ -74,6 +74,10 @@ class Tally:
         self._workers[worker].load_seconds = load_seconds
         self._workers[worker].idle_since = perf_counter()
 
+    def told(self, worker: int, facts: Facts) -> None:
+        """What an engine says of itself; the last word counts."""
+        self._workers[worker].facts = facts
+
     def sent(self, worker: int, indices: NDArray[np.int64], started: float) -> None:
         """Requests left for a worker."""
         now = perf_counter()
@@ -88,7 +92,7 @@ class Tally:
         mine = self._workers[worker]
         output_tokens = int(answered["output_tokens"].sum())
         mine.requests += len(answered)
-        mine.input_tokens += int(self._input_tokens[answered["index"]].sum())
+        mine.input_tokens += int(answered["input_tokens"].sum())
         mine.output_tokens += output_tokens
         mine.hold(-len(records), now)
         self.output_tokens += output_tokens
@@ -137,6 +141,7 @@ class Tally:
             mine.load_seconds,
             mine.idle + still_idle,
             mine.deaths,
+            mine.facts,
         )
 
 

@@ -12,6 +12,7 @@ RECORD = np.dtype(
     [
         ("index", "<i8"),
         ("length", "<i4"),
+        ("input_tokens", "<i4"),
         ("output_tokens", "<i4"),
         ("queue_seconds", "<f4"),
         ("first_token_seconds", "<f4"),
@@ -22,9 +23,10 @@ RECORD = np.dtype(
 """What the coordinator knows of an answer: all but its text. `length` is that of its line."""
 
 SPAN = np.dtype([("index", "<i8"), ("offset", "<i8"), ("length", "<i4"), ("input_tokens", "<i4")])
-"""Where a request lies in the dataset, and how many ids it must turn out to have."""
+"""Where a request lies in the dataset, and how many ids it must turn out to have: 0 for a prompt given as text."""
 
 Records = NDArray[np.void]
+Facts = dict[str, str | int | float]
 Spans = NDArray[np.void]
 
 
@@ -63,12 +65,23 @@ class Result(Struct, frozen=True):
     timing: Timing | None = None
 
 
+class Sampling(Struct, frozen=True):
+    """How the next token is chosen; every request has a random stream of its own, from `seed` and its index."""
+
+    temperature: float = 0.0  # 0: the likeliest token, always
+    top_k: int = 0  # 0: all
+    top_p: float = 1.0
+    seed: int = 0
+    stop_at_eos: bool = False
+
+
 class EngineSpec(Struct, frozen=True):
     """Which engine to load and how: this travels to the worker, an engine never does."""
 
     name: str
     path: str | None = None
     options: dict[str, str] = {}
+    sampling: Sampling = Sampling()
 
 
 class Placement(Struct, frozen=True):
@@ -92,13 +105,15 @@ class Source(Struct, frozen=True):
 
 
 class Setup(Struct, frozen=True, tag="setup"):
-    """Load this engine; answers are about this file."""
+    """Load this engine; answers are about this file. `tokenizer` names one where text comes or goes."""
 
     engine: EngineSpec
     placement: Placement
     source: Source
     beat_seconds: float
     timing: bool = True
+    tokenizer: str | None = None
+    detokenize: bool = False
 
 
 class Work(Struct, frozen=True, tag="work"):
@@ -130,6 +145,12 @@ class Ready(Struct, frozen=True, tag="ready"):
     reads_source: bool
 
 
+class Told(Struct, frozen=True, tag="told"):
+    """What the engine says of itself, for the report: after loading, and now and then before answers."""
+
+    facts: Facts
+
+
 class Refused(Struct, frozen=True, tag="refused"):
     """The engine will not load, or the dataset changed: the run cannot go on, and this sentence says why."""
 
@@ -155,4 +176,4 @@ class Beat(Struct, frozen=True, tag="beat"):
 
 
 ToWorker = Setup | Work | Stop
-ToCoordinator = Hello | Ready | Refused | Fault | Done | Beat
+ToCoordinator = Hello | Ready | Told | Refused | Fault | Done | Beat

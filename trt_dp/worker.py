@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from trt_dp import lines, plugins
+from trt_dp import lines, plugins, tokenizer
 from trt_dp.channel import Channel, knock
 from trt_dp.engines import Engine
 from trt_dp.errors import BadLine, ChannelClosed, EngineRefused, RequestRefused, UsageError
@@ -38,6 +38,7 @@ from trt_dp.types import (
     Spans,
     Stop,
     Timing,
+    Told,
     ToWorker,
     Work,
 )
@@ -45,6 +46,7 @@ from trt_dp.types import (
 ADDRESS, KEY = "TRT_DP_ADDRESS", "TRT_DP_KEY"
 WORKER, LAUNCH = "TRT_DP_WORKER", "TRT_DP_LAUNCH"
 _IDLE_SECONDS = 1.0
+_TELL_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -110,8 +112,9 @@ class _Worker:
         self._channel = channel
         self._setup = setup
         self._source = _open_source(setup.source)
+        self._tokenizer = tokenizer.open_tokenizer(setup.tokenizer) if setup.tokenizer else None
         self._live: dict[int, tuple[Request, float, float]] = {}
-        self._spoke = time.monotonic()
+        self._spoke = self._told = time.monotonic()
         self._stopping = False
 
     def run(self) -> None:
@@ -122,7 +125,7 @@ class _Worker:
             for message in self._channel.receive():
                 self._take(engine, message)
             if self._live:
-                self._answer(engine.step())
+                self._step(engine)
             self._beat()
         engine.close()
         _finish_sending(self._channel)
@@ -145,7 +148,23 @@ class _Worker:
         seconds = time.monotonic() - started
         _log.info("ready after %.3f s", seconds)
         self._send(Ready(engine.capacity, seconds, self._source is not None))
+        self._tell(engine)
         return engine
+
+    def _step(self, engine: Engine) -> None:
+        """Go on a little; what the engine says of itself goes before the answers, so the last answer ends all."""
+        results = engine.step()
+        now = time.monotonic()
+        if results and (len(results) == len(self._live) or now - self._told > _TELL_SECONDS):
+            self._told = now
+            self._tell(engine)
+        self._answer(results)
+
+    def _tell(self, engine: Engine) -> None:
+        """What the engine says of itself, if it is one that does."""
+        facts = getattr(engine, "facts", None)
+        if facts:
+            self._send(Told(facts()))
 
     def _take(self, engine: Engine, message: ToWorker) -> None:
         if isinstance(message, Stop):
@@ -169,9 +188,12 @@ class _Worker:
 
     def _parse(self, index: int, line: bytes, tokens: int) -> Request:
         try:
-            return lines.parse(index, line, tokens)
+            return lines.parse(index, line, tokens, self._tokenize)
         except BadLine as reason:
             raise UsageError(lines.CHANGED.format(self._setup.source.path)) from reason
+
+    def _tokenize(self, text: str) -> list[int]:
+        return self._tokenizer.encode([text], special=True)[0] if self._tokenizer else []
 
     def _read(self, spans: Spans, shipped: bytes | None) -> Iterator[tuple[int, int, bytes]]:
         """Index, number of ids and bytes of each line, from the message where it brings them, else from the file."""
@@ -207,6 +229,7 @@ class _Worker:
             records[place] = (
                 result.index,
                 len(encoded[-1]),
+                len(request.input_ids),
                 len(result.output_ids),
                 timing.queue_seconds,
                 timing.first_token_seconds,
@@ -218,9 +241,12 @@ class _Worker:
     def _line(self, request: Request, result: Result, timing: Timing) -> bytes:
         if result.error:
             return lines.failure(request.task_id, result.error)
+        text = None
+        if self._setup.detokenize and self._tokenizer:
+            text = self._tokenizer.decode(result.output_ids)
         if self._setup.timing:
-            return lines.answer(request, result, self._setup.placement.worker, timing)
-        return lines.answer(request, result, None, None)
+            return lines.answer(request, result, text, self._setup.placement.worker, timing)
+        return lines.answer(request, result, text)
 
     def _beat(self) -> None:
         """Show that this loop turns, when there was nothing else to say for a while."""
@@ -228,7 +254,7 @@ class _Worker:
         if time.monotonic() - self._spoke >= self._setup.beat_seconds:
             self._send(Beat())
 
-    def _send(self, message: Ready | Done | Beat) -> None:
+    def _send(self, message: Ready | Told | Done | Beat) -> None:
         self._channel.send(message)
         self._spoke = time.monotonic()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from trt_dp.types import Request, Result
+from trt_dp.types import Facts, Request, Result
 
 
 class Engine(Protocol):
@@ -32,3 +32,10 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Let go of the model; called once, with nothing in hand."""
+
+
+class Telling(Protocol):
+    """What an engine may be as well: one that says how it runs."""
+
+    def facts(self) -> Facts:
+        """What a report should say of it; asked after loading, and now and then while it answers."""

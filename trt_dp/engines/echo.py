@@ -10,7 +10,7 @@ from collections import deque
 import numpy as np
 
 from trt_dp.errors import EngineRefused, RequestRefused
-from trt_dp.types import EngineSpec, Failure, Placement, Request, Result
+from trt_dp.types import EngineSpec, Failure, Placement, Request, Result, Sampling
 
 
 class EchoEngine:
@@ -38,7 +38,9 @@ class EchoEngine:
         exit_after: int = 0,
         only_worker: int = -1,
     ) -> None:
-        del spec
+        if spec.sampling != Sampling():
+            msg = "echo has no model to sample from: leave the sampling options out"
+            raise EngineRefused(msg)
         chosen = only_worker in (-1, placement.worker)
         time.sleep(load_seconds)
         if refuse and chosen:

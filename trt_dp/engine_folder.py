@@ -1,0 +1,75 @@
+"""What lies in the folder of an engine: which engine it is for, and a mark that tells one build from another."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trt_dp.errors import UsageError
+from trt_dp.tokenizer import holds_tokenizer
+
+PROVENANCE = "trt_dp.json"
+_WHOLE_BYTES = 1 << 20
+
+
+def recognise(folder: Path) -> str:
+    """The name of the engine that this folder is for; raises UsageError where it is for none."""
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "does not exist"
+        msg = f"{folder} {what}: trt-dp build makes an engine, --engine-path names one (or try --engine echo)"
+        raise UsageError(msg)
+    made = _read(folder / PROVENANCE).get("engine")
+    if isinstance(made, str):
+        return made
+    if (folder / "openvino_model.xml").is_file():
+        return "cpu"
+    config = _read(folder / "config.json")
+    if "pretrained_config" in config and (folder / "rank0.engine").is_file():
+        return "trtllm"
+    if "model_type" in config or "architectures" in config:
+        msg = f"{folder} holds a Hugging Face checkpoint and no engine: trt-dp build {folder} makes one"
+        raise UsageError(msg)
+    msg = f"{folder} holds no engine that trt-dp knows: name the engine with --engine (trt-dp plugins lists them)"
+    raise UsageError(msg)
+
+
+def check_tokenizer(folder: Path, why: str) -> None:
+    """Raises UsageError unless there is a tokenizer, which is needed for the reason given."""
+    if not holds_tokenizer(folder):
+        msg = f"{why}, and {folder} has no tokenizer: put the model's tokenizer.json there, or use ids"
+        raise UsageError(msg)
+
+
+def fingerprint(folder: Path) -> str:
+    """A mark of what is in the folder: of small files every byte, of large ones the size and both ends.
+
+    A built engine brings its own, which is the same for a second build of the same model.
+    """
+    if not folder.is_dir():
+        return ""
+    made = _read(folder / PROVENANCE).get("fingerprint")
+    return made if isinstance(made, str) else _mark(folder)
+
+
+def _mark(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder)}\0{size}\0".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_WHOLE_BYTES))
+            file.seek(max(_WHOLE_BYTES, size - _WHOLE_BYTES))
+            digest.update(file.read(_WHOLE_BYTES))
+    return digest.hexdigest()[:32]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON file's fields; none where there is no such file, or no such thing in it."""
+    try:
+        found = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
