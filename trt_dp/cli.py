@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from trt_dp import cli_prepare
+from trt_dp import cli_build, cli_prepare
 from trt_dp.errors import Interrupted, TrtDpError, UsageError
 
 _DEFAULT_ENGINE = Path("engines/default")
@@ -26,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_prepare.app, name="prepare-dataset")
+app.command()(cli_build.build)
 
 
 def main() -> None:
@@ -171,10 +172,10 @@ def report(
 
 @app.command()
 def plugins() -> None:
-    """List the engines and launchers that are installed."""
+    """List the engines, builders and launchers that are installed."""
     from trt_dp import plugins as found
 
-    for group in (found.ENGINES, found.LAUNCHERS):
+    for group in (found.ENGINES, found.BUILDERS, found.LAUNCHERS):
         typer.echo(group.rpartition(".")[2])
         for point in found.names(group):
             package = point.dist.name if point.dist else "?"

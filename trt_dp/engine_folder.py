@@ -44,17 +44,15 @@ def check_tokenizer(folder: Path, why: str) -> None:
 
 
 def fingerprint(folder: Path) -> str:
-    """A mark of what is in the folder: of small files every byte, of large ones the size and both ends.
-
-    A built engine brings its own, which is the same for a second build of the same model.
-    """
+    """What tells this engine from another: a built one brings it, and a second build of the same model the same."""
     if not folder.is_dir():
         return ""
     made = _read(folder / PROVENANCE).get("fingerprint")
-    return made if isinstance(made, str) else _mark(folder)
+    return made if isinstance(made, str) else mark(folder)
 
 
-def _mark(folder: Path) -> str:
+def mark(folder: Path) -> str:
+    """A digest of names, sizes, and what stands in the first and last MiB of every file."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         size = path.stat().st_size

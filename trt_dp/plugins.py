@@ -1,4 +1,4 @@
-"""Engines and launchers by name, found through entry points: the built-in ones come the same way as strangers'."""
+"""Engines, builders and launchers by name, through entry points: the built-in ones come like anybody's."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import msgspec
 from trt_dp.errors import UsageError
 
 ENGINES = "trt_dp.engines"
+BUILDERS = "trt_dp.builders"
 LAUNCHERS = "trt_dp.launchers"
 
 
@@ -46,9 +47,9 @@ def check(group: str, name: str) -> None:
 
 
 def options_of(plugin: Callable[..., Any]) -> dict[str, Any]:
-    """The `--set` keys of an engine and their types: the keyword-only parameters of its constructor."""
+    """The options of a plugin and their types: its keyword-only parameters, or its constructor's."""
     parameters = inspect.signature(plugin).parameters.values()
-    hints = get_type_hints(getattr(plugin, "__init__", plugin))
+    hints = get_type_hints(plugin.__init__ if inspect.isclass(plugin) else plugin)
     return {
         p.name: hints.get(p.name, str)
         for p in parameters
