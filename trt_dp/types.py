@@ -63,12 +63,26 @@ class Result(Struct, frozen=True):
     timing: Timing | None = None
 
 
+class Sampling(Struct, frozen=True):
+    """How the next token is chosen: greedy by default.
+
+    Every request has its own random stream, from `seed` and its index.
+    """
+
+    temperature: float = 0.0  # 0: greedy
+    top_k: int = 0  # 0: all
+    top_p: float = 1.0
+    seed: int = 0
+    stop_at_eos: bool = False
+
+
 class EngineSpec(Struct, frozen=True):
     """Which engine to load and how: this travels to the worker, an engine never does."""
 
     name: str
     path: str | None = None
     options: dict[str, str] = {}
+    sampling: Sampling = Sampling()
 
 
 class Placement(Struct, frozen=True):

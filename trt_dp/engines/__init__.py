@@ -30,5 +30,8 @@ class Engine(Protocol):
         that it lives (--stall-seconds), with an empty list when nothing is finished yet.
         """
 
+    def facts(self) -> dict[str, str | int | float]:
+        """What a report should say of how it runs; asked once loaded and once before it is closed."""
+
     def close(self) -> None:
         """Let go of the model; called once, with nothing in hand."""

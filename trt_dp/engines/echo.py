@@ -72,6 +72,10 @@ class EchoEngine:
             os._exit(0)
         return results
 
+    def facts(self) -> dict[str, str | int | float]:
+        """Nothing that its options do not say."""
+        return {}
+
     def close(self) -> None:
         """Nothing to let go of."""
 
