@@ -72,7 +72,9 @@ class Stream:
 def encode(values: np.ndarray, dtype: str) -> bytes:
     """Values as a safetensors file holds them."""
     if dtype == "BF16":  # cut off: any rounding will do for random numbers
-        return (np.ascontiguousarray(values, np.float32).view(np.uint32) >> 16).astype("<u2").tobytes()
+        return (
+            (np.ascontiguousarray(values, np.float32).view(np.uint32) >> 16).astype("<u2").tobytes()
+        )
     return values.astype({"F32": "<f4", "F16": "<f2", "I8": "i1"}[dtype]).tobytes()
 
 

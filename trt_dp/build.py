@@ -77,7 +77,8 @@ def build(job: Job, watch: Watch) -> Outcome:
         size = sum(path.stat().st_size for path in into.rglob("*"))
         _write_provenance(into, engine, said, options, built, seconds)
         _move(into, job.output)
-    chosen = [f"engine: {engine} ({why})", f"model: {said}"]
+    other = "" if job.model else " (name a MODEL to build another)"
+    chosen = [f"engine: {engine} ({why})", f"model: {said}{other}"]
     chosen += [f"{name}: {value}" for name, value in built.items() if name in ("precision", "type")]
     return Outcome(job.output, chosen, size, seconds, checked)
 
@@ -117,7 +118,7 @@ def _model(given: str | None, into: Path, watch: Watch) -> tuple[Path, str]:
         folder = into / _DEMO_CHECKPOINT
         folder.mkdir()
         demo.write_demo(folder)
-        return folder, f"{demo.DESCRIPTION} (name a MODEL to build another)"
+        return folder, demo.DESCRIPTION
     folder = Path(given)
     if folder.is_dir():
         return folder, str(folder.resolve())

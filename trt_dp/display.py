@@ -140,7 +140,7 @@ def print_reports(reports: Sequence[tuple[str, Report]]) -> None:
     table.add_column("")
     for name, _ in reports:
         table.add_column(name, overflow="fold")
-    for label, value in _ROWS:
+    for label, value in [("engine", _engine), *_fact_rows([r for _, r in reports]), *_ROWS]:
         table.add_row(label, *(value(report) if value else "" for _, report in reports))
     console.print(table, soft_wrap=False)
     for name, report in reports:
@@ -225,8 +225,27 @@ def _requests(report: Report) -> str:
     return ", ".join(parts)
 
 
+def _engine(report: Report) -> str:
+    return report.engine
+
+
+def _fact_rows(reports: Sequence[Report]) -> list[Row]:
+    """What the engines said of themselves, under the engine's name."""
+    names = dict.fromkeys(name for r in reports for w in r.workers for name in w.facts)
+    return [(f"  {name.replace('_', ' ')}", _fact(name)) for name in names]
+
+
+def _fact(name: str) -> Callable[[Report], str]:
+    """What all workers say alike, or each of them, in their order."""
+
+    def show(report: Report) -> str:
+        values = [str(worker.facts.get(name, "?")) for worker in report.workers]
+        return values[0] if len(set(values)) == 1 else " / ".join(values)
+
+    return show
+
+
 _ROWS: list[tuple[str, Callable[[Report], str] | None]] = [
-    ("engine", lambda report: report.engine),
     ("requests", _requests),
     ("Sending requests", _activity("sending")),
     ("Receiving results", _activity("receiving")),
