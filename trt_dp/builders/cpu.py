@@ -15,7 +15,6 @@ from trt_dp.builders import Watch, architecture, graph, ir, optimum, parts, weig
 from trt_dp.builders.architecture import Architecture
 from trt_dp.builders.checkpoint import Tensor, blocks, open_checkpoint
 from trt_dp.builders.weights import Coding
-from trt_dp.errors import UsageError
 
 _COPIED = (
     "config.json",
@@ -37,13 +36,10 @@ def build(
     """Make the engine folder of a checkpoint; raises UsageError for one that cannot be built exactly."""
     if via:
         return optimum.build(model, into, watch, precision=precision, via=via)
-    if precision not in weights.PRECISIONS:
-        msg = f"there is no precision {precision!r}; known: {', '.join(weights.PRECISIONS)}"
-        raise UsageError(msg)
     checkpoint = open_checkpoint(model)
     a = architecture.read(checkpoint.config)
     tensors = parts.pick(checkpoint, a)
-    codings = {name: weights.coding(name, t.shape, precision) for name, t in tensors.items()}
+    codings = weights.plan({name: t.shape for name, t in tensors.items()}, precision)
     sha256 = _write(a, tensors, codings, into, watch)
     _copy(model, into)
     return _provenance(a, tensors, codings) | {"precision": precision, "sha256": sha256}
