@@ -156,10 +156,8 @@ def test_a_disk_that_takes_no_more_is_one_sentence(tmp_path, model, room):
     """What the system says is passed on without a traceback."""
     (tmp_path / "engine").mkdir()
     code = "import sys, pathlib, resource as r; from trt_dp.builders.cpu import build\n"
-    code += (
-        "from trt_dp.errors import TrtDpError\n"
+    code += "from trt_dp.errors import TrtDpError\n"
     code += f"r.setrlimit(r.RLIMIT_FSIZE, ({room}, {room}))\n"
-    )
     code += "try: build(*map(pathlib.Path, sys.argv[1:]), lambda *_: None)\n"
     code += "except TrtDpError as error: print(error)"
     line = [sys.executable, "-c", code, str(model), str(tmp_path / "engine")]
