@@ -164,7 +164,9 @@ def _generation(request: Request, settings: Settings) -> Any:
     config, sampling = og.GenerationConfig(), settings.sampling
     config.max_new_tokens = request.output_tokens
     config.ignore_eos = not settings.eos
-    config.stop_token_ids = set(settings.eos or {0})  # it insists on one, even to be ignored
+    stops = settings.eos or {0}  # it insists on one, even to be ignored
+    config.stop_token_ids = set(stops)
+    config.set_eos_token_id(min(stops))
     config.do_sample = sampling.temperature > 0
     if config.do_sample:
         config.temperature, config.top_p = sampling.temperature, sampling.top_p
