@@ -24,13 +24,15 @@ from trt_dp.errors import UsageError
 
 cpu = pytest.importorskip("trt_dp.builders.cpu", exc_type=ImportError)
 
-SILENT = lambda *_: None  # noqa: E731
+
+def silent(*_: object) -> None:
+    """Watch nothing."""
 
 
 def build(model: Path, into: Path, **options: str) -> dict[str, object]:
     """Build without anyone watching."""
     into.mkdir(exist_ok=True)
-    return cpu.build(model, into, SILENT, **options)
+    return cpu.build(model, into, silent, **options)
 
 
 def refusal(model: Path, **options: str) -> str:
@@ -147,6 +149,21 @@ def test_memory_does_not_grow_with_the_model(tmp_path):
     line = [sys.executable, "-c", code, str(model), str(tmp_path / "engine")]
     ran = subprocess.run(line, check=True, capture_output=True, text=True, timeout=60)
     assert int(ran.stdout) < 80_000, "kilobytes"
+
+
+@pytest.mark.parametrize("room", [50_000, 250_000])
+def test_a_disk_that_takes_no_more_is_one_sentence(tmp_path, model, room):
+    """What the system says is passed on without a traceback."""
+    (tmp_path / "engine").mkdir()
+    code = "import sys, pathlib, resource as r; from trt_dp.builders.cpu import build\n"
+    code += "from trt_dp.errors import TrtDpError\n"
+    code += f"r.setrlimit(r.RLIMIT_FSIZE, ({room}, {room}))\n"
+    code += "try: build(*map(pathlib.Path, sys.argv[1:]), lambda *_: None)\n"
+    code += "except TrtDpError as error: print(error)"
+    line = [sys.executable, "-c", code, str(model), str(tmp_path / "engine")]
+    ran = subprocess.run(line, check=True, capture_output=True, text=True, timeout=60)
+    assert "cannot be built into" in ran.stdout
+    assert ran.stdout.count("\n") == 1
 
 
 def test_blocks_of_a_tensor_are_the_tensor(tmp_path):
@@ -334,7 +351,9 @@ def test_a_key_that_changes_nothing_is_no_reason_to_refuse(tmp_path, model, chan
     build(model, tmp_path / "engine")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"a": 1, "a": 2}', "\x00", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", '{"a": 1, "a": 2}', "\x00", "[" * 100_000, '{"a": "\\ud800"}']
+)
 def test_a_config_that_is_no_json_object_is_refused(model, text):
     """The file is named."""
     (model / "config.json").write_text(text)

@@ -32,15 +32,21 @@ def built(folder: Path, model: Path, **options: str) -> Path:
 
 def logits(engine: Path, ids: list[int]) -> np.ndarray:
     """What the engine's graph says as a plain stateful model, without paged attention."""
+    text = np.array([ids])
+    places = np.arange(len(ids))[None]
+    return compiled(engine).infer(inputs(text, np.ones_like(text), places))["logits"][0].copy()
+
+
+def compiled(engine: Path) -> ov.InferRequest:
+    """The engine's graph, ready to run in full precision."""
     file = engine / "openvino_model.xml"
-    request = ov.Core().compile_model(file, "CPU", greedy.EXACT).create_infer_request()
-    inputs = {
-        "input_ids": np.array([ids]),
-        "attention_mask": np.ones((1, len(ids)), np.int64),
-        "position_ids": np.arange(len(ids))[None],
-        "beam_idx": np.zeros(1, np.int32),
-    }
-    return request.infer(inputs)["logits"][0].copy()
+    return ov.Core().compile_model(file, "CPU", greedy.EXACT).create_infer_request()
+
+
+def inputs(ids: np.ndarray, mask: np.ndarray, positions: np.ndarray) -> dict[str, np.ndarray]:
+    """One step's inputs; no sequence changes its place."""
+    beam = np.arange(len(ids), dtype=np.int32)
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "beam_idx": beam}
 
 
 @pytest.mark.parametrize("name", checkpoints.VARIANTS)
@@ -49,6 +55,25 @@ def test_the_answers_are_those_that_were_checked(tmp_path, name):
     engine = built(tmp_path, checkpoints.variant(tmp_path / "model", name))
     found = greedy.tokens(engine, checkpoints.prompts(128), COUNT)
     assert json.loads(GOLDEN.read_text())[name] == found
+
+
+@pytest.mark.parametrize("name", ["llama one kv head", "qwen3 biases tied", "llama odd"])
+def test_without_paged_attention_a_padded_batch_answers_the_same(tmp_path, name):
+    """The graph is a plain stateful model as well: prompts padded on the left, then one token at a time."""
+    engine = built(tmp_path, checkpoints.variant(tmp_path / "model", name))
+    prompts = checkpoints.prompts(128)
+    longest = max(map(len, prompts))
+    ids = np.array([[0] * (longest - len(p)) + p for p in prompts])
+    mask = np.array([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    positions = np.maximum(mask.cumsum(axis=1) - 1, 0)
+    request = compiled(engine)
+    found = []
+    for _ in range(COUNT):
+        scores = request.infer(inputs(ids, mask, positions))["logits"][:, -1]
+        ids, positions = scores.argmax(axis=1)[:, None], positions[:, -1:] + 1
+        mask = np.pad(mask, ((0, 0), (0, 1)), constant_values=1)
+        found.append(ids[:, 0].tolist())
+    assert np.transpose(found).tolist() == json.loads(GOLDEN.read_text())[name]
 
 
 @pytest.mark.reference

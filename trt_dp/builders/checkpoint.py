@@ -85,11 +85,11 @@ def _widen(raw: NDArray[Any]) -> Floats:
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
     single, index = folder / _SINGLE, folder / _INDEX
-    if single.exists() and index.exists():
+    if single.is_file() and index.is_file():
         _refuse(f"{folder} has both {_SINGLE} and {_INDEX}", "remove the one that is not the model")
-    if index.exists():
+    if index.is_file():
         return _sharded(index)
-    if not single.exists():
+    if not single.is_file():
         _refuse(*_instead(folder))
     return _header(single)
 
@@ -189,6 +189,7 @@ def _json(file: Path) -> dict[str, Any]:
 def _parse(file: Path, text: bytes) -> dict[str, Any]:
     try:
         value = json.loads(text, object_pairs_hook=_distinct(file))
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         _broken(file, f"it holds no JSON where it must: {error}")
     if not isinstance(value, dict):

@@ -15,6 +15,7 @@ from trt_dp.builders import Watch, architecture, graph, ir, optimum, parts, weig
 from trt_dp.builders.architecture import Architecture
 from trt_dp.builders.checkpoint import Tensor, blocks, open_checkpoint
 from trt_dp.builders.weights import Coding
+from trt_dp.errors import TrtDpError
 
 _COPIED = (
     "config.json",
@@ -33,9 +34,17 @@ _COPIED = (
 def build(
     model: Path, into: Path, watch: Watch, *, precision: str = "f32", via: str = ""
 ) -> dict[str, object]:
-    """Make the engine folder of a checkpoint; raises UsageError for one that cannot be built exactly."""
+    """Make the engine folder of a checkpoint; raises TrtDpError where that cannot be done exactly."""
     if via:
         return optimum.build(model, into, watch, precision=precision, via=via)
+    try:
+        return _build(model, into, watch, precision)
+    except OSError as error:
+        msg = f"{model} cannot be built into {into}: {error}; mend that and build again"
+        raise TrtDpError(msg) from error
+
+
+def _build(model: Path, into: Path, watch: Watch, precision: str) -> dict[str, object]:
     checkpoint = open_checkpoint(model)
     a = architecture.read(checkpoint.config)
     tensors = parts.pick(checkpoint, a)

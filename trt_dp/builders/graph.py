@@ -21,12 +21,16 @@ version: str = ov.__version__
 
 
 def save(model: Model, file: Path) -> None:
-    """Write a graph as IR; its bytes depend on the graph alone."""
+    """Write a graph as IR, whose bytes depend on the graph alone; raises OSError where it cannot be written."""
     for number, node in enumerate(model.get_ordered_ops()):
         name, _, counted = node.get_friendly_name().rpartition("_")
         if counted.isdigit() and name == node.get_type_name():  # counted through all of the process
             node.set_friendly_name(f"{name}_{number}")
-    ov.save_model(model, file, compress_to_fp16=False)
+    try:
+        ov.save_model(model, file, compress_to_fp16=False)
+    except RuntimeError as error:  # all that OpenVINO has for a disk that is full
+        msg = f"{file} could not be written ({error})"
+        raise OSError(msg) from error
 
 
 def write(a: Architecture, codings: Mapping[str, Coding]) -> Model:
