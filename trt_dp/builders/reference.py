@@ -43,9 +43,11 @@ class Reference:
         try:
             import torch  # noqa: PLC0415 - a heavy library, for those who ask only
             from transformers import AutoModelForCausalLM  # noqa: PLC0415 - likewise
+            from transformers.utils import logging  # noqa: PLC0415 - likewise
         except ImportError as error:
             msg = "comparing needs torch and transformers; pip install torch transformers"
             raise UsageError(msg) from error
+        logging.disable_progress_bar()  # who asks has a display of their own
         self._torch = torch
         self._model: Any = AutoModelForCausalLM.from_pretrained(
             model, dtype=torch.float32, local_files_only=True

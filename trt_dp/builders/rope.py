@@ -9,8 +9,8 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 import numpy as np
 from msgspec import Meta, Struct
-from numpy.typing import NDArray
 
+from trt_dp.builders.checkpoint import Floats
 from trt_dp.errors import UsageError
 
 Positive = Annotated[float, Meta(gt=0)]
@@ -98,22 +98,24 @@ def _rope(fields: dict[str, Any]) -> Rope:
     return rope
 
 
-def frequencies(rope: Rope, head_dim: int) -> NDArray[np.float32]:
-    """The angle of one position, for each pair of a head's values."""
-    plain = rope.theta ** -(np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
+def frequencies(rope: Rope, head_dim: int) -> Floats:
+    """The angle of one position, for each pair of a head's values; in float32, as models were trained."""
+    powers = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+    bases = np.float64(rope.theta) ** powers.astype(np.float64)  # rounded alike on every machine
+    plain: Floats = np.float32(1) / bases.astype(np.float32)
     if rope.kind == "linear":
-        plain = plain / rope.factor
+        return np.asarray(plain / rope.factor, np.float32)
     if rope.kind == "llama3":
-        plain = _llama3(rope, plain)
-    return np.asarray(plain, np.float32)
+        return _llama3(rope, plain)
+    return plain
 
 
-def _llama3(rope: Rope, plain: NDArray[np.float64]) -> NDArray[np.float64]:
+def _llama3(rope: Rope, plain: Floats) -> Floats:
     """Slow waves are stretched by `factor`, fast ones kept, those between get their share of both."""
     turns = rope.original_max_position_embeddings * plain / (2 * math.pi)
     low, high = rope.low_freq_factor, rope.high_freq_factor
     kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
-    return np.asarray(kept * plain + (1 - kept) * plain / rope.factor)
+    return np.asarray(kept * plain + (1 - kept) * plain / rope.factor, np.float32)
 
 
 def _refuse(what: str, instead: str) -> NoReturn:
