@@ -11,7 +11,7 @@ class QuantAlgo:
     W4A16 = "W4A16"
 
 
-def quantize_and_export(  # noqa: PLR0917
+def quantize_and_export(
     *,
     model_dir,
     device,
