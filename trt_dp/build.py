@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import importlib.util
-import os
 import platform
 import shlex
-import shutil
 import sys
 import time
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -21,14 +16,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from trt_dp import demo, hub, lengths, placement, plugins
+from trt_dp import beside, demo, hub, lengths, placement, plugins
 from trt_dp.builders import Watch
 from trt_dp.engine_folder import PROVENANCE, mark
-from trt_dp.errors import BuildFailed, UsageError
+from trt_dp.errors import EngineRefused, UsageError
 
 _DEMO_CHECKPOINT = "checkpoint"
 _DATASET = "dataset"
-_LOG = "build.log"
 _NO_MODEL = "{} {}: name a folder with a Hugging Face checkpoint, or its id as OWNER/NAME"
 _DEMO = "import sys, pathlib, trt_dp.demo as d; d.write_demo(pathlib.Path(sys.argv[1]))"
 _FETCH = "import sys, huggingface_hub as h; h.snapshot_download(sys.argv[1], local_dir=sys.argv[2])"
@@ -85,14 +79,16 @@ def build(job: Job, watch: Watch) -> Outcome:
     if job.check:
         _refuse_check(engine)
     started = time.perf_counter()
-    with _beside(job.output) as into:
+    with beside.folder(job.output) as into:
         model, said = _model(job.model or options.get("from_checkpoint"), into, watch)
         built = builder(model, into, watch, **options)
-        checked = _check(model, into) if job.check else ""
+        checked = ""
+        if job.check:
+            checked = _check(model, into, watch, exact=built.get("precision") == "f32")
         seconds = time.perf_counter() - started
         size = sum(path.stat().st_size for path in into.rglob("*"))
         _write_provenance(into, engine, said, options, built, seconds)
-        _move(into, job.output)
+        beside.move(into, job.output)
     other = " (name a MODEL to build another)" if said == demo.DESCRIPTION else ""
     chosen = [f"engine: {engine} ({why})", f"model: {said}{other}", *sized]
     chosen += [f"{name}: {value}" for name, value in built.items() if name in ("precision", "type")]
@@ -195,74 +191,17 @@ def _model_to_be(given: str | None, output: Path) -> tuple[Path, list[list[str]]
     return folder, [[sys.executable, "-c", _FETCH, given, str(folder)]]
 
 
-def _check(model: Path, into: Path) -> str:
+def _check(model: Path, into: Path, watch: Watch, *, exact: bool) -> str:
+    """What the comparison found; rounded weights may differ here and there, exact ones may not."""
     from trt_dp.builders import reference  # noqa: PLC0415 - it loads torch
 
-    return str(reference.compare(model, into))
-
-
-@contextlib.contextmanager
-def _beside(output: Path) -> Iterator[Path]:
-    """An empty folder of one's own beside the place to be; gone afterwards, unless it was moved there."""
-    _refuse_foreign(output)
-    partial = output.with_name(f".{output.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    held = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _empty(partial)
-        yield partial
-    except BlockingIOError as error:
-        msg = f"{output} is being built by another command: wait for it, or choose another --output"
-        raise UsageError(msg) from error
-    except BuildFailed as error:
-        msg = f"{error}{_keep_log(partial, output)}"
-        shutil.rmtree(partial, ignore_errors=True)
-        raise BuildFailed(msg, error.exit_status) from error
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    finally:
-        os.close(held)
-
-
-def _keep_log(partial: Path, output: Path) -> str:
-    """Save what the tools said from a folder that goes away; gives the words that say where it is."""
-    log = partial / _LOG
-    if not log.is_file():
-        return ""
-    kept = output.with_name(f"{output.name}.{_LOG}")
-    log.replace(kept)
-    return f"\nall that it said: {kept}"
-
-
-def _refuse_foreign(output: Path) -> None:
-    if output.is_dir() and any(output.iterdir()) and not (output / PROVENANCE).is_file():
-        msg = f"{output} holds something that trt-dp build did not make: choose another --output"
-        raise UsageError(msg)
-    if output.exists() and not output.is_dir():
-        msg = f"{output} is no folder: choose another --output"
-        raise UsageError(msg)
-
-
-def _empty(folder: Path) -> None:
-    """Remove what a killed build left."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _move(built: Path, output: Path) -> None:
-    """Put a folder in the place of another, which is out of the way for a moment only."""
-    old = output.with_name(f".{output.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    output.with_name(f"{output.name}.{_LOG}").unlink(missing_ok=True)  # of a failure before
-    if output.exists():
-        output.rename(old)
-    built.rename(output)
-    shutil.rmtree(old, ignore_errors=True)
+    watch("comparing with transformers", 0, 0)
+    found = reference.compare(model, into)
+    said = f"{found.equal} of {found.tokens} greedy tokens are those of transformers"
+    if exact and found.equal < found.tokens:
+        msg = f"only {said}: the engine is not kept; please report this model"
+        raise EngineRefused(msg)
+    return said
 
 
 def _write_provenance(

@@ -127,7 +127,8 @@ class Pool:
         for key, mask in ready:
             if isinstance(key.data, _Slot) and key.data.channel:
                 happened += self._attend(key.data, mask)
-        happened += self._admit()
+        if self._strangers or self._door.busy or any(key.fileobj is self._door for key, _ in ready):
+            happened += self._admit()
         for slot in self._slots.values():
             happened += self._watch(slot)
         return happened
