@@ -24,7 +24,13 @@ def make_engine(folder: Path, **changes: object) -> Path:
     paged = changes.pop("paged", True)
     version = changes.pop("version", "1.2.1")
     folder.mkdir(parents=True)
-    mapping = {"world_size": tp * pp, "tp_size": tp, "pp_size": pp, "cp_size": 1, "gpus_per_node": 8}
+    mapping = {
+        "world_size": tp * pp,
+        "tp_size": tp,
+        "pp_size": pp,
+        "cp_size": 1,
+        "gpus_per_node": 8,
+    }
     plugins = {"remove_input_padding": True, "context_fmha": True, "use_paged_context_fmha": paged}
     config = {
         "version": version,

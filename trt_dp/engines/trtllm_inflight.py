@@ -76,6 +76,8 @@ class Inflight:
         except (RuntimeError, ValueError, TypeError, OverflowError) as error:
             msg = f"TensorRT-LLM refuses it: {first_line(error)}"
             raise RequestRefused(msg) from error
+        if not self._live and not self._waiting:  # nothing was to be heard until now
+            self._heard = time.monotonic()
         self._waiting.append((request, made))
 
     def step(self) -> list[Result]:

@@ -119,6 +119,8 @@ class TrtllmTorchEngine:
         """Let go of the model."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CLOSE_SECONDS)
+        if not self._thread.is_alive():
+            self._loop.close()
         self._llm.shutdown()
         self._seat.leave()
 

@@ -15,7 +15,8 @@ TRTLLM_DOUBLE_SECONDS (how long an iteration takes) and TRTLLM_DOUBLE_GPU (a fol
 the GPUs which the processes of a test share).
 """
 
-from ._recorded import VERSION as __version__
+from ._recorded import VERSION
 from .llmapi import LLM, SamplingParams
 
+__version__ = VERSION
 __all__ = ["LLM", "SamplingParams", "__version__"]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import psutil
 
-OVERSUBSCRIBED = os.environ.get("OMPI_MCA_rmaps_base_oversubscribe") == "1"  # as it was at import
+SLOTS = "OMPI_MCA_rmaps_base_oversubscribe"  # the ranks may be more than there are slots
+OVERSUBSCRIBED = os.environ.get(SLOTS) == "1"  # as it was at import
 SECONDS = float(os.environ.get("TRTLLM_DOUBLE_SECONDS", "0"))
 FAULTS = {
     int(first): what

@@ -34,7 +34,10 @@ def signature(recorded: list[str]) -> inspect.Signature:
 def _value(text: str):
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):  # an enum's member or an object: what matters is that there is a default
+    except (
+        ValueError,
+        SyntaxError,
+    ):  # an enum's member or an object: what matters is that there is a default
         return None
 
 
@@ -66,6 +69,7 @@ def _public(record: dict) -> set[str]:
 
 def _checked(method, name, parameters):
     if method is None:
+
         def method(self, **_):
             raise NotImplementedError(f"the double has no {name}")
 

@@ -100,7 +100,9 @@ class _Executor:
         _check(given["model_type"] is ModelType.DECODER_ONLY, "decoder only")  # noqa: F821
         self._engine = engine = _machine.EngineConfig(given["model_path"])
         self._chunked = config.enable_chunked_context
-        _check(not self._chunked or engine.paged_context, "chunked context needs paged context FMHA")
+        _check(
+            not self._chunked or engine.paged_context, "chunked context needs paged context FMHA"
+        )
         most, self._batch = engine.max_batch_size, config.max_batch_size or engine.max_batch_size
         _check(
             self._batch <= most,
@@ -172,13 +174,17 @@ class _Executor:
             self._fetch(self._queue.popleft())
         if any(one.fault == "forward" for one in self._active):
             for one in self._active:
-                self._fail(one, "Encountered an error in forwardAsync function: a fault of the test")
+                self._fail(
+                    one, "Encountered an error in forwardAsync function: a fault of the test"
+                )
             self._active = []
         running = [one for one in self._active if one.fault != "hang"]
         if not running:
             return
         self._tell(running)
-        self._active = [one for one in self._active if one.fault == "hang" or not self._advance(one)]
+        self._active = [
+            one for one in self._active if one.fault == "hang" or not self._advance(one)
+        ]
 
     def _fetch(self, one: _Active) -> None:
         """Take it in; what is too long is an error or, without a word, shortened."""
@@ -202,7 +208,9 @@ class _Executor:
     def _advance(self, one: _Active) -> bool:
         """One more id; whether it was the last."""
         request = one.request
-        seed = 0 if request.sampling_config.top_k == 1 else request.sampling_config.seed or 0
+        how = request.sampling_config or SamplingConfig()
+        greedy = how.top_k == 1 or (how.top_k is None and how.top_p is None)
+        seed = 0 if greedy else how.seed or 0
         prompt, place = request.input_token_ids, len(one.ids)
         new = _answers.token(prompt, place, self._engine.vocabulary, seed)
         one.first = one.first or time.monotonic()
@@ -227,7 +235,9 @@ class _Executor:
             output_token_ids=[[*prompt, *one.ids]],
             finish_reasons=[reason],
             sequence_index=0,
-            request_perf_metrics=self._metrics(one) if output and output.return_perf_metrics else None,
+            request_perf_metrics=self._metrics(one)
+            if output and output.return_perf_metrics
+            else None,
         )
         self._ready.append(Response(one.number, one.request.client_id, result))
         return True

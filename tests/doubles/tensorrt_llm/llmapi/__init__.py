@@ -52,7 +52,9 @@ class LLM:
         given = bind(record["call"], args, kwargs)
         unknown = set(given["kwargs"]) - set(record["options"])
         if unknown:
-            raise ValueError(f"1 validation error for TorchLlmArgs: {unknown}: Extra inputs are not permitted")
+            raise ValueError(
+                f"1 validation error for TorchLlmArgs: {unknown}: Extra inputs are not permitted"
+            )
         config = json.loads((Path(given["model"]) / "config.json").read_text())
         if given["tensor_parallel_size"] > 1 and not _machine.OVERSUBSCRIBED:
             raise RuntimeError("All nodes which are allocated for this job are already filled.")
@@ -68,11 +70,14 @@ class LLM:
         if not self._open:
             raise RuntimeError("LLM is shutting down")
         ids = inputs["prompt_token_ids"]
-        assert isinstance(ids[0], int) and type(ids) is list
+        assert type(ids) is list
+        assert type(ids[0]) is int
         if sampling_params.end_id is None and self._tokenizer is None:
             raise ValueError("tokenizer is required to reset end_id if it is None")
         if len(ids) > self._max_num_tokens:
-            raise ValueError(f"The sum of prompt length ({len(ids)}) should not exceed max_num_tokens")
+            raise ValueError(
+                f"The sum of prompt length ({len(ids)}) should not exceed max_num_tokens"
+            )
         fault = _machine.FAULTS.get(ids[0])
         if fault == "request":
             raise RequestError("[TensorRT-LLM][ERROR] Assertion failed: mMaxNewTokens > 0")

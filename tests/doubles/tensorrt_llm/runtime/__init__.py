@@ -37,7 +37,9 @@ class _ModelRunnerCpp:
         return ModelRunnerCpp(session, engine, batch)
 
     def generate(self, batch_input_ids, *, max_new_tokens, end_id, pad_id, **given):
-        unknown = set(given["kwargs"]) - set(RECORD["modules"][_HERE]["ModelRunnerCpp"]["generate_options"])
+        unknown = set(given["kwargs"]) - set(
+            RECORD["modules"][_HERE]["ModelRunnerCpp"]["generate_options"]
+        )
         assert not unknown, f"the real one drops {unknown} in silence"
         assert given["sampling_config"] is None, "fails in the real one: UnboundLocalError"
         assert end_id is not None, "fails in the real one: the padding is end_id"
@@ -45,18 +47,26 @@ class _ModelRunnerCpp:
         if len(prompts) > self.max_batch_size:
             raise RuntimeError(f"Input batch size ({len(prompts)}) exceeds the engine's")
         if max(map(len, prompts)) + max_new_tokens > self.max_seq_len:
-            raise RuntimeError("Maximum input length plus max_new_tokens exceeds the engine's limit")
-        ids = self.session.enqueue_requests([self._request(p, max_new_tokens, end_id, pad_id, given) for p in prompts])
+            raise RuntimeError(
+                "Maximum input length plus max_new_tokens exceeds the engine's limit"
+            )
+        ids = self.session.enqueue_requests(
+            [self._request(p, max_new_tokens, end_id, pad_id, given) for p in prompts]
+        )
         found = {}
         while len(found) < len(ids):
             for response in self.session.await_responses():
-                if response.result.is_final:  # as in the real one: raises for an error, and loses the batch
+                if (
+                    response.result.is_final
+                ):  # as in the real one: raises for an error, and loses the batch
                     found[ids.index(response.request_id)] = response.result.output_token_ids[0]
         rows = [found[place] for place in range(len(ids))]
         padded = [[row + [end_id] * (self.max_seq_len - len(row))] for row in rows]
         outputs = {"output_ids": torch.tensor(padded, dtype=torch.int32)}
         if given["output_sequence_lengths"]:
-            outputs["sequence_lengths"] = torch.tensor([[len(row)] for row in rows], dtype=torch.int32)
+            outputs["sequence_lengths"] = torch.tensor(
+                [[len(row)] for row in rows], dtype=torch.int32
+            )
         return outputs if given["return_dict"] else outputs["output_ids"]
 
     def _request(self, prompt, count, end_id, pad_id, given):
@@ -75,9 +85,7 @@ def _parallel(*, spawn: bool):
     mode = trtllm.CommunicationMode.ORCHESTRATOR if spawn else trtllm.CommunicationMode.LEADER
     executable = str(Path(_machine.__file__).parent / "bin" / "executorWorker")
     config = trtllm.OrchestratorConfig(True, executable) if spawn else None
-    return trtllm.ParallelConfig(
-        trtllm.CommunicationType.MPI, mode, orchestrator_config=config
-    )
+    return trtllm.ParallelConfig(trtllm.CommunicationType.MPI, mode, orchestrator_config=config)
 
 
 if NUMBERS < (1, 3):
