@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import Progress
 
-from trt_dp.prepare import Job, Outcome
+from trt_dp.prepare import DEFAULT_OUTPUT, Job, Outcome
 from trt_dp.summary import as_text
 
 _LINE_SECONDS = 10.0
@@ -36,7 +36,8 @@ def told(job: Job, outcome: Outcome) -> str:
     made = f"already there, byte for byte: {job.output} ({size})"
     parts.append(made if outcome.already else f"written: {job.output} ({size})")
     if job.layout != "openai":
-        parts.append(f"next: trt-dp run --request-path {job.output} --engine echo")
+        path = "" if job.output == DEFAULT_OUTPUT else f" --request-path {job.output}"
+        parts.append(f"next: trt-dp run{path} (trt-dp build makes the engine)")
     return "\n".join(parts)
 
 
