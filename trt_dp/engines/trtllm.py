@@ -147,7 +147,7 @@ class TrtllmEngine:
         settings = self._settings
         with self._seat.loading(settings.kv_fraction) as fraction:
             self._kv_fraction = fraction
-            _log.info("takes %.3f of the memory that is free once it is loaded", fraction)
+            _log.info("its KV cache takes %.3f of the memory that is left free", fraction)
             settings = _with_fraction(settings, fraction)
             self._loaded = trtllm_load.load(library, self._model, settings)
         session = self._loaded.session

@@ -53,13 +53,13 @@ def place(ranks: Ranks, model: Model) -> tuple[bool, int]:
         ranks = "mpi" if size > 1 else "spawn"
     if ranks == "spawn":
         if size > 1:
-            msg = f"ranks=spawn needs a process of its own, and this is one of {size} MPI ranks: leave it out"
+            msg = f"ranks=spawn needs a process without MPI, and this is one of {size} MPI ranks: leave it out"
             raise EngineRefused(msg)
         return model.world_size > 1, 0
     if size != model.world_size:
         msg = (
             f"ranks=mpi: {model.folder} was built for {model.world_size} ranks, and MPI has started {size}: "
-            "start as many as it has, or use --set ranks=spawn"
+            "start as many as it was built for, or start the worker without MPI"
         )
         raise EngineRefused(msg)
     return False, rank

@@ -150,9 +150,11 @@ class TrtllmTorchEngine:
                 sampling_params=self._sampling_params(request),
             )
             self._done.put(self._result(request, output.outputs[0]))
-        except (self._api.RequestError, ValueError) as error:  # ValueError: beyond a limit
+        except self._api.RequestError as error:
             failure = Failure("engine_error", first_line(error))
             self._done.put(Result(request.index, error=failure))
+        except ValueError as error:  # beyond a limit
+            self._done.put(Result(request.index, error=Failure("refused", first_line(error))))
         except Exception as error:  # noqa: BLE001  the LLM has ended: `step` raises it
             self._done.put(error)
 
