@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
+from msgspec import structs
+
 from trt_dp.engines import trtllm_load
 from trt_dp.engines.sharing import Seat
 from trt_dp.engines.trtllm_folder import (
@@ -148,8 +150,8 @@ class TrtllmEngine:
         with self._seat.loading(settings.kv_fraction) as fraction:
             self._kv_fraction = fraction
             _log.info("its KV cache takes %.3f of the memory that is left free", fraction)
-            settings = _with_fraction(settings, fraction)
-            self._loaded = trtllm_load.load(library, self._model, settings)
+            share = structs.replace(settings, kv_fraction=fraction)
+            self._loaded = trtllm_load.load(library, self._model, share)
         session = self._loaded.session
         inflight = Inflight(library.bindings, session, sampling, self._ending)
         self._driver: Inflight | Static = inflight
@@ -164,11 +166,6 @@ def _window(model: Model, settings: Settings) -> int:
     The engine holds a batch for each stage of its pipeline. More would only lengthen the run's tail.
     """
     return 2 * settings.max_batch_size * model.stages
-
-
-def _with_fraction(settings: Settings, fraction: float) -> Settings:
-    fields = {name: getattr(settings, name) for name in Settings.__struct_fields__}
-    return Settings(**{**fields, "kv_fraction": fraction})
 
 
 def _check_numbers(kv_fraction: float, **numbers: int) -> None:

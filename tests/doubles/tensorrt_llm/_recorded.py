@@ -55,6 +55,8 @@ def recorded(module: str):
         record = RECORD["modules"][module][cls.__name__]
         for name, parameters in record.get("methods", {}).items():
             setattr(cls, name, _checked(getattr(cls, name, None), name, parameters))
+        if "call" in record:
+            cls.__init__.__signature__ = signature(record["call"])
         extra = [n for n in vars(cls) if not n.startswith("_") and n not in _public(record)]
         assert not extra, f"{cls.__name__} has {extra}, which the record does not"
         cls.__module__ = module
@@ -77,6 +79,7 @@ def _checked(method, name, parameters):
     def call(self, *args, **kwargs):
         return method(self, **bind(parameters, args, kwargs))
 
+    call.__signature__ = signature(parameters)
     return call
 
 
@@ -102,8 +105,14 @@ class Values:
 
 def values(module: str, name: str, check=None) -> type:
     """A class of such objects."""
+
+    def make(self, *args, **kwargs) -> None:
+        Values.__init__(self, *args, **kwargs)
+
+    make.__signature__ = signature(RECORD["modules"][module][name]["call"])
     extra = {"_check": check} if check else {}
-    return type(name, (Values,), {"_module": module, "__module__": module, **extra})
+    own = {"_module": module, "__module__": module, "__init__": make}
+    return type(name, (Values,), {**own, **extra})
 
 
 class Read:

@@ -92,4 +92,9 @@ if NUMBERS < (1, 3):
     _ModelRunnerCpp.__name__ = "ModelRunnerCpp"
     ModelRunnerCpp = recorded(_HERE)(_ModelRunnerCpp)
     _load = ModelRunnerCpp.from_dir
-    ModelRunnerCpp.from_dir = staticmethod(lambda *args, **kwargs: _load(None, *args, **kwargs))
+
+    def _from_dir(*args, **kwargs):
+        return _load(None, *args, **kwargs)
+
+    _from_dir.__signature__ = _load.__signature__
+    ModelRunnerCpp.from_dir = staticmethod(_from_dir)
