@@ -16,8 +16,9 @@ from trt_dp.errors import UsageError
 ov = pytest.importorskip("openvino")
 pytest.importorskip("openvino_genai")
 
-from trt_dp.builders import cpu, greedy  # noqa: E402 - they import openvino
+from trt_dp.builders import cpu  # noqa: E402 - they import openvino
 
+EXACT = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
 GOLDEN = Path(__file__).parent / "data" / "greedy.json"
 COUNT = 16
 
@@ -42,7 +43,7 @@ def logits(engine: Path, ids: list[int]) -> np.ndarray:
 def compiled(engine: Path) -> ov.InferRequest:
     """The engine's graph, ready to run in full precision."""
     file = engine / "openvino_model.xml"
-    return ov.Core().compile_model(file, "CPU", greedy.EXACT).create_infer_request()
+    return ov.Core().compile_model(file, "CPU", EXACT).create_infer_request()
 
 
 def inputs(ids: np.ndarray, mask: np.ndarray, positions: np.ndarray) -> dict[str, np.ndarray]:
@@ -55,7 +56,7 @@ def inputs(ids: np.ndarray, mask: np.ndarray, positions: np.ndarray) -> dict[str
 def test_the_answers_are_those_that_were_checked(tmp_path, name):
     """Every variant answers with the tokens that were once equal to transformers'."""
     engine = built(tmp_path, checkpoints.variant(tmp_path / "model", name))
-    found = greedy.tokens(engine, checkpoints.prompts(128), COUNT)
+    found = reference.answers(engine, checkpoints.prompts(128), COUNT)
     assert json.loads(GOLDEN.read_text())[name] == found
 
 
@@ -87,7 +88,7 @@ def test_transformers_answers_the_same(tmp_path, name):
     model = checkpoints.variant(tmp_path / "model", name)
     engine, other = built(tmp_path, model), reference.Reference(model)
     prompts = checkpoints.prompts(128)
-    for prompt, answer in zip(prompts, greedy.tokens(engine, prompts, COUNT), strict=True):
+    for prompt, answer in zip(prompts, reference.answers(engine, prompts, COUNT), strict=True):
         ids = prompt + answer
         wanted, found = other.logits(ids), logits(engine, ids)
         assert np.abs(wanted - found).max() < 1e-4
@@ -129,4 +130,4 @@ def test_stored_weights_mean_their_rounded_values(tmp_path, precision, changes):
     engine = built(tmp_path, model, precision=precision)
     prompt = checkpoints.prompts(128)[-1]
     assert np.abs(logits(plain, prompt) - logits(engine, prompt)).max() < 1e-4
-    assert greedy.tokens(plain, [prompt], 8) == greedy.tokens(engine, [prompt], 8)
+    assert reference.answers(plain, [prompt], 8) == reference.answers(engine, [prompt], 8)

@@ -294,7 +294,7 @@ class Pool:
         elif slot.state == "loading" and lasted > self._limits.load_seconds:
             self._end(slot, f"the engine did not load in {lasted:.0f} s", kill=True)
         elif slot.state == "ready" and lasted > self._limits.stall_seconds:
-            self._end(slot, f"it said nothing for {lasted:.0f} s", kill=True)
+            self._end(slot, f"it said nothing for {lasted:.0f} s (--stall-seconds)", kill=True)
         elif slot.state == "ending":
             return self._bury(slot, lasted)
         return []

@@ -6,13 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
-from openvino import Model, Node, PartialShape, Type
-from openvino import opset15 as op
 
 from trt_dp.builders import rope
 from trt_dp.builders.architecture import Architecture
 from trt_dp.builders.weights import Blob, Coding
+
+try:
+    import openvino as ov
+    from openvino import Model, Node, PartialShape, Type
+    from openvino import opset15 as op
+except ImportError as error:
+    msg = f"OpenVINO is not installed ({error}): pip install 'trt-dp[cpu]'"
+    raise ImportError(msg) from error
 
 _TYPES = {"f32": Type.f32, "f16": Type.f16, "bf16": Type.bf16, "i8": Type.i8, "i4": Type.i4}
 _MASKED = -65504.0  # the least of float16: it must not become infinite where that is computed in

@@ -39,7 +39,7 @@ class CpuEngine:
         *,
         precision: Precision = "exact",
         max_sequences: int = 128,
-        max_batched_tokens: int = 2048,
+        max_batched_tokens: int = 512,
         kv_cache_mb: int = 0,
         prefix_caching: bool = False,
         threads: int = 0,
