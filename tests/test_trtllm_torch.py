@@ -149,6 +149,13 @@ def test_wrong_folders_and_options(make, tmp_path):
         make(tmp_path / "c", kv_fraction=2)
 
 
+def test_ranks_of_a_launcher_are_refused(double, make, tmp_path):
+    """In a world of an MPI launcher it says that it starts its ranks itself."""
+    double(OMPI_COMM_WORLD_SIZE="2")
+    with pytest.raises(EngineRefused, match="without --launcher mpi"):
+        make(make_checkpoint(tmp_path / "c"), devices=2)
+
+
 @pytest.mark.usefixtures("double")
 def test_checkpoint_folder_finds_its_engine(tmp_path):
     """A checkpoint is for this engine where TensorRT-LLM is installed."""

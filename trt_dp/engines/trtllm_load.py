@@ -48,7 +48,7 @@ class Loaded(Struct, frozen=True):
 
 def place(ranks: Ranks, model: Model) -> tuple[bool, int]:
     """Whether TensorRT-LLM starts the ranks itself, and else which of an MPI launcher's ranks this process is."""
-    size, rank = _world()
+    size, rank = world()
     if ranks == "auto":
         ranks = "mpi" if size > 1 else "spawn"
     if ranks == "spawn":
@@ -149,7 +149,7 @@ def _parallel(library: Library, *, spawn: bool) -> Any:
     )
 
 
-def _world() -> tuple[int, int]:
+def world() -> tuple[int, int]:
     """The size of the MPI world that a launcher has put this process in, and its rank there; 1 and 0 without."""
     for size, rank in (
         ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),

@@ -20,6 +20,7 @@ from trt_dp.engines.sharing import Seat
 from trt_dp.engines.trtllm_folder import check_vocabulary, read_json
 from trt_dp.engines.trtllm_inflight import check_sampling, problem_of, stream_seed
 from trt_dp.engines.trtllm_library import first_line, torch_library
+from trt_dp.engines.trtllm_load import world
 from trt_dp.engines.trtllm_tokens import stop_ids
 from trt_dp.errors import EngineRefused, UsageError
 from trt_dp.types import EngineSpec, Facts, Failure, Placement, Request, Result
@@ -58,6 +59,9 @@ class TrtllmTorchEngine:
         self._folder, self._vocabulary = _checkpoint(spec.path)
         if not placement.devices:
             msg = "the engine trtllm-torch needs a GPU, and there is none here"
+            raise EngineRefused(msg)
+        if world()[0] > 1:
+            msg = "trtllm-torch starts a process for each GPU itself: use it without --launcher mpi"
             raise EngineRefused(msg)
         self._sampling = spec.sampling
         self._stops = stop_ids(self._folder) if spec.sampling.stop_at_eos else ()
