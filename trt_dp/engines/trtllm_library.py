@@ -16,7 +16,7 @@ from msgspec import Struct
 from trt_dp.errors import EngineRefused
 
 _GET = (
-    "install 1.2 (pip install 'tensorrt-llm<1.3' --extra-index-url https://pypi.nvidia.com) "
+    "install 1.2 (pip install 'tensorrt-llm<1.3', from NVIDIA's package index) "
     "or use the container nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
 )
 _SPAWN = {
