@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,6 +35,111 @@ LLAMA3 = {
     "original_max_position_embeddings": 64,
 }
 
+_HEAD_4_OF_16 = {"num_attention_heads": 4, "head_dim": 16, "num_key_value_heads": 2}
+_QWEN2 = {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
+_QWEN3 = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}
+_MISTRAL = {"model_type": "mistral", "architectures": ["MistralForCausalLM"]}
+
+
+class Variant(NamedTuple):
+    """What differs from BASE, and how it is written; the seed is one whose choices are all clear."""
+
+    changes: dict[str, object]
+    dtype: str = "F32"
+    shards: int = 1
+    seed: int = 0
+
+
+VARIANTS = {
+    "llama": Variant({}, "F32", 1, 1),
+    "llama tied bf16 sharded llama3": Variant(
+        {"tie_word_embeddings": True, "rope_scaling": {"rope_type": "llama3", **LLAMA3}},
+        "BF16",
+        3,
+        3,
+    ),
+    "llama f16 llama3 new layout": Variant(
+        {
+            "rope_theta": ...,
+            "rope_parameters": {"rope_type": "llama3", "rope_theta": 5000.0, **LLAMA3},
+        },
+        "F16",
+        1,
+        10,
+    ),
+    "llama linear": Variant({"rope_scaling": {"type": "linear", "factor": 4.0}}, "F32", 2, 4),
+    "llama linear new layout": Variant(
+        {
+            "rope_theta": ...,
+            "rope_parameters": {"rope_type": "linear", "factor": 2.5, "rope_theta": 1e6},
+        },
+        "F32",
+        1,
+        3,
+    ),
+    "llama no theta": Variant({"rope_theta": ..., "rms_norm_eps": ...}, "F32", 1, 1),
+    "llama biases": Variant({"attention_bias": True, "mlp_bias": True}, "BF16", 1, 2),
+    "llama one kv head": Variant({"num_key_value_heads": 1}, "F32", 1, 10),
+    "llama own heads": Variant({"num_key_value_heads": ...}, "F32", 1, 5),
+    "llama odd": Variant(
+        {
+            "vocab_size": 131,
+            "hidden_size": 63,
+            "intermediate_size": 97,
+            "num_attention_heads": 9,
+            "num_key_value_heads": 3,
+            "head_dim": 10,
+            "num_hidden_layers": 3,
+        },
+        "F32",
+        1,
+        6,
+    ),
+    "mistral": Variant({**_MISTRAL, **_HEAD_4_OF_16, "hidden_size": 48}, "BF16", 2, 7),
+    "mistral no window": Variant(
+        {**_MISTRAL, "sliding_window": None, "head_dim": None}, "F32", 1, 1
+    ),
+    "qwen2": Variant({**_QWEN2, "tie_word_embeddings": True}, "BF16", 1, 1),
+    "qwen2 three heads": Variant(
+        {
+            **_QWEN2,
+            "hidden_size": 36,
+            "num_attention_heads": 3,
+            "num_key_value_heads": 1,
+            "use_sliding_window": False,
+            "sliding_window": 16,
+            "max_window_layers": 1,
+        },
+        "F32",
+        1,
+        6,
+    ),
+    "qwen3": Variant(
+        {**_QWEN3, "num_attention_heads": 5, "num_key_value_heads": 5, "head_dim": 8}, "F16", 1, 2
+    ),
+    "qwen3 biases tied": Variant(
+        {
+            **_QWEN3,
+            **_HEAD_4_OF_16,
+            "hidden_size": 40,
+            "attention_bias": True,
+            "tie_word_embeddings": True,
+            "use_sliding_window": True,
+            "sliding_window": 16,
+            "max_window_layers": 2,
+        },
+        "BF16",
+        4,
+        10,
+    ),
+}
+
+
+def variant(folder: Path, name: str) -> Path:
+    """The checkpoint of a variant, the same on every machine."""
+    changes, dtype, shards, seed = VARIANTS[name]
+    return write(folder, config(**changes), dtype=dtype, shards=shards, seed=seed)
+
 
 def config(**changes: object) -> dict[str, object]:
     """A config with some keys changed, and those that are ... left out."""
@@ -53,6 +159,8 @@ def tensors(settings: Mapping[str, object], seed: int = 0) -> dict[str, np.ndarr
             values *= 0.2
         elif name != "model.embed_tokens.weight":
             values *= 1.5 / np.sqrt(shape[-1])
+        elif settings["tie_word_embeddings"]:  # or each token would be its own successor
+            values *= 0.2
         found[name] = values.astype(np.float32)
     return found
 
@@ -129,3 +237,31 @@ def prompts(vocabulary: int, lengths: Iterable[int] = (1, 5, 33, 100)) -> list[l
     """Prompts of these lengths, the same on every machine."""
     words = np.random.PCG64(7)
     return [(words.random_raw(n) % np.uint64(vocabulary)).astype(int).tolist() for n in lengths]
+
+
+def rounded(name: str, values: np.ndarray, precision: str) -> np.ndarray:
+    """What a tensor is worth once it is stored so; written without a look at how that is done."""
+    if values.ndim == 1 or precision == "f32":
+        return values
+    if precision == "f16":
+        return values.astype(np.float16).astype(np.float32)
+    if precision == "bf16":
+        return _nearest_bf16(values)
+    whole = name in {"model.embed_tokens.weight", "lm_head.weight"} or values.shape[1] % 32
+    if precision == "int8" or whole:
+        return _nearest(values, 127)
+    group = next(size for size in (128, 64, 32) if values.shape[1] % size == 0)
+    return _nearest(values.reshape(-1, group), 7).reshape(values.shape)
+
+
+def _nearest(rows: np.ndarray, limit: int) -> np.ndarray:
+    scale = np.abs(rows).max(axis=1, keepdims=True) / np.float32(limit)
+    return np.rint(rows / scale) * scale
+
+
+def _nearest_bf16(values: np.ndarray) -> np.ndarray:
+    below = values.view(np.uint32) & np.uint32(0xFFFF0000)
+    above = (below + np.uint32(0x10000)).view(np.float32)
+    below = below.view(np.float32)
+    up = np.abs(above - values) < np.abs(values - below)
+    return np.where(up, above, below)  # a tie is a chance of one in 65,536: none here is

@@ -47,7 +47,7 @@ def test_help_needs_nothing_heavy(words) -> None:
 )
 def test_wrong_usage_is_one_sentence(tmp_path, dataset, words, sentence) -> None:
     """Wrong usage ends with status 2 and one line on stderr that says what to do."""
-    done = trt_dp("run", "--request-path", dataset, "--output-dir", tmp_path / "run", *words)
+    done = trt_dp("run", "--request-path", dataset, "--output-dir", "run", *words, cwd=tmp_path)
     assert done.returncode == 2
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 
 import pytest
 from conftest import expected_lines, read_lines, run_echo, trt_dp, write_dataset
+
+from trt_dp.channel import Channel, knock
+from trt_dp.types import ToWorker
 
 
 @pytest.mark.parametrize(("workers", "capacity", "batch"), [(1, 256, 64), (2, 7, 3), (16, 5, 2)])
@@ -77,3 +82,20 @@ def test_worker_that_does_not_see_the_file_is_sent_the_lines(
     monkeypatch.setattr("trt_dp.worker._open_source", lambda _source: None)
     outcome = run_echo(dataset, tmp_path / "run", launcher="inline")
     assert expected_lines(dataset) == read_lines(outcome.folder / "results.jsonl")
+
+
+@pytest.mark.timeout(25)
+def test_a_worker_that_comes_when_all_is_done_is_turned_away(
+    tmp_path, dataset, monkeypatch
+) -> None:
+    """A worker that knocks after the last answer does not keep the run from ending."""
+
+    def late(address: str, key: bytes) -> Channel[ToWorker]:
+        if threading.current_thread() is not workers.setdefault(0, threading.current_thread()):
+            time.sleep(1)
+        return knock(address, key)
+
+    workers: dict[int, threading.Thread] = {}
+    monkeypatch.setattr("trt_dp.worker.knock", late)
+    outcome = run_echo(dataset, tmp_path / "run", launcher="inline")
+    assert [worker.requests for worker in outcome.report.workers].count(0) == 1

@@ -22,7 +22,7 @@ from msgspec import Struct
 from trt_dp import demo, hub, placement, plugins
 from trt_dp.builders import Watch
 from trt_dp.engine_folder import PROVENANCE, mark
-from trt_dp.errors import UsageError
+from trt_dp.errors import EngineRefused, UsageError
 
 _DEMO_CHECKPOINT = "checkpoint"
 
@@ -72,7 +72,10 @@ def build(job: Job, watch: Watch) -> Outcome:
     with _beside(job.output) as into:
         model, said = _model(job.model, into, watch)
         built = builder(model, into, watch, **options)
-        checked = _check(engine, model, into) if job.check else ""
+        checked = ""
+        if job.check:
+            exact = built.get("precision") == "f32"
+            checked = _check(engine, model, into, watch, exact=exact)
         seconds = time.perf_counter() - started
         size = sum(path.stat().st_size for path in into.rglob("*"))
         _write_provenance(into, engine, said, options, built, seconds)
@@ -131,13 +134,20 @@ def _model(given: str | None, into: Path, watch: Watch) -> tuple[Path, str]:
     return hub.download(given, watch), given
 
 
-def _check(engine: str, model: Path, into: Path) -> str:
+def _check(engine: str, model: Path, into: Path, watch: Watch, *, exact: bool) -> str:
+    """What the comparison found; rounded weights may differ here and there, exact ones may not."""
     if engine != "cpu":
         msg = "--check compares engines of the CPU with transformers, and no others"
         raise UsageError(msg)
     from trt_dp.builders import reference  # noqa: PLC0415 - it loads torch
 
-    return str(reference.compare(model, into))
+    watch("comparing with transformers", 0, 0)
+    found = reference.compare(model, into)
+    said = f"{found.equal} of {found.tokens} greedy tokens are those of transformers"
+    if exact and found.equal < found.tokens:
+        msg = f"only {said}: the engine is not kept; please report this model"
+        raise EngineRefused(msg)
+    return said
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -58,9 +59,10 @@ class Bar:
 
     def show(self, snapshot: Snapshot) -> None:
         """The run's requests."""
+        speed = self._speed(snapshot)
         if self._due() or snapshot.settled == snapshot.requests:
             done = f"{snapshot.settled:,}/{snapshot.requests:,}"
-            facts = f"{done}, {_facts(snapshot, self._speed(snapshot))}"
+            facts = f"{done}, {_facts(snapshot, speed)}"
             self._draw(
                 description="running",
                 completed=snapshot.settled,
@@ -103,9 +105,10 @@ class Lines:
 
     def show(self, snapshot: Snapshot) -> None:
         """The run's requests, now and then."""
+        speed = self._speed(snapshot)
         if self._due():
             done = f"{snapshot.settled:,} of {snapshot.requests:,} requests"
-            self.say(f"running: {done}, {_facts(snapshot, self._speed(snapshot))}")
+            self.say(f"running: {done}, {_facts(snapshot, speed)}")
 
     def _due(self) -> bool:
         if time.monotonic() - self._said < _LINE_SECONDS:
@@ -115,16 +118,15 @@ class Lines:
 
 
 class _Speed:
-    """Output tokens per second since the first answer."""
+    """Output tokens per second since a worker was ready."""
 
     def __init__(self) -> None:
-        self._since = 0.0
+        self._since = math.inf
 
     def __call__(self, snapshot: Snapshot) -> float:
-        if not snapshot.output_tokens:
-            return 0.0
-        self._since = self._since or time.monotonic()
-        return snapshot.output_tokens / max(1e-3, time.monotonic() - self._since + _REDRAW_SECONDS)
+        if snapshot.ready:
+            self._since = min(self._since, time.monotonic())
+        return snapshot.output_tokens / max(_REDRAW_SECONDS, time.monotonic() - self._since)
 
 
 def on_stderr() -> Bar | Lines:

@@ -127,7 +127,8 @@ class Pool:
         for key, mask in ready:
             if isinstance(key.data, _Slot) and key.data.channel:
                 happened += self._attend(key.data, mask)
-        happened += self._admit()
+        if self._strangers or self._door.busy or any(key.fileobj is self._door for key, _ in ready):
+            happened += self._admit()
         for slot in self._slots.values():
             happened += self._watch(slot)
         return happened
@@ -155,24 +156,28 @@ class Pool:
             if slot.state == "ready":
                 self._send(slot, Stop())
             elif slot.process:
+                self._end(slot, "it was not needed any more", kill=True)
                 slot.process.kill()
 
     def close(self, seconds: float, hurry: Sequence[object] = ()) -> None:
         """Wait that long for the workers to leave, or until `hurry` holds something, then end them all."""
+        self._turn_away()
         slots = [slot for slot in self._slots.values() if slot.process]
         _wait_for(slots, seconds, hurry)
         for slot in slots:
             if slot.process:
                 slot.process.kill()
-        _wait_for(slots, _KILLED_SECONDS)
-        for slot in slots:
             if slot.channel:
                 slot.channel.close()
-        for channel, _ in self._strangers:
-            channel.close()
-        self._door.close()
+        _wait_for(slots, _KILLED_SECONDS)
         self._selector.close()
         self._launcher.close()
+
+    def _turn_away(self) -> None:
+        """Hang up on those who are not seated yet: nobody will attend to them any more."""
+        self._door.close()
+        for channel, _ in self._strangers:
+            channel.close()
 
     def _excuse_absence(self) -> None:
         """When this process itself was away (stopped, say), its workers were not silent: nobody listened."""
@@ -289,7 +294,7 @@ class Pool:
         elif slot.state == "loading" and lasted > self._limits.load_seconds:
             self._end(slot, f"the engine did not load in {lasted:.0f} s", kill=True)
         elif slot.state == "ready" and lasted > self._limits.stall_seconds:
-            self._end(slot, f"it said nothing for {lasted:.0f} s", kill=True)
+            self._end(slot, f"it said nothing for {lasted:.0f} s (--stall-seconds)", kill=True)
         elif slot.state == "ending":
             return self._bury(slot, lasted)
         return []

@@ -56,15 +56,15 @@ class _Config(Struct, frozen=True):
     num_hidden_layers: Count
     num_attention_heads: Count
     max_position_embeddings: Count
-    num_key_value_heads: Count | None | UnsetType = UNSET
-    head_dim: Count | None | UnsetType = UNSET
+    num_key_value_heads: Count | UnsetType | None = UNSET
+    head_dim: Count | UnsetType | None = UNSET
     rms_norm_eps: Annotated[float, Meta(gt=0, lt=1)] = 1e-6
     hidden_act: str = "silu"
     tie_word_embeddings: bool = False
     attention_bias: bool | None = False
     mlp_bias: bool | None = False
     architectures: list[str] | None = None
-    sliding_window: Count | None | UnsetType = UNSET
+    sliding_window: Count | UnsetType | None = UNSET
     use_sliding_window: bool | None = False
     max_window_layers: Annotated[int, Meta(ge=0)] | None = 28
     layer_types: list[str] | None = None
@@ -206,7 +206,9 @@ def _check_words(raw: _Config) -> None:
         _refuse(f"rms_norm_eps is {raw.rms_norm_eps}", "mend the config")
     made_of = raw.architectures or ["ForCausalLM"]
     if not any(name.endswith("ForCausalLM") for name in made_of):
-        _refuse(f"{', '.join(made_of)} is no language model", "give a checkpoint of a ...ForCausalLM")
+        _refuse(
+            f"{', '.join(made_of)} is no language model", "give a checkpoint of a ...ForCausalLM"
+        )
 
 
 def _check_window(raw: _Config) -> None:

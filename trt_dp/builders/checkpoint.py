@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,11 @@ Floats = NDArray[np.float32]
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _HEADER_LIMIT = 100_000_000  # the format's own
-_STORED = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+_STORED: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+}
 _BLOCK_VALUES = 1 << 20
 
 
@@ -80,11 +85,11 @@ def _widen(raw: NDArray[Any]) -> Floats:
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
     single, index = folder / _SINGLE, folder / _INDEX
-    if single.exists() and index.exists():
+    if single.is_file() and index.is_file():
         _refuse(f"{folder} has both {_SINGLE} and {_INDEX}", "remove the one that is not the model")
-    if index.exists():
+    if index.is_file():
         return _sharded(index)
-    if not single.exists():
+    if not single.is_file():
         _refuse(*_instead(folder))
     return _header(single)
 
@@ -93,7 +98,10 @@ def _instead(folder: Path) -> tuple[str, str]:
     """Why there are no weights to read here, and what to do."""
     for pattern, what in (("*.gguf", "GGUF"), ("*.bin", "PyTorch"), ("*.pth", "PyTorch")):
         if any(folder.glob(pattern)):
-            return f"{folder} has only {what} files ({pattern})", "convert them to safetensors first"
+            return (
+                f"{folder} has only {what} files ({pattern})",
+                "convert them to safetensors first",
+            )
     if any(folder.glob("*.safetensors")):
         return f"{folder} has safetensors files but no {_SINGLE} or {_INDEX}", "add the index"
     return f"{folder} has no {_SINGLE}", "give the folder of a Hugging Face checkpoint"
@@ -163,7 +171,7 @@ def _check_size(tensor: Tensor) -> None:
 
 def _check_apart(file: Path, tensors: list[Tensor]) -> None:
     ordered = sorted(tensors, key=lambda tensor: (tensor.offset, tensor.size))
-    for one, other in zip(ordered, ordered[1:], strict=False):
+    for one, other in itertools.pairwise(ordered):
         if one.offset + one.size > other.offset:
             _broken(file, f"tensors {one.name} and {other.name} overlap")
 
@@ -181,6 +189,7 @@ def _json(file: Path) -> dict[str, Any]:
 def _parse(file: Path, text: bytes) -> dict[str, Any]:
     try:
         value = json.loads(text, object_pairs_hook=_distinct(file))
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         _broken(file, f"it holds no JSON where it must: {error}")
     if not isinstance(value, dict):

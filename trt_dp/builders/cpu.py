@@ -15,7 +15,7 @@ from trt_dp.builders import Watch, architecture, graph, ir, optimum, parts, weig
 from trt_dp.builders.architecture import Architecture
 from trt_dp.builders.checkpoint import Tensor, blocks, open_checkpoint
 from trt_dp.builders.weights import Coding
-from trt_dp.errors import UsageError
+from trt_dp.errors import TrtDpError
 
 _COPIED = (
     "config.json",
@@ -34,16 +34,21 @@ _COPIED = (
 def build(
     model: Path, into: Path, watch: Watch, *, precision: str = "f32", via: str = ""
 ) -> dict[str, object]:
-    """Make the engine folder of a checkpoint; raises UsageError for one that cannot be built exactly."""
+    """Make the engine folder of a checkpoint; raises TrtDpError where that cannot be done exactly."""
     if via:
         return optimum.build(model, into, watch, precision=precision, via=via)
-    if precision not in weights.PRECISIONS:
-        msg = f"there is no precision {precision!r}; known: {', '.join(weights.PRECISIONS)}"
-        raise UsageError(msg)
+    try:
+        return _build(model, into, watch, precision)
+    except OSError as error:
+        msg = f"{model} cannot be built into {into}: {error}; mend that and build again"
+        raise TrtDpError(msg) from error
+
+
+def _build(model: Path, into: Path, watch: Watch, precision: str) -> dict[str, object]:
     checkpoint = open_checkpoint(model)
     a = architecture.read(checkpoint.config)
     tensors = parts.pick(checkpoint, a)
-    codings = {name: weights.coding(name, t.shape, precision) for name, t in tensors.items()}
+    codings = weights.plan({name: t.shape for name, t in tensors.items()}, precision)
     sha256 = _write(a, tensors, codings, into, watch)
     _copy(model, into)
     return _provenance(a, tensors, codings) | {"precision": precision, "sha256": sha256}

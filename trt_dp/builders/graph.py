@@ -6,13 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
-from openvino import Model, Node, PartialShape, Type
-from openvino import opset15 as op
 
 from trt_dp.builders import rope
 from trt_dp.builders.architecture import Architecture
 from trt_dp.builders.weights import Blob, Coding
+
+try:
+    import openvino as ov
+    from openvino import Model, Node, PartialShape, Type
+    from openvino import opset15 as op
+except ImportError as error:
+    msg = f"OpenVINO is not installed ({error}): pip install 'trt-dp[cpu]'"
+    raise ImportError(msg) from error
 
 _TYPES = {"f32": Type.f32, "f16": Type.f16, "bf16": Type.bf16, "i8": Type.i8, "i4": Type.i4}
 _MASKED = -65504.0  # the least of float16: it must not become infinite where that is computed in
@@ -21,12 +26,16 @@ version: str = ov.__version__
 
 
 def save(model: Model, file: Path) -> None:
-    """Write a graph as IR; its bytes depend on the graph alone."""
+    """Write a graph as IR, whose bytes depend on the graph alone; raises OSError where it cannot be written."""
     for number, node in enumerate(model.get_ordered_ops()):
         name, _, counted = node.get_friendly_name().rpartition("_")
         if counted.isdigit() and name == node.get_type_name():  # counted through all of the process
             node.set_friendly_name(f"{name}_{number}")
-    ov.save_model(model, file, compress_to_fp16=False)
+    try:
+        ov.save_model(model, file, compress_to_fp16=False)
+    except RuntimeError as error:  # all that OpenVINO has for a disk that is full
+        msg = f"{file} could not be written ({error})"
+        raise OSError(msg) from error
 
 
 def write(a: Architecture, codings: Mapping[str, Coding]) -> Model:
@@ -77,13 +86,15 @@ class _Writer:
         values = self._heads(x, f"{prefix}v", a.kv_heads)
         keys, values = self._past(keys, layer, "key"), self._past(values, layer, "value")
         mixed = op.scaled_dot_product_attention(queries, keys, values, self._allowed)
-        joined = op.reshape(_swap_heads(mixed), _ints(0, 0, a.heads * a.head_dim), True)
+        joined = op.reshape(
+            _swap_heads(mixed), _ints(0, 0, a.heads * a.head_dim), special_zero=True
+        )
         return self._linear(joined, f"{prefix}o_proj")
 
     def _heads(self, x: Node, name: str, count: int) -> Node:
         """[batch, tokens, hidden] to [batch, heads, tokens, head_dim], normed where the family does so."""
         shape = _ints(0, 0, count, self._a.head_dim)
-        heads = op.reshape(self._linear(x, f"{name}_proj"), shape, True)
+        heads = op.reshape(self._linear(x, f"{name}_proj"), shape, special_zero=True)
         norm = f"{name}_norm.weight"
         return _swap_heads(self._norm(heads, norm) if norm in self._codings else heads)
 
@@ -104,7 +115,7 @@ class _Writer:
         sizes = [_ints(a.kv_heads), _ints(a.heads // a.kv_heads), _ints(1), _ints(a.head_dim)]
         shape = op.concat([self._batch, *sizes], 0)
         wide = op.broadcast(op.unsqueeze(heads, _scalar(2)), shape, broadcast_spec="BIDIRECTIONAL")
-        return op.reshape(wide, _ints(0, a.heads, -1, a.head_dim), True)
+        return op.reshape(wide, _ints(0, a.heads, -1, a.head_dim), special_zero=True)
 
     def _rotate(self, x: Node) -> Node:
         half = self._a.head_dim // 2
@@ -132,7 +143,7 @@ class _Writer:
         return op.select(allowed, _floats(0.0), _floats(_MASKED))
 
     def _norm(self, x: Node, name: str) -> Node:
-        mean = op.reduce_mean(op.power(x, _floats(2.0)), _ints(-1), True)
+        mean = op.reduce_mean(op.power(x, _floats(2.0)), _ints(-1), keep_dims=True)
         root = op.sqrt(op.add(mean, _floats(self._a.epsilon)))
         return op.multiply(self._weight(name), op.multiply(x, op.divide(_floats(1.0), root)))
 
@@ -155,7 +166,7 @@ class _Writer:
         if coding.values.type == "i8":
             return scaled
         rows, groups, group = coding.values.shape
-        return op.reshape(scaled, _ints(rows, groups * group), False)
+        return op.reshape(scaled, _ints(rows, groups * group), special_zero=False)
 
     def _stored(self, blob: Blob) -> Node:
         node = _input(blob.name, list(blob.shape), _TYPES[blob.type])

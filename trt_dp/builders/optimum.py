@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -18,9 +19,7 @@ _PACKAGES = ("optimum-intel", "openvino", "torch", "transformers", "nncf")
 _PATIENCE_SECONDS = 1.0
 
 
-def build(
-    model: Path, into: Path, watch: Watch, *, precision: str, via: str
-) -> dict[str, object]:
+def build(model: Path, into: Path, watch: Watch, *, precision: str, via: str) -> dict[str, object]:
     """Export with the tool named `via`; raises UsageError where there is none, or it fails."""
     if via != "optimum":
         msg = f"there is no way to build via {via!r}; known: optimum"
@@ -65,7 +64,8 @@ def _export(line: list[str], watch: Watch) -> None:
             process.kill()
             process.wait()
         if process.returncode:
-            msg = f"optimum could not export it (status {process.returncode}): {_last_line(said)}"
+            why = f"status {process.returncode}, {_last_line(said)}"
+            msg = f"optimum could not export it ({why}); run {shlex.join(line)} to see all it says"
             raise UsageError(msg)
 
 
@@ -88,10 +88,12 @@ def _last_line(said: IO[bytes]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {package: _version(package) for package in _PACKAGES}
+    return {package: number for package, number in found.items() if number}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

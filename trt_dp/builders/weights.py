@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -44,7 +45,17 @@ class Coding(Struct, frozen=True):
         return (self.values,) if self.scales is None else (self.values, self.scales)
 
 
-def coding(name: str, shape: tuple[int, ...], precision: str) -> Coding:
+def plan(shapes: Mapping[str, tuple[int, ...]], precision: str) -> dict[str, Coding]:
+    """How each tensor of a model is stored; raises UsageError for a precision that there is not, or not here."""
+    if precision not in PRECISIONS:
+        _refuse(f"there is no precision {precision!r}", f"known: {', '.join(PRECISIONS)}")
+    codings = {name: _coding(name, shape, precision) for name, shape in shapes.items()}
+    if precision == "int4" and all(coding.values.type != "i4" for coding in codings.values()):
+        _refuse(f"no weight has inputs in groups of {_GROUPS[-1]} for int4", "build it as int8")
+    return codings
+
+
+def _coding(name: str, shape: tuple[int, ...], precision: str) -> Coding:
     """How a tensor is stored under a precision: norms and biases are small, and stay f32."""
     if len(shape) == 1:
         return Coding(Blob(name, "f32", shape))
@@ -79,14 +90,19 @@ def encode(coding: Coding, rows: Floats) -> tuple[NDArray[Any], ...]:
     return (_packed(values) if kind == "i4" else values, scales)
 
 
-def _narrow(name: str, kind: str, rows: Floats) -> NDArray[Any]:
-    with np.errstate(over="ignore"):
-        narrow = rows.astype(np.float16) if kind == "f16" else _to_bf16(rows)
-    beyond = np.isinf(narrow) if kind == "f16" else (narrow & 0x7FFF) == 0x7F80
-    if beyond.any():
+def _narrow(name: str, kind: str, rows: Floats) -> NDArray[np.uint16]:
+    """The bits of the nearest values; what becomes infinite is refused."""
+    narrow = _to_f16(rows) if kind == "f16" else _to_bf16(rows)
+    infinity = 0x7C00 if kind == "f16" else 0x7F80
+    if ((narrow & 0x7FFF) == infinity).any():
         most = float(np.abs(rows).max())
         _refuse(f"tensor {name} has a value of {most:g}, too big for {kind}", "build it as f32")
     return narrow
+
+
+def _to_f16(rows: Floats) -> NDArray[np.uint16]:
+    with np.errstate(over="ignore"):
+        return rows.astype(np.float16).view(np.uint16)
 
 
 def _to_bf16(rows: Floats) -> NDArray[np.uint16]:

@@ -38,7 +38,7 @@ class CpuEngine:
         placement: Placement,
         *,
         precision: Precision = "exact",
-        max_sequences: int = 64,
+        max_sequences: int = 128,
         max_batched_tokens: int = 512,
         kv_cache_mb: int = 0,
         prefix_caching: bool = False,
@@ -71,7 +71,7 @@ class CpuEngine:
     def submit(self, request: Request) -> None:
         """Take a request; raises RequestRefused for one that the model or the cache cannot hold."""
         self._check(request)
-        self._hands[request.index] = _Hand(time.monotonic(), request.output_tokens)
+        self._hands[request.index] = _Hand(time.monotonic())
         self._waiting.append(request)
 
     def step(self) -> list[Result]:
@@ -139,7 +139,6 @@ class _Hand(Struct):
     """When a request in hand came, was admitted and had its first token, by this process's clock."""
 
     submitted: float
-    output_tokens: int
     admitted: float = 0.0
     first: float = 0.0
 

@@ -37,7 +37,7 @@ def read_model(path: str | None) -> Model:
         raise EngineRefused(_no_engine(path))
     config = _read(folder / "config.json", needed=True)
     weight_bytes = _check_weights(graph, folder / _WEIGHTS)
-    made = _read(folder / "trt_dp.json")
+    made = _read(folder / "trt_dp.json").get("built", {})
     return Model(
         graph=graph,
         vocabulary=_number(config, "vocab_size", folder),

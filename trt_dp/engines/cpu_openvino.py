@@ -11,6 +11,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from trt_dp.engines.cpu_decoder import (
+    BLOCK,
     Ended,
     Facts,
     Precision,
@@ -51,38 +52,49 @@ def properties(precision: Precision, threads: int) -> tuple[dict[str, Any], str]
 class Paged:
     """Continuous batching over a paged KV cache.
 
-    A sequence is prefilling until its first token can be read, then due: it is looked at again only in
-    the step in which its last token must come, because a look costs a microsecond for each of them.
+    A sequence is prefilling until its first token can be read, then due: it is looked at again only when
+    its last token must have come, because a look costs a microsecond for each sequence in each step.
+
+    In exact precision a prompt is read in one piece, in a step that writes no answers, since OpenVINO rounds
+    a piece of a single token otherwise, and where a prompt is cut depends on what else is there. In fast
+    precision prompts are cut to fill the steps.
     """
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         tuned, self._precision = properties(settings.precision, settings.threads)
+        if settings.precision == "exact" and settings.prefix_caching:
+            self._precision += ", but a cached prefix may change the rounding"
         self._settings = settings
         self.lookahead = max(4, settings.max_sequences // 4)
+        self._whole = settings.precision == "exact"
         self._pipeline: Any = og.ContinuousBatchingPipeline(
-            str(folder), _scheduler(settings), "CPU", tuned
+            str(folder), _scheduler(settings, whole=self._whole), "CPU", tuned
         )
         self._prefilling: dict[int, _Sequence] = {}
         self._due: dict[int, list[_Sequence]] = {}
         self._slots, self._blocks = settings.max_sequences, settings.blocks
-        self._steps = self._sequences = 0
+        self._written = self._steps = self._sequences = 0
 
     def take(self, waiting: deque[Request]) -> list[Request]:
         """Start the oldest that wait, as long as there is a slot and room for each to its very end."""
-        taken = []
+        taken: list[Request] = []
+        tokens = 0
         while waiting and self._slots and blocks_of(waiting[0]) <= self._blocks:
-            request = waiting.popleft()
-            self._start(request)
-            taken.append(request)
+            tokens += len(waiting[0].input_ids)
+            if self._whole and taken and tokens > self._settings.max_batched_tokens:
+                break
+            taken.append(waiting.popleft())
+            self._start(taken[-1])
         return taken
 
     def step(self) -> Step:
-        """Run the pipeline once."""
+        """Run the pipeline once; where prompts are read whole, answers wait while some are."""
+        self._written += not (self._whole and self._prefilling)
         self._pipeline.step()
         self._steps += 1
         self._sequences += self._settings.max_sequences - self._slots
         first = self._look_for_first() if self._prefilling else []
-        due = self._due.pop(self._steps, None)
+        due = self._due.pop(self._written, None)
         return Step(first, self._collect(due) if due else [])
 
     def facts(self) -> Facts:
@@ -112,7 +124,7 @@ class Paged:
         for sequence in begun:
             del self._prefilling[sequence.request.index]
             left = 0 if self._settings.eos else sequence.request.output_tokens - 1
-            self._due.setdefault(self._steps + left, []).append(sequence)
+            self._due.setdefault(self._written + left, []).append(sequence)
         return [sequence.request.index for sequence in begun]
 
     def _collect(self, due: list[_Sequence]) -> list[Ended]:
@@ -121,7 +133,7 @@ class Paged:
             if _over(sequence):
                 ended.append(self._end(sequence))
             else:
-                self._due.setdefault(self._steps + 1, []).append(sequence)
+                self._due.setdefault(self._written + 1, []).append(sequence)
         return ended
 
     def _end(self, sequence: _Sequence) -> Ended:
@@ -149,13 +161,14 @@ def _over(sequence: _Sequence) -> bool:
     return bool(sequence.handle.get_status() != og.GenerationStatus.RUNNING)
 
 
-def _scheduler(settings: Settings) -> Any:
+def _scheduler(settings: Settings, *, whole: bool) -> Any:
     scheduler = og.SchedulerConfig()
     scheduler.num_kv_blocks = settings.blocks
     scheduler.cache_size = 0
     scheduler.max_num_seqs = settings.max_sequences
-    scheduler.max_num_batched_tokens = settings.max_batched_tokens
-    scheduler.dynamic_split_fuse = True
+    everything = settings.blocks * BLOCK  # `take` bounds what is read at once
+    scheduler.max_num_batched_tokens = everything if whole else settings.max_batched_tokens
+    scheduler.dynamic_split_fuse = not whole
     scheduler.enable_prefix_caching = settings.prefix_caching
     return scheduler
 
@@ -164,7 +177,9 @@ def _generation(request: Request, settings: Settings) -> Any:
     config, sampling = og.GenerationConfig(), settings.sampling
     config.max_new_tokens = request.output_tokens
     config.ignore_eos = not settings.eos
-    config.stop_token_ids = set(settings.eos or {0})  # it insists on one, even to be ignored
+    stops = settings.eos or {0}  # it insists on one, even to be ignored
+    config.stop_token_ids = set(stops)
+    config.set_eos_token_id(min(stops))
     config.do_sample = sampling.temperature > 0
     if config.do_sample:
         config.temperature, config.top_p = sampling.temperature, sampling.top_p
