@@ -173,7 +173,10 @@ def test_an_mpirun_of_another_mpi_is_named(tmp_path, start) -> None:
     fake.parent.mkdir()
     fake.write_text('#!/bin/sh\nshift 4\n"$@" &\n"$@"\nwait\n')
     fake.chmod(0o755)
-    process = start(count=10, PATH=f"{fake.parent}:{os.environ['PATH']}")
+    path = f"{fake.parent}:{os.environ['PATH']}"
+    process = start(
+        count=10, PATH=path, OMPI_MCA_ess_singleton_isolated="1"
+    )  # Open MPI 4: no orted
     said = _end(process)
     assert process.returncode == 1
     assert "mpirun started 2 ranks, and mpi4py sees 1" in said
