@@ -25,7 +25,7 @@ TRT_DP = str(Path(sys.executable).with_name("trt-dp"))
 EVEN = ["--input-mean", "512", "--input-stdev", "0", "--output-mean", "128", "--output-stdev", "0"]
 TAIL = ["--input-median", "256", "--input-sigma", "0.8", "--input-cap", "2048"]
 TAIL += ["--output-median", "64", "--output-sigma", "1.4", "--output-cap", "4096"]
-WINDOW = 80  # requests that the bare loop keeps in the pipeline: as many as the engine does
+WINDOW = 160  # requests that the bare loop keeps in the pipeline: as many as the engine does
 
 
 def main() -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import importlib.util
-import os
 import platform
-import shutil
+import shlex
+import sys
 import time
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -19,12 +16,16 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from trt_dp import demo, hub, placement, plugins
+from trt_dp import beside, demo, hub, lengths, placement, plugins
 from trt_dp.builders import Watch
 from trt_dp.engine_folder import PROVENANCE, mark
 from trt_dp.errors import EngineRefused, UsageError
 
 _DEMO_CHECKPOINT = "checkpoint"
+_DATASET = "dataset"
+_NO_MODEL = "{} {}: name a folder with a Hugging Face checkpoint, or its id as OWNER/NAME"
+_DEMO = "import sys, pathlib, trt_dp.demo as d; d.write_demo(pathlib.Path(sys.argv[1]))"
+_FETCH = "import sys, huggingface_hub as h; h.snapshot_download(sys.argv[1], local_dir=sys.argv[2])"
 
 
 class Job(Struct, frozen=True):
@@ -47,6 +48,13 @@ class Outcome(Struct, frozen=True):
     checked: str
 
 
+class Planned(Struct, frozen=True):
+    """Command lines for a shell, and what they are for."""
+
+    commands: list[str]
+    note: str
+
+
 class _Provenance(Struct, frozen=True):
     """trt_dp.json: where an engine comes from. `fingerprint` does not depend on when and where it was built."""
 
@@ -67,23 +75,42 @@ def build(job: Job, watch: Watch) -> Outcome:
     """Build an engine and put it in its place; on any failure what was there before is there still."""
     engine, why = choose(job.engine)
     builder = plugins.find(plugins.BUILDERS, engine)
-    options = _options(engine, builder, job.options)
+    options, sized = _sized(_options(engine, builder, job.options))
+    if job.check:
+        _refuse_check(engine)
     started = time.perf_counter()
-    with _beside(job.output) as into:
-        model, said = _model(job.model, into, watch)
+    with beside.folder(job.output) as into:
+        model, said = _model(job.model or options.get("from_checkpoint"), into, watch)
         built = builder(model, into, watch, **options)
         checked = ""
         if job.check:
-            exact = built.get("precision") == "f32"
-            checked = _check(engine, model, into, watch, exact=exact)
+            checked = _check(model, into, watch, exact=built.get("precision") == "f32")
         seconds = time.perf_counter() - started
         size = sum(path.stat().st_size for path in into.rglob("*"))
         _write_provenance(into, engine, said, options, built, seconds)
-        _move(into, job.output)
-    other = "" if job.model else " (name a MODEL to build another)"
-    chosen = [f"engine: {engine} ({why})", f"model: {said}{other}"]
+        beside.move(into, job.output)
+    other = " (name a MODEL to build another)" if said == demo.DESCRIPTION else ""
+    chosen = [f"engine: {engine} ({why})", f"model: {said}{other}", *sized]
     chosen += [f"{name}: {value}" for name, value in built.items() if name in ("precision", "type")]
     return Outcome(job.output, chosen, size, seconds, checked)
+
+
+def _refuse_check(engine: str) -> None:
+    if engine != "cpu":
+        msg = "--check compares engines of the CPU with transformers, and no others"
+        raise UsageError(msg)
+
+
+def plan(job: Job, watch: Watch) -> Planned:
+    """What a build would run; nothing is run, fetched or written."""
+    engine, _ = choose(job.engine)
+    builder = plugins.find(plugins.BUILDERS, engine)
+    options, _ = _sized(_options(engine, builder, job.options | {"dry_run": True}))
+    output = job.output.resolve()
+    model, first = _model_to_be(job.model or options.get("from_checkpoint"), output)
+    planned = builder(model, output, watch, **options)
+    commands = [shlex.join(line) for line in [*first, *planned["commands"]]]
+    return Planned(commands, planned["note"])
 
 
 def choose(given: str | None) -> tuple[str, str]:
@@ -102,7 +129,8 @@ def choose(given: str | None) -> tuple[str, str]:
 
 
 def _options(engine: str, builder: Any, given: dict[str, Any]) -> dict[str, Any]:
-    known = plugins.options_of(builder)
+    known = list(plugins.options_of(builder))
+    known += [_DATASET] if "max_seq_len" in known else []
     for name in given:
         if name not in known:
             listed = ", ".join(_flag(option) for option in known)
@@ -111,8 +139,24 @@ def _options(engine: str, builder: Any, given: dict[str, Any]) -> dict[str, Any]
     return given
 
 
+def _sized(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The options with a dataset's longest request in place of the dataset, and what is to be said about it."""
+    options = {name: value for name, value in given.items() if name != _DATASET}
+    if _DATASET not in given:
+        return options, []
+    found = lengths.longest(Path(given[_DATASET]))
+    needed = {"max_input_len": found.input_tokens, "max_seq_len": found.total_tokens}
+    for name, tokens in needed.items():
+        if options.setdefault(name, tokens) < tokens:
+            msg = f"{_flag(name)} is {options[name]}, and {given[_DATASET]} needs {tokens}"
+            raise UsageError(msg)
+    left_out = f", {found.bad:,} bad lines left out" if found.bad else ""
+    said = f"sized for: {given[_DATASET]} (longest input {found.input_tokens:,}, with output {found.total_tokens:,}"
+    return options, [f"{said}; {found.requests:,} requests{left_out})"]
+
+
 def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    return "-- EXTRA" if name == "extra" else "--" + name.replace("_", "-")
 
 
 def _model(given: str | None, into: Path, watch: Watch) -> tuple[Path, str]:
@@ -125,20 +169,30 @@ def _model(given: str | None, into: Path, watch: Watch) -> tuple[Path, str]:
     folder = Path(given)
     if folder.is_dir():
         return folder, str(folder.resolve())
-    if folder.exists() or given.startswith((".", "/", "~")) or given.count("/") != 1:
+    if folder.exists() or not _is_id(given):
         what = "is a file" if folder.exists() else "does not exist"
-        msg = (
-            f"{given} {what}: name a folder with a Hugging Face checkpoint, or its id as OWNER/NAME"
-        )
-        raise UsageError(msg)
+        raise UsageError(_NO_MODEL.format(given, what))
     return hub.download(given, watch), given
 
 
-def _check(engine: str, model: Path, into: Path, watch: Watch, *, exact: bool) -> str:
+def _is_id(given: str) -> bool:
+    return not given.startswith((".", "/", "~")) and given.count("/") == 1
+
+
+def _model_to_be(given: str | None, output: Path) -> tuple[Path, list[list[str]]]:
+    """The checkpoint's folder, and the lines that bring it there where it is not here."""
+    if given is not None and Path(given).exists():
+        return Path(given), []
+    folder = output / _DEMO_CHECKPOINT
+    if given is None:
+        return folder, [["mkdir", "-p", str(folder)], [sys.executable, "-c", _DEMO, str(folder)]]
+    if not _is_id(given):
+        raise UsageError(_NO_MODEL.format(given, "does not exist"))
+    return folder, [[sys.executable, "-c", _FETCH, given, str(folder)]]
+
+
+def _check(model: Path, into: Path, watch: Watch, *, exact: bool) -> str:
     """What the comparison found; rounded weights may differ here and there, exact ones may not."""
-    if engine != "cpu":
-        msg = "--check compares engines of the CPU with transformers, and no others"
-        raise UsageError(msg)
     from trt_dp.builders import reference  # noqa: PLC0415 - it loads torch
 
     watch("comparing with transformers", 0, 0)
@@ -148,55 +202,6 @@ def _check(engine: str, model: Path, into: Path, watch: Watch, *, exact: bool) -
         msg = f"only {said}: the engine is not kept; please report this model"
         raise EngineRefused(msg)
     return said
-
-
-@contextlib.contextmanager
-def _beside(output: Path) -> Iterator[Path]:
-    """An empty folder of one's own beside the place to be; gone afterwards, unless it was moved there."""
-    _refuse_foreign(output)
-    partial = output.with_name(f".{output.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    held = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _empty(partial)
-        yield partial
-    except BlockingIOError as error:
-        msg = f"{output} is being built by another command: wait for it, or choose another --output"
-        raise UsageError(msg) from error
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    finally:
-        os.close(held)
-
-
-def _refuse_foreign(output: Path) -> None:
-    if output.is_dir() and any(output.iterdir()) and not (output / PROVENANCE).is_file():
-        msg = f"{output} holds something that trt-dp build did not make: choose another --output"
-        raise UsageError(msg)
-    if output.exists() and not output.is_dir():
-        msg = f"{output} is no folder: choose another --output"
-        raise UsageError(msg)
-
-
-def _empty(folder: Path) -> None:
-    """Remove what a killed build left."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _move(built: Path, output: Path) -> None:
-    """Put a folder in the place of another, which is out of the way for a moment only."""
-    old = output.with_name(f".{output.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if output.exists():
-        output.rename(old)
-    built.rename(output)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_provenance(

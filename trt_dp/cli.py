@@ -26,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(cli_prepare.app, name="prepare-dataset")
-app.command()(cli_build.build)
+app.command(cls=cli_build.Command, context_settings=cli_build.SPELLINGS)(cli_build.build)
 app.command()(cli_doctor.doctor)
 
 

@@ -5,17 +5,16 @@ Shared options may stand before the kind, as in TensorRT-LLM's scripts, or after
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from trt_dp.errors import Interrupted, UsageError
+from trt_dp import recipes
+from trt_dp.errors import UsageError
+from trt_dp.stop import stoppable
 from trt_dp.workload import Empirical, Lognormal, Normal, Prefixes, Text, Uniform, Workload
 
 _DEFAULT = "token-norm-dist"
@@ -42,15 +41,15 @@ class Kinds(TyperGroup):
         return super().parse_args(ctx, shared + rest)
 
     def _take_recipe(self, ctx: Any, path: Path, kind: str | None) -> str:
-        options = _read_recipe(path)
+        options = recipes.read(path)
         named = str(options.pop("kind", kind or _DEFAULT))
         if named not in self.commands or kind not in (None, named):
             kinds = ", ".join(self.commands)
             msg = f"{path} is a recipe of the kind {named}, and {kind or 'that'} is not: there are {kinds}"
             raise UsageError(msg)
-        own = _known(self.commands[named].get_params(ctx))
-        shared = _known(self.get_params(ctx))
-        ctx.default_map = {named: _placed(options, own)} | _placed(options, shared)
+        own = recipes.known(self.commands[named].get_params(ctx))
+        shared = recipes.known(self.get_params(ctx))
+        ctx.default_map = {named: recipes.placed(options, own)} | recipes.placed(options, shared)
         unknown = options.keys() - own.keys() - shared.keys()
         if unknown:
             known = ", ".join(sorted((own.keys() | shared.keys()) - {"help", "recipe"}))
@@ -216,23 +215,10 @@ def _make(ctx: typer.Context, workload: Workload) -> None:
 
     options, (groups, tokens), talkative = ctx.obj
     job = Job(workload, prefixes=_prefixes(groups, tokens), **options)
-    with _stoppable(), display_prepare.on_stderr() as progress:
+    with stoppable("no dataset was written"), display_prepare.on_stderr() as progress:
         outcome = prepare(job, progress)
     if talkative:
         typer.echo(display_prepare.told(job, outcome), err=job.output is None)
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let Ctrl-C and a polite kill both clean up."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        msg = "stopped: no dataset was written"
-        raise Interrupted(msg) from error
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _sorted_out(params: Sequence[Any], args: list[str]) -> tuple[list[str], list[str]]:
@@ -261,33 +247,6 @@ def _value(shared: list[str], option: str) -> str | None:
         if name == option:
             return value if equals else shared[position + 1]
     return None
-
-
-def _read_recipe(path: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        found = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        msg = f"cannot read the recipe {path}: {error}"
-        raise UsageError(msg) from error
-    return {key.replace("_", "-"): value for key, value in found.items()}
-
-
-def _known(params: Sequence[Any]) -> dict[str, str]:
-    """The options by their names as in TOML, with the parameters they stand for."""
-    return {name.lstrip("-"): param.name for param in params for name in param.opts}
-
-
-def _placed(options: dict[str, Any], known: dict[str, str]) -> dict[str, Any]:
-    """Values as if typed on the command line, so that they are checked alike."""
-    return {
-        known[name]: value if isinstance(value, bool) else str(value)
-        for name, value in options.items()
-        if name in known
-    }
 
 
 def _special(given: str) -> frozenset[int]:

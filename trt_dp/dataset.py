@@ -128,10 +128,11 @@ class Index(Struct, frozen=True):
         return failure(task_id_of(index, line), error)
 
 
-def open_dataset(path: Path, folder: Path, progress: Progress) -> Index:
-    """The index of a dataset, from the cache beside it or in `folder`, or made now."""
+def open_dataset(path: Path, folder: Path | None, progress: Progress) -> Index:
+    """The index of a dataset, from the cache beside it or in `folder`, or made now; without a folder none is kept."""
     source = _source(path)
-    places = [path.with_name(f".{path.name}.index.npz"), folder / "index.npz"]
+    places = [path.with_name(f".{path.name}.index.npz")]
+    places += [folder / "index.npz"] if folder else []
     for place in places:
         if index := _load(place, source):
             return index
@@ -142,7 +143,8 @@ def open_dataset(path: Path, folder: Path, progress: Progress) -> Index:
     if not len(index):
         msg = f"{path} holds no request"
         raise DatasetError(msg)
-    _keep(places, index)
+    if folder:
+        _keep(places, index)
     return index
 
 

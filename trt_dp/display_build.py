@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import Progress
 
-from trt_dp.build import Outcome
+from trt_dp.build import Outcome, Planned
 from trt_dp.builders import Watch
 
 _LINE_SECONDS = 10.0
@@ -27,6 +28,12 @@ def on_stderr() -> Iterator[Watch]:
         yield lambda what, done, total: bar.update(
             task, description=what, completed=done, total=total or None
         )
+
+
+def print_plan(planned: Planned) -> None:
+    """Commands on stdout, for a shell; all else on stderr."""
+    print("\n".join(planned.commands))  # noqa: T201 - this is the result
+    print(f"{planned.note}; nothing was run", file=sys.stderr)  # noqa: T201
 
 
 def told(outcome: Outcome) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,11 @@ def fingerprint(folder: Path) -> str:
     return made if isinstance(made, str) else mark(folder)
 
 
-def mark(folder: Path) -> str:
-    """A digest of names, sizes, and what stands in the first and last MiB of every file."""
+def mark(folder: Path, patterns: Iterable[str] = ("*",)) -> str:
+    """A digest of names, sizes, and what stands in the first and last MiB of every file of these patterns."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    paths = {path for pattern in patterns for path in folder.rglob(pattern)}
+    for path in sorted(path for path in paths if path.is_file()):
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder)}\0{size}\0".encode())
         with path.open("rb") as file:

@@ -9,6 +9,7 @@ TrtDpError              one sentence for the user; the command ends with `exit_s
 ├── NoWorkersLeft       1    every worker died too often
 ├── JournalError        1    the disk would not take, or give back, what was written
 ├── WriteError          1    the disk would not take a dataset
+├── BuildFailed         1    a tool that builds engines failed; the status is the tool's own, where it has one
 └── Interrupted         130  stopped by a signal; run again to go on
 
 ChannelClosed           the other side of a channel is gone, or talks nonsense
@@ -57,6 +58,14 @@ class JournalError(TrtDpError):
 
 class WriteError(TrtDpError):
     """A dataset cannot be written; nothing of it is left."""
+
+
+class BuildFailed(TrtDpError):
+    """A tool that builds engines failed, or left something incomplete."""
+
+    def __init__(self, said: str, exit_status: int = 1) -> None:
+        super().__init__(said)
+        self.exit_status = exit_status
 
 
 class Interrupted(TrtDpError):

@@ -15,7 +15,9 @@ class Builder(Protocol):
 
     `into` is there and empty; whoever calls moves it into place when the builder has returned. The
     options are the user's, converted to the types of the builder's keyword-only parameters. Raises
-    UsageError for a checkpoint or an option that it cannot build exactly as it is meant.
+    UsageError for a checkpoint or an option that it cannot build exactly as it is meant. One that runs
+    other programs may have the option `dry_run`: it then touches nothing, and gives their `commands`
+    and a `note` that says what they are for.
     """
 
     def __call__(self, model: Path, into: Path, watch: Watch, **options: Any) -> dict[str, object]:

@@ -1,0 +1,38 @@
+"""Recipes: TOML files that hold a command's options by their names."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trt_dp.errors import UsageError
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The options of a recipe, with hyphens in their names."""
+    if sys.version_info >= (3, 11):
+        import tomllib  # noqa: PLC0415 - only who has a recipe waits for it
+    else:
+        import tomli as tomllib  # noqa: PLC0415
+    try:
+        found = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        msg = f"cannot read the recipe {path}: {error}"
+        raise UsageError(msg) from error
+    return {key.replace("_", "-"): value for key, value in found.items()}
+
+
+def known(params: Sequence[Any]) -> dict[str, str]:
+    """A command's options by their names as in TOML, with the parameters they stand for."""
+    return {name.lstrip("-"): param.name for param in params for name in param.opts}
+
+
+def placed(options: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """Values as if typed on the command line, so that they are checked alike."""
+    return {
+        names[name]: value if isinstance(value, bool) else str(value)
+        for name, value in options.items()
+        if name in names
+    }
