@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,26 @@ def workers_of(pid: int) -> list[psutil.Process]:
     return [child for child in children(pid) if "trt_dp.worker" in _command_line(child)]
 
 
+def marked(mark: str) -> list[psutil.Process]:
+    """All processes of this machine, wherever they hang, with this among their arguments or in their environment."""
+    return [p for p in psutil.process_iter() if mark in _command_line(p) or _has(p, mark)]
+
+
+def _has(process: psutil.Process, mark: str) -> bool:
+    try:
+        return mark in process.environ().values()
+    except (psutil.Error, OSError):
+        return False
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """Until it is so; a limit against waiting for ever, no measurement."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
 def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
     """Those that have not ended."""
     return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
@@ -132,6 +153,18 @@ def _command_line(process: psutil.Process) -> list[str]:
 def dataset(tmp_path: Path) -> Path:
     """Two hundred requests."""
     return write_dataset(tmp_path / "requests.jsonl", 200)
+
+
+@pytest.fixture
+def stand_ins(tmp_path: Path) -> dict[str, str]:
+    """An environment in which the engines of stand_ins.py are installed as a package's would be."""
+    info = tmp_path / "installed" / "stand_ins-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stand-ins\nVersion: 1.0\n")
+    points = "[trt_dp.engines]\nparent = stand_ins:Parent\nchorus = stand_ins:Chorus\n"
+    (info / "entry_points.txt").write_text(points)
+    paths = [str(Path(__file__).parent), str(info.parent), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from trt_dp import cli_build, cli_prepare
+from trt_dp import cli_build, cli_doctor, cli_prepare
 from trt_dp.errors import Interrupted, TrtDpError, UsageError
 
 _DEFAULT_ENGINE = Path("engines/default")
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_prepare.app, name="prepare-dataset")
 app.command(cls=cli_build.Command, context_settings=cli_build.SPELLINGS)(cli_build.build)
+app.command()(cli_doctor.doctor)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,11 @@ from trt_dp.types import (
     SPAN,
     Beat,
     Done,
+    EngineSpec,
     Failure,
     Fault,
     Hello,
+    Placement,
     Ready,
     Refused,
     Request,
@@ -49,6 +51,8 @@ _IDLE_SECONDS = 1.0
 _TELL_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
+Make = Callable[[EngineSpec, Placement], Engine]
+
 
 def main() -> int:
     """The whole life of a worker process."""
@@ -58,7 +62,19 @@ def main() -> int:
     return serve(environment)
 
 
-def serve(environment: Mapping[str, str]) -> int:
+def load(spec: EngineSpec, placement: Placement) -> Engine:
+    """Make the engine; raises EngineRefused or UsageError where it cannot be."""
+    engine_class: Any = plugins.find(plugins.ENGINES, spec.name)
+    options = plugins.convert(engine_class, spec.options)
+    try:
+        engine: Engine = engine_class(spec, placement, **options)
+    except ValueError as error:
+        msg = f"the engine {spec.name} will not load: {error}"
+        raise EngineRefused(msg) from error
+    return engine
+
+
+def serve(environment: Mapping[str, str], make: Make = load) -> int:
     """Load, serve until told to stop, and give the exit status; never raises."""
     try:
         channel = knock(environment[ADDRESS], bytes.fromhex(environment[KEY]))
@@ -67,7 +83,7 @@ def serve(environment: Mapping[str, str]) -> int:
         return 1
     try:
         channel.send(Hello(int(environment[WORKER]), int(environment[LAUNCH])))
-        _Worker(channel, _setup(channel)).run()
+        _Worker(channel, _setup(channel), make).run()
     except ChannelClosed as closed:
         _log.info("the coordinator is gone: %s", closed)
         return 1
@@ -108,9 +124,10 @@ def _finish_sending(channel: Channel[ToWorker]) -> None:
 class _Worker:
     """An engine between a file and a channel: loading, then serving, then stopping once told so."""
 
-    def __init__(self, channel: Channel[ToWorker], setup: Setup) -> None:
+    def __init__(self, channel: Channel[ToWorker], setup: Setup, make: Make) -> None:
         self._channel = channel
         self._setup = setup
+        self._make = make
         self._source = _open_source(setup.source)
         self._tokenizer = tokenizer.open_tokenizer(setup.tokenizer) if setup.tokenizer else None
         self._live: dict[int, tuple[Request, float, float]] = {}
@@ -135,13 +152,7 @@ class _Worker:
         started = time.monotonic()
         spec, placement = self._setup.engine, self._setup.placement
         _log.info("loading %s %s on %s", spec.name, spec.path or "", placement)
-        engine_class: Any = plugins.find(plugins.ENGINES, spec.name)
-        options = plugins.convert(engine_class, spec.options)
-        try:
-            engine: Engine = engine_class(spec, placement, **options)
-        except ValueError as error:
-            msg = f"the engine {spec.name} will not load: {error}"
-            raise EngineRefused(msg) from error
+        engine = self._make(spec, placement)
         if engine.capacity < 1:
             msg = f"the engine {spec.name} takes {engine.capacity} requests at once: it must be 1 or more"
             raise EngineRefused(msg)

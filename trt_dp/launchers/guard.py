@@ -1,29 +1,148 @@
-"""A small process that outlives the coordinator by an instant: it ends the process groups it was told of.
+"""The parent of one command: when the command ends, or the coordinator does, it ends all that the command started.
 
-Groups come on stdin, one a line, `+123` when started and `-123` when ended. The end of stdin is the end
-of the coordinator, however it died. It runs by itself, so it imports nothing of the package.
+The first line of stdin is the command, as JSON. The end of stdin is the wish to end, or the end of the
+coordinator, however it died. On Linux every orphan below becomes a child of this process, so neither a
+session of its own nor a double fork gets a process away from it, and it leaves only when the kernel says
+that no child is left. It runs by itself, so it imports nothing of the package.
 """
 
 import contextlib
+import ctypes
+import json
 import os
+import resource
+import select
 import signal
 import sys
-from collections.abc import Callable, Iterable
+import time
+from pathlib import Path
 
-Tell = Callable[[str], None]
+_SET_DEATH_SIGNAL, _SET_SUBREAPER = 1, 36  # of prctl(2)
+_LOOK_SECONDS = 0.005
+_NOT_FOUND = 127
+_PROCESSES = Path("/proc")
 
 
-def watch(words: Iterable[str]) -> None:
-    """Follow what is said until it ends, then end what is left."""
-    groups: set[int] = set()
-    for word in words:
-        (groups.add if word[0] == "+" else groups.discard)(int(word[1:]))
-    for group in groups:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, signal.SIGKILL)
+def main() -> None:
+    """The whole life of a guard; it ends as its command ended."""
+    prctl(_SET_SUBREAPER, 1)
+    wake = _wake_up_by_signals()
+    line = sys.stdin.buffer.readline()
+    if line:
+        child = _start(json.loads(line))
+        status = _watch(child, wake)
+        _leave_as(_end_all(child, status))
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent ends."""
+    prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
+
+
+def prctl(option: int, value: int) -> None:
+    """Set a property of this process, where there are such properties."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def _wake_up_by_signals() -> int:
+    """A descriptor that tells of children's ends; what would end this process does so only by `_watch`."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing)
+    for kind in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(kind, lambda *_: None)  # unlike SIG_IGN, the command does not inherit it
+    return reading
+
+
+def _start(command: list[str]) -> int:
+    child = os.fork()
+    if child:
+        return child
+    try:
+        die_with_parent()
+        for kind in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them; the command should not
+            signal.signal(kind, signal.SIG_DFL)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.execvp(command[0], command)  # noqa: S606 - the launcher's list, no shell
+    except OSError as error:
+        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
+    finally:
+        os._exit(_NOT_FOUND)
+
+
+def _watch(child: int, wake: int) -> int | None:
+    """The command's wait status once it ended by itself; None once it is to be ended."""
+    while True:
+        ready, _, _ = select.select([0, wake], [], [])
+        told = os.read(wake, 4096) if wake in ready else b""
+        status = _reap().get(child)
+        if status is not None or 0 in ready or signal.SIGTERM in told:
+            return status
+
+
+def _reap() -> dict[int, int]:
+    """Bury who has ended, with their wait statuses."""
+    ended: dict[int, int] = {}
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            ended[pid] = status
+    return ended
+
+
+def _end_all(child: int, status: int | None) -> int:
+    """Kill all that is below this process until nothing is, and give the command's status."""
+    while _is_parent():
+        for pid in _below(os.getpid()):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_LOOK_SECONDS)
+        found = _reap().get(child)
+        status = found if status is None else status
+    return signal.SIGKILL if status is None else status
+
+
+def _is_parent() -> bool:
+    """Whether any child is left, ended and unburied ones included."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _below(root: int) -> set[int]:
+    """The processes that descend from this one."""
+    parents = dict(filter(None, map(_parent, _PROCESSES.glob("[0-9]*/stat"))))
+    below: set[int] = set()
+    found = {root}
+    while found:
+        found = {pid for pid, parent in parents.items() if parent in found} - below
+        below |= found
+    return below
+
+
+def _parent(stat: Path) -> tuple[int, int] | None:
+    """A process and its parent, unless it has ended meanwhile."""
+    try:
+        fields = stat.read_bytes().rpartition(b")")[2].split()  # the name before may hold anything
+    except OSError:
+        return None
+    return int(stat.parent.name), int(fields[1])
+
+
+def _leave_as(status: int) -> None:
+    """End as the command ended, so that whoever waits for this process sees what became of that one."""
+    if not os.WIFSIGNALED(status):
+        sys.exit(os.WEXITSTATUS(status))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # one core file of a crash is enough
+    if os.WTERMSIG(status) != signal.SIGKILL:
+        signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
+    os.kill(os.getpid(), os.WTERMSIG(status))
 
 
 if __name__ == "__main__":
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ignored, signal.SIG_IGN)
-    watch(sys.stdin)
+    main()
