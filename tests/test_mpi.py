@@ -34,7 +34,7 @@ _RANK = ["-m", "trt_dp.launchers.mpi_rank"]
 def start(tmp_path, stand_ins):
     """Two workers of two ranks each, on four GPUs that the environment claims; every process of theirs is marked."""
 
-    def run(*options: object, count: int = 300, **variables: str) -> subprocess.Popen[str]:
+    def run(*options: object, count: int = 160, **variables: str) -> subprocess.Popen[str]:
         dataset = write_dataset(tmp_path / "requests.jsonl", count)
         own = {"CUDA_VISIBLE_DEVICES": "0,1,2,3", "MARK": str(tmp_path)}
         environment = {**stand_ins, **own, **variables}
