@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from trtllm_engines import DOUBLES, forget_double
 
 from trt_dp.job import Job, Snapshot
 from trt_dp.run import Outcome
@@ -173,3 +174,27 @@ def no_orphans() -> Iterator[None]:
     left = [p for p in children(os.getpid()) if _command_line(p)]
     _, left = psutil.wait_procs(left, timeout=5)
     assert not left, [p.cmdline() for p in left]
+
+
+@pytest.fixture
+def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """The double of TensorRT-LLM in this process, as the version and with the faults that a test asks for."""
+
+    def install(version: str = "1.2.1", faults: str = "", gpus: str = "0", **more: str) -> None:
+        forget_double()
+        settings = {
+            "TRTLLM_DOUBLE_VERSION": version,
+            "TRTLLM_DOUBLE_FAULTS": faults,
+            "CUDA_VISIBLE_DEVICES": gpus,
+            **more,
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+
+    for name in ("OMPI_MCA_rmaps_base_oversubscribe", "PRTE_MCA_rmaps_default_mapping_policy"):
+        monkeypatch.setenv(name, "the engine's")  # so that monkeypatch puts back what was there
+        monkeypatch.delenv(name)
+    monkeypatch.syspath_prepend(str(DOUBLES))
+    install()
+    yield install
+    forget_double()

@@ -115,6 +115,13 @@ def test_the_order_of_devices_is_set_only_where_the_numbers_are_nvidia_smis(bus_
         )
 
 
+def test_workers_know_how_many_share_their_gpus():
+    """Each placement counts those on its GPUs; the last GPU may have fewer."""
+    planned = plan(FOUR, 3, None, 2)
+    assert [placement.sharers for placement in planned.placements] == [2, 2, 1]
+    assert {placement.sharers for placement in plan(FOUR, None, 2).placements} == {1}
+
+
 COUNT = st.none() | st.integers(1, 6)
 
 

@@ -128,7 +128,8 @@ def _plan_gpus(machine: Machine, workers: int | None, per_worker: int, per_gpu: 
         raise PlacementError(msg)
     order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if machine.bus_order else {}
     placements = tuple(
-        _on_gpus(worker, groups[worker // per_gpu], order) for worker in range(wanted)
+        _on_gpus(worker, groups[worker // per_gpu], order, _sharers(worker, wanted, per_gpu))
+        for worker in range(wanted)
     )
     idle = len(gpus) - -(-wanted // per_gpu) * per_worker
     notes = (f"{idle} of {len(gpus)} GPUs are not used",) if idle else ()
@@ -142,9 +143,14 @@ def _too_few(gpus: int, workers: int, per_worker: int, per_gpu: int) -> str:
     return f"{workers} worker{'s' * (workers > 1)} with {each} need {needed} GPUs, and {have}"
 
 
-def _on_gpus(worker: int, gpus: tuple[str, ...], order: dict[str, str]) -> Placement:
+def _sharers(worker: int, workers: int, per_gpu: int) -> int:
+    """How many of the workers are on the same GPUs as this one: the last GPUs may have fewer."""
+    return min(per_gpu, workers - worker // per_gpu * per_gpu)
+
+
+def _on_gpus(worker: int, gpus: tuple[str, ...], order: dict[str, str], sharers: int) -> Placement:
     environment = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), **order}
-    return Placement(worker, devices=gpus, environment=environment)
+    return Placement(worker, devices=gpus, environment=environment, sharers=sharers)
 
 
 def _plan_cores(
