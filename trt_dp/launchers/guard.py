@@ -1,9 +1,9 @@
 """The parent of one command: when the command ends, or the coordinator does, it ends all that the command started.
 
-The first line of stdin is the command, as JSON. The end of stdin is the wish to end, or the end of the
-coordinator, however it died. On Linux every orphan below becomes a child of this process, so neither a
-session of its own nor a double fork gets a process away from it, and it leaves only when the kernel says
-that no child is left. It runs by itself, so it imports nothing of the package.
+The first line of stdin is JSON: the command, and a folder of its own to remove at the end, or "". The end of
+stdin is the wish to end, or the end of the coordinator, however it died. On Linux every orphan below becomes a
+child of this process, so neither a session of its own nor a double fork gets a process away from it, and it
+leaves only when the kernel says that no child is left. It runs by itself, so it imports nothing of the package.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
 import sys
 import time
@@ -29,9 +30,12 @@ def main() -> None:
     wake = _wake_up_by_signals()
     line = sys.stdin.buffer.readline()
     if line:
-        child = _start(json.loads(line))
-        status = _watch(child, wake)
-        _leave_as(_end_all(child, status))
+        command, scratch = json.loads(line)
+        child = _start(command)
+        status = _end_all(child, _watch(child, wake))
+        if scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
+        _leave_as(status)
 
 
 def die_with_parent() -> None:
