@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -34,7 +35,7 @@ _RANK = ["-m", "trt_dp.launchers.mpi_rank"]
 def start(tmp_path, stand_ins):
     """Two workers of two ranks each, on four GPUs that the environment claims; every process of theirs is marked."""
 
-    def run(*options: object, count: int = 300, **variables: str) -> subprocess.Popen[str]:
+    def run(*options: object, count: int = 160, **variables: str) -> subprocess.Popen[str]:
         dataset = write_dataset(tmp_path / "requests.jsonl", count)
         own = {"CUDA_VISIBLE_DEVICES": "0,1,2,3", "MARK": str(tmp_path)}
         environment = {**stand_ins, **own, **variables}
@@ -133,15 +134,18 @@ def _mpirun_of(process: psutil.Process) -> psutil.Process:
 @_needs_mpi
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
 def test_the_end_of_the_coordinator_ends_all_ranks(tmp_path, start, kind) -> None:
-    """A coordinator that is killed or interrupted leaves no rank, no mpirun and no guard."""
+    """A coordinator that is killed or interrupted leaves no rank, no mpirun, no guard, and none of their files."""
     process = start("--set", "step_seconds=0.3", "--grace-seconds", 0)
     _wait_until_it_runs(tmp_path)
+    scratches = {p.environ()["OMPI_MCA_btl_sm_backing_directory"] for p in _of_worlds(tmp_path)}
+    assert len(scratches) == 2
     process.send_signal(kind)
     said = _end(process)
     if kind == signal.SIGINT:
         assert process.returncode == 130, said
         assert not marked(str(tmp_path))
     wait_until(lambda: not marked(str(tmp_path)), 10)
+    assert not any(Path(scratch).exists() for scratch in scratches)
 
 
 @_needs_mpi
@@ -217,7 +221,10 @@ def test_ranks_are_as_many_as_gpus_and_one_without(tmp_path, monkeypatch) -> Non
     launcher = mpi.MpiLauncher()
     launcher.start(Placement(0, devices=("2", "3")), environment, tmp_path / "log")
     launcher.start(Placement(1, cores=(0, 1, 2)), environment, tmp_path / "log")
-    (two, given, _, _), (one, _, cores, _) = started
+    (two, given, _, _, first), (one, _, cores, _, second) = started
+    assert given["OMPI_MCA_btl_sm_backing_directory"] == first != second
+    for scratch in (first, second):
+        Path(scratch).rmdir()
     assert (two[two.index("-n") + 1], two[-1]) == ("2", "2")
     assert (one[one.index("-n") + 1], one[-1], cores) == ("1", "1", (0, 1, 2))
     assert "secret" not in " ".join(two)

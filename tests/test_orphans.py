@@ -18,7 +18,7 @@ def start(tmp_path, stand_ins):
     """A run of two workers whose engines have children in sessions of their own, up and answering."""
 
     def run(*options: str) -> subprocess.Popen[str]:
-        dataset = write_dataset(tmp_path / "requests.jsonl", 400)
+        dataset = write_dataset(tmp_path / "requests.jsonl", 240)
         process = start_trt_dp(
             "run", "--engine", "parent", "--request-path", dataset, "--n-workers", 2, "--no-timing",
             "--output-dir", tmp_path / "run", "--set", f"mark={tmp_path}", *options, env=stand_ins,
@@ -47,7 +47,7 @@ def test_a_good_end_leaves_nothing(tmp_path, start) -> None:
     _, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert not marked(str(tmp_path))
-    assert len(read_lines(tmp_path / "run" / "results.jsonl")) == 400
+    assert len(read_lines(tmp_path / "run" / "results.jsonl")) == 240
 
 
 def test_a_dead_workers_children_are_ended(tmp_path, start) -> None:

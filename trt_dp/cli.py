@@ -78,7 +78,9 @@ def run(
         typer.Option(help="GPUs for each worker; CPU cores where there is no GPU. [default: 1]"),
     ] = None,
     workers_per_gpu: Annotated[int, typer.Option(help="Workers that share each GPU.")] = 1,
-    launcher: Annotated[str, typer.Option(help="What starts the workers.")] = "local",
+    launcher: Annotated[
+        str, typer.Option(help="What starts the workers: local, mpi or inline.")
+    ] = "local",
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over in this run folder.")] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Answer the rest where lines are no requests.")

@@ -1,9 +1,9 @@
 """The parent of one command: when the command ends, or the coordinator does, it ends all that the command started.
 
-The first line of stdin is the command, as JSON. The end of stdin is the wish to end, or the end of the
-coordinator, however it died. On Linux every orphan below becomes a child of this process, so neither a
-session of its own nor a double fork gets a process away from it, and it leaves only when the kernel says
-that no child is left. It runs by itself, so it imports nothing of the package.
+The first line of stdin is JSON: the command, and a folder of its own to remove at the end, or "". The end of
+stdin is the wish to end, or the end of the coordinator, however it died. On Linux every orphan below becomes a
+child of this process, so neither a session of its own nor a double fork gets a process away from it, and it
+leaves only when the kernel says that no child is left. It runs by itself, so it imports nothing of the package.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import select
+import shutil
 import signal
 import sys
 import time
@@ -29,9 +30,12 @@ def main() -> None:
     wake = _wake_up_by_signals()
     line = sys.stdin.buffer.readline()
     if line:
-        child = _start(json.loads(line))
-        status = _watch(child, wake)
-        _leave_as(_end_all(child, status))
+        command, scratch = json.loads(line)
+        child = _start(command)
+        status = _end_all(child, _watch(child, wake))
+        if scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
+        _leave_as(status)
 
 
 def die_with_parent() -> None:
@@ -73,45 +77,37 @@ def _start(command: list[str]) -> int:
 
 def _watch(child: int, wake: int) -> int | None:
     """The command's wait status once it ended by itself; None once it is to be ended."""
+    ended: dict[int, int] = {}
     while True:
         ready, _, _ = select.select([0, wake], [], [])
         told = os.read(wake, 4096) if wake in ready else b""
-        status = _reap().get(child)
-        if status is not None or 0 in ready or signal.SIGTERM in told:
-            return status
+        _reap(ended)
+        if child in ended or 0 in ready or signal.SIGTERM in told:
+            return ended.get(child)
 
 
-def _reap() -> dict[int, int]:
-    """Bury who has ended, with their wait statuses."""
-    ended: dict[int, int] = {}
-    with contextlib.suppress(ChildProcessError):
+def _reap(ended: dict[int, int]) -> bool:
+    """Bury who has ended, and note how; whether a child is left."""
+    try:
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
-                break
+                return True
             ended[pid] = status
-    return ended
+    except ChildProcessError:
+        return False
 
 
 def _end_all(child: int, status: int | None) -> int:
     """Kill all that is below this process until nothing is, and give the command's status."""
-    while _is_parent():
-        for pid in _below(os.getpid()):
+    ended = {} if status is None else {child: status}
+    while _reap(ended):
+        below = _below(os.getpid()) if _PROCESSES.exists() else {child} - set(ended)
+        for pid in below:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(_LOOK_SECONDS)
-        found = _reap().get(child)
-        status = found if status is None else status
-    return signal.SIGKILL if status is None else status
-
-
-def _is_parent() -> bool:
-    """Whether any child is left, ended and unburied ones included."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
+    return ended.get(child, int(signal.SIGKILL))
 
 
 def _below(root: int) -> set[int]:

@@ -15,10 +15,18 @@ from trt_dp.launchers import guard
 
 
 class Guarded:
-    """A command and all below it: running, or ended. The end of this process ends it too, even by SIGKILL."""
+    """A command and all below it: running, or ended. The end of this process ends it too, even by SIGKILL.
+
+    A folder that is given as its `scratch` is removed when all has ended.
+    """
 
     def __init__(
-        self, command: Sequence[str], environment: dict[str, str], cores: Sequence[int], log: Path
+        self,
+        command: Sequence[str],
+        environment: dict[str, str],
+        cores: Sequence[int],
+        log: Path,
+        scratch: str = "",
     ) -> None:
         with log.open("ab") as output, _on_cores(cores):
             self._guard = subprocess.Popen(
@@ -32,7 +40,7 @@ class Guarded:
         self._ended = False
         if self._guard.stdin:
             with contextlib.suppress(BrokenPipeError):  # its end will be noticed
-                self._guard.stdin.write(json.dumps(list(command)).encode() + b"\n")
+                self._guard.stdin.write(json.dumps([list(command), scratch]).encode() + b"\n")
                 self._guard.stdin.flush()
 
     def poll(self) -> int | None:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from trt_dp.errors import UsageError
@@ -18,6 +19,13 @@ _SETTINGS = {  # to Open MPI 4 and 5; MPICH does so anyway, and nobody's own set
     "OMPI_MCA_rmaps_base_oversubscribe": "1",  # else an engine that spawns ranks finds all slots taken
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
 }
+_OWN_FILES = (  # of Open MPI, which leaves them behind where a world is killed; MPICH leaves none
+    "OMPI_MCA_orte_tmpdir_base",
+    "PRTE_MCA_prte_tmpdir_base",
+    "OMPI_MCA_btl_vader_backing_directory",
+    "OMPI_MCA_btl_sm_backing_directory",
+)
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where Open MPI has its files anyway
 _AS_ROOT = {  # who runs trt-dp as root has decided so: a rank does nothing that a local worker would not
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
@@ -52,7 +60,10 @@ class MpiLauncher:
             str(self._mpirun), "--host", f"localhost:{ranks}", "-n", ranks,
             sys.executable, "-m", "trt_dp.launchers.mpi_rank", ranks,
         ]  # fmt: skip
-        return Guarded(command, {**_settings(), **environment}, placement.cores, log)
+        shared = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else None
+        scratch = tempfile.mkdtemp(prefix="trt-dp-", dir=shared)
+        wanted = {**_settings(), **dict.fromkeys(_OWN_FILES, scratch), **environment}
+        return Guarded(command, wanted, placement.cores, log, scratch)
 
     def close(self) -> None:
         """Nothing to let go of: every guard has left with its worker."""
