@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from trt_dp import placement, plugins
 from trt_dp.errors import PlacementError
-from trt_dp.launchers.guarded import Guarded
+from trt_dp.guarded import Guarded
 from trt_dp.launchers.mpi import find_mpirun
 
 _PACKAGES = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from trt_dp.launchers.guarded import Guarded
+from trt_dp.guarded import Guarded
 from trt_dp.types import Placement
 
 

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from trt_dp.errors import UsageError
-from trt_dp.launchers.guarded import Guarded
+from trt_dp.guarded import Guarded
 from trt_dp.types import Placement
 
 _SETTINGS = {  # to Open MPI 4 and 5; MPICH does so anyway, and nobody's own setting is overridden

@@ -22,7 +22,7 @@ from msgspec import Struct
 from trt_dp import worker
 from trt_dp.engines import Engine
 from trt_dp.errors import EngineRefused, UsageError
-from trt_dp.launchers.guard import die_with_parent
+from trt_dp.guard import die_with_parent
 from trt_dp.types import EngineSpec, Placement
 
 _TO_BE_HEARD_SECONDS = 10.0

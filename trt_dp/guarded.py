@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from trt_dp.launchers import guard
+from trt_dp import guard
 
 
 class Guarded:
