@@ -14,6 +14,10 @@ from trt_dp.launchers import guard
 from trt_dp.types import Placement
 
 _GUARD_SECONDS = 10
+WORKER = (  # `-m` would look for modules in the current folder first, which may be a stranger's
+    "import sys; sys.path[:] = [place for place in sys.path if place]\n"
+    "from trt_dp.worker import main; sys.exit(main())"
+)
 
 
 class LocalLauncher:
@@ -33,7 +37,7 @@ class LocalLauncher:
         """Start a worker on its cores; it never inherits another's environment or terminal."""
         with log.open("ab") as output, _on_cores(placement.cores):
             process = subprocess.Popen(
-                [sys.executable, "-m", "trt_dp.worker"],
+                [sys.executable, "-c", WORKER, "trt_dp.worker"],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
