@@ -123,7 +123,8 @@ class Dispatcher:
         alone = self._deaths_alone[index] = self._deaths_alone.get(index, 0) + 1
         if alone >= DEATHS_ALONE and self._proven:
             return [index]
-        self._suspects.append([index])
+        last = 0 if not self._proven else len(self._suspects)  # else others may prove the engine first
+        self._suspects.insert(last, [index])
         return []
 
 
