@@ -39,7 +39,7 @@ class Queue(RuleBasedStateMachine):
         self.gone: set[int] = set()
         self.given_up: set[int] = set()
         self.deaths = dict.fromkeys(requests, 0)
-        self.deaths_alone = dict.fromkeys(requests, 0)
+        self.killed: dict[int, list[int]] = {index: [] for index in requests}
         self.workers, self.proven = workers, proven
         self.queue = Dispatcher(np.array(requests, np.int64), workers, proven=proven)
 
@@ -57,7 +57,7 @@ class Queue(RuleBasedStateMachine):
         held.update(taken)
 
     def _take_suspects(self, worker, limit, taken):
-        free = not self.held[worker] and self.suspects
+        free = not self.held[worker] and any(self._may(worker, i) for i in self.suspects)
         assert bool(taken) == bool(free)
         assert len(taken) <= min(limit, SUSPECTS_TOGETHER)
         assert set(taken) <= self.suspects
@@ -98,8 +98,10 @@ class Queue(RuleBasedStateMachine):
             assert self.queue.deaths_of(index) == self.deaths[index]
         if apart and len(lost) == 1:
             (alone,) = lost
-            self.deaths_alone[alone] += 1
-            guilty = self.proven and self.deaths_alone[alone] >= DEATHS_ALONE
+            killed = self.killed[alone]
+            killed.append(worker)
+            guilty = self.proven and len(killed) >= DEATHS_ALONE
+            guilty = guilty and (len(set(killed)) > 1 or self.workers == 1)
             assert hopeless == (lost if guilty else set())
         else:
             assert not hopeless
@@ -123,6 +125,10 @@ class Queue(RuleBasedStateMachine):
         assert self.queue.waiting == len(self.pending) + len(self.suspects)
         assert self.queue.unfinished == self._unfinished()
 
+    def _may(self, worker, index):
+        killed = set(self.killed[index])
+        return worker not in killed or len(killed) >= self.workers
+
     def _unfinished(self):
         return len(self.all) - len(self.gone) - len(self.given_up)
 
@@ -132,6 +138,8 @@ class Queue(RuleBasedStateMachine):
             return
         for worker in range(1, 5):
             self.lose(worker)
+        while self.workers > 1:
+            self.retire()
         for _ in range(2 * len(self.all) + 1):
             self.take(0, 10)
             self.queue.finish(0, sorted(self.held[0]))
@@ -187,6 +195,26 @@ def test_the_guilty_are_found_and_nobody_else_is_given_up(requests, workers, lim
         return
     assert given_up == guilty
     assert answered == set(range(requests)) - guilty
+    assert queue.unfinished == 0
+
+
+@given(
+    requests=st.integers(1, 60),
+    workers=st.integers(2, 4),
+    limit=st.integers(1, 64),
+    seed=st.integers(0, 2**32),
+)
+def test_a_worker_that_dies_of_everything_gets_nobody_blamed(requests, workers, limit, seed):
+    """A broken device kills whatever it is given: no request is given up for that, and all are answered."""
+    dice = random.Random(seed)
+    queue = Dispatcher(np.arange(requests), workers, proven=True)
+    for _ in range(60 * requests * workers):
+        worker = dice.randrange(workers)
+        taken = queue.take(worker, limit).tolist()
+        if worker == 0:
+            assert queue.lose(0) == []
+        elif taken:
+            queue.finish(worker, taken)
     assert queue.unfinished == 0
 
 
