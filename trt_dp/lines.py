@@ -252,7 +252,11 @@ def _count_slowly(text: bytes) -> int:
 
 def _numbers(text: bytes) -> Ids:
     """The ids as numbers; numpy's own parser is faster here than a JSON decoder and a copy."""
-    return np.fromstring(text, np.int64, sep=",")
+    try:
+        return np.fromstring(text, np.int64, sep=",")
+    except ValueError as error:  # newer ones of numpy; older ones give what they could read
+        msg = f"`input_ids`: {error}"
+        raise BadLine(msg) from error
 
 
 def _output_tokens(fields: _Line) -> int:
