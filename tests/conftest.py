@@ -13,12 +13,23 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 from trtllm_engines import DOUBLES, forget_double
 
 from trt_dp.job import Job, Snapshot
 from trt_dp.run import Outcome
 from trt_dp.run import run as run_job
 from trt_dp.types import EngineSpec
+
+settings.register_profile("quick", max_examples=100, stateful_step_count=30, deadline=None)
+settings.register_profile(  # pytest --hypothesis-profile=deep
+    "deep",
+    max_examples=5000,
+    stateful_step_count=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("quick")
 
 COMMAND = [sys.executable, "-m", "trt_dp.cli"]
 

@@ -393,3 +393,19 @@ def test_an_engine_that_never_answered_is_to_blame_itself():
         if lost:
             break
     assert [1 - index] == given_up
+
+
+def test_a_guilty_first_request_does_not_keep_the_others_from_proving_the_engine():
+    """While nothing was answered yet, a request that died alone goes behind the other suspects."""
+    queue = Dispatcher(np.arange(3), 1)
+    assert take(queue, 0) == [0, 1, 2]
+    queue.lose(0)
+    assert take(queue, 0) == [0, 1, 2]
+    queue.lose(0)
+    assert take(queue, 0) == [0]
+    assert queue.lose(0) == []
+    for innocent in (1, 2):
+        assert take(queue, 0) == [innocent]
+        queue.finish(0, [innocent])
+    assert take(queue, 0) == [0]
+    assert queue.lose(0) == [0]

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from trt_dp import private
 from trt_dp.engine_folder import PROVENANCE
 from trt_dp.errors import BuildFailed, UsageError
 
@@ -22,8 +23,8 @@ def folder(output: Path) -> Iterator[Path]:
     partial = output.with_name(f".{output.name}.partial")
     held, locked = -1, False
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-        held = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
+        _make(partial)
+        held = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         locked = True
         _empty(partial)
@@ -41,6 +42,14 @@ def folder(output: Path) -> Iterator[Path]:
     finally:
         if held >= 0:
             os.close(held)
+
+
+def _make(partial: Path) -> None:
+    """A folder of this user, for it will be emptied: in a shared place another user could have put a link there."""
+    partial.mkdir(parents=True, exist_ok=True)
+    if private.another_s(partial) or partial.is_symlink():
+        msg = f"{partial} is not this user's folder: remove it, or choose another --output"
+        raise UsageError(msg)
 
 
 def _drop(partial: Path, *, locked: bool) -> None:

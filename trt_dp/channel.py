@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import resource
 import secrets
 import select
 import socket
@@ -22,12 +23,14 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from trt_dp.errors import ChannelClosed
+from trt_dp.errors import UNREADABLE, ChannelClosed
 from trt_dp.types import ToCoordinator, ToWorker
 
 MAX_MESSAGE = 1 << 30
 HANDSHAKE_SECONDS = 10.0
 _MAX_PENDING = 128
+_AT_ONCE = 16
+_FIRST_MESSAGE = 4096  # a Hello is all that may come from who has no seat yet
 _NONCE = 32
 _REPLY = _NONCE + hashlib.sha256().digest_size
 _PIECE = 1 << 18
@@ -39,11 +42,12 @@ Incoming = TypeVar("Incoming")
 class Channel(Generic[Incoming]):
     """One side of a conversation; neither `send` nor `receive` ever waits for the other side."""
 
-    def __init__(self, connection: socket.socket, incoming: Any) -> None:
+    def __init__(self, connection: socket.socket, incoming: Any, limit: int = MAX_MESSAGE) -> None:
         connection.setblocking(False)  # noqa: FBT003 - the socket's own signature
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._socket = connection
+        self.limit = limit  # of an incoming message, in bytes
         self._decode = msgspec.msgpack.Decoder(incoming).decode
         self._encode = msgspec.msgpack.Encoder().encode
         self._arrived = bytearray()
@@ -113,7 +117,7 @@ class Channel(Generic[Incoming]):
         with memoryview(self._arrived) as view:
             while len(view) - start >= 4:
                 (length,) = struct.unpack_from("<I", view, start)
-                if length > MAX_MESSAGE:
+                if length > self.limit:
                     msg = f"a message of {length} bytes was announced"
                     raise ChannelClosed(msg)
                 if len(view) - start - 4 < length:
@@ -126,7 +130,7 @@ class Channel(Generic[Incoming]):
     def _message(self, body: memoryview) -> Incoming:
         try:
             return self._decode(body)  # type: ignore[no-any-return]  # the decoder's type is a value
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             msg = f"what came is no message: {error}"
             raise ChannelClosed(msg) from error
 
@@ -139,6 +143,8 @@ class Door:
         self._listening = socket.create_server((host, 0), backlog=_MAX_PENDING)
         self._listening.setblocking(False)  # noqa: FBT003 - the socket's own signature
         self._pending: list[_Knock] = []
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._room = max(1, min(_MAX_PENDING, descriptors // 8))  # the rest is for the run itself
 
     @property
     def address(self) -> str:
@@ -157,14 +163,10 @@ class Door:
 
     def admit(self) -> list[Channel[ToCoordinator]]:
         """Those who have proved that they know the key; never waits, and drops who takes too long."""
+        admitted = self._proved()  # before a crowd of newcomers takes their places
         self._accept()
-        now = time.monotonic()
-        admitted = [knock.connection for knock in self._pending if knock.proved(self._key)]
-        for knock in self._pending:
-            if not knock.done and now > knock.deadline:
-                knock.drop()
-        self._pending = [knock for knock in self._pending if not knock.done]
-        return [Channel(connection, ToCoordinator) for connection in admitted]
+        admitted += self._proved()
+        return [Channel(connection, ToCoordinator, _FIRST_MESSAGE) for connection in admitted]
 
     def close(self) -> None:
         """Stop listening and drop whoever is still knocking."""
@@ -173,15 +175,30 @@ class Door:
             knock.drop()
         self._pending.clear()
 
+    def _proved(self) -> list[socket.socket]:
+        now = time.monotonic()
+        proved = [knock.connection for knock in self._pending if knock.proved(self._key)]
+        for knock in self._pending:
+            if not knock.done and now > knock.deadline:
+                knock.drop()
+        self._pending = [knock for knock in self._pending if not knock.done]
+        return proved
+
     def _accept(self) -> None:
         try:
-            for _ in range(_MAX_PENDING):
+            for _ in range(_AT_ONCE):
                 connection, _address = self._listening.accept()
+                self._make_room(self._room - 1)
                 self._pending.append(_Knock(connection))
-                if len(self._pending) > _MAX_PENDING:
-                    self._pending.pop(0).drop()
-        except OSError:  # nobody (more) is knocking, or no descriptor is free for them now
+        except BlockingIOError:  # nobody (more) is knocking
             return
+        except OSError:  # no descriptor is free for them now
+            self._make_room(len(self._pending) - 1)
+
+    def _make_room(self, most: int) -> None:
+        """Drop some by chance: in a crowd that pushes in, none can push out a worker for certain."""
+        while len(self._pending) > max(0, most):
+            self._pending.pop(secrets.randbelow(len(self._pending))).drop()
 
 
 class _Knock:

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from trt_dp import cli_build, cli_doctor, cli_prepare
-from trt_dp.errors import Interrupted, TrtDpError, UsageError
+from trt_dp.errors import UNREADABLE, Interrupted, TrtDpError, UsageError
+from trt_dp.shown import plain
 
 _DEFAULT_ENGINE = Path("engines/default")
 _SEED_SPELLINGS = {"token_normalize_func": lambda name: name.replace("_", "-")}
@@ -35,12 +36,12 @@ def main() -> None:
     try:
         app()
     except TrtDpError as error:
-        typer.echo(f"trt-dp: {error}", err=True)
+        typer.echo(f"trt-dp: {plain(error)}", err=True)
         sys.exit(error.exit_status)
     except OSError as error:  # the environment: a full disk, a missing permission
         named = f"{error.filename}: " if error.filename else ""
         with contextlib.suppress(OSError):
-            typer.echo(f"trt-dp: {named}{error.strerror or error}", err=True)
+            typer.echo(f"trt-dp: {plain(named)}{plain(error.strerror or error)}", err=True)
         sys.exit(TrtDpError.exit_status)
     except KeyboardInterrupt:
         typer.echo("trt-dp: stopped", err=True)
@@ -109,6 +110,9 @@ def run(
     load_seconds: Annotated[
         float, typer.Option(help="End a worker whose engine takes longer to load.")
     ] = 1800.0,
+    answer_seconds: Annotated[
+        float, typer.Option(help="End a worker that holds requests and answers none for so long.")
+    ] = 21_600.0,
     max_restarts: Annotated[
         int, typer.Option(help="Deaths in a row, without an answer, that a worker may have.")
     ] = 5,
@@ -140,15 +144,17 @@ def run(
         skip_bad=skip_bad,
         timing=not no_timing,
         detokenize=detokenize,
-        limits=Limits(stall_seconds, load_seconds, max_restarts=max_restarts),
+        limits=Limits(
+            stall_seconds, load_seconds, max_restarts=max_restarts, answer_seconds=answer_seconds
+        ),
         grace_seconds=grace_seconds,
     )
     with display.on_stderr() as shown:
         outcome = runner.run(job, shown)
     display.print_reports([("", outcome.report)])
-    typer.echo(f"results: {outcome.folder / 'results.jsonl'}")
+    typer.echo(f"results: {plain(outcome.folder / 'results.jsonl')}")
     if outcome.report.requests.failed:
-        typer.echo(f"failures: {outcome.folder / 'failures.jsonl'}")
+        typer.echo(f"failures: {plain(outcome.folder / 'failures.jsonl')}")
         raise typer.Exit(3)
 
 
@@ -166,7 +172,7 @@ def report(
     for folder in runs:
         try:
             found = msgspec.json.decode((folder / "report.json").read_bytes(), type=Report)
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *UNREADABLE) as error:
             msg = f"{folder} holds no report of a finished run: {error}"
             raise UsageError(msg) from error
         reports.append((str(folder), found))

@@ -188,7 +188,11 @@ def _recipe_in(args: list[str]) -> str | None:
 
 def _words(extra: object, recipe: str) -> list[str]:
     if isinstance(extra, str):
-        return shlex.split(extra)
+        try:
+            return shlex.split(extra)
+        except ValueError as error:
+            msg = f"{recipe}: extra is no line of words: {error}"
+            raise UsageError(msg) from error
     if isinstance(extra, list) and all(isinstance(word, str) for word in extra):
         return extra
     msg = f"{recipe}: extra must be a string, or a list of strings"

@@ -14,13 +14,15 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
 from msgspec import Raw, Struct
 from numpy.typing import NDArray
 
-from trt_dp.errors import BadLine, DatasetError
+from trt_dp import private
+from trt_dp.errors import UNREADABLE, BadLine, DatasetError
 from trt_dp.lines import CHANGED, TEXT, failure, measure, task_id_of
 from trt_dp.scan import BOM, LINE, MAX_LINE, SLICE, Piece, scan_file
 from trt_dp.types import RECORD, SPAN, Failure, Records, Source, Spans
@@ -41,7 +43,7 @@ _FOREIGN = {
 
 _UNUSABLE = (  # all that numpy and zipfile raise over a damaged file
     *(OSError, EOFError, ValueError, TypeError, AttributeError, KeyError),
-    *(NotImplementedError, RuntimeError),
+    *(NotImplementedError, RuntimeError, MemoryError, OverflowError, SyntaxError),
     *(zipfile.BadZipFile, zlib.error, msgspec.DecodeError),
 )
 
@@ -230,7 +232,7 @@ def _document(path: Path, start: int) -> Iterator[Piece]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
         try:
             samples = [bytes(raw) for raw in _decode_document(text, start)]
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             msg = f"{path} looks like a JSON document of samples, but: {error}"
             raise DatasetError(msg) from error
         lines, bad, offset = np.zeros(len(samples), LINE), {}, start
@@ -270,16 +272,38 @@ class _Facts(Struct):
 def _load(place: Path, source: Source) -> Index | None:
     """The cached index, if there is one of exactly this file."""
     try:
-        with place.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            facts = msgspec.json.decode(arrays["facts"].tobytes(), type=_Facts, strict=False)
-            if (facts.version, facts.source) != (_VERSION, source):
+        with place.open("rb") as file:
+            if not private.is_mine(file):
                 return None
-            lines, blanks = arrays["lines"], arrays["blanks"]
+            facts, lines, blanks = _arrays(file)
     except _UNUSABLE:
         return None  # absent, from another version, or damaged: the dataset is read again
-    if lines.dtype != LINE:
+    if (facts.version, facts.source) != (_VERSION, source) or not _sound(facts, lines, blanks):
         return None
     return Index(source, facts.fingerprint, lines, facts.bad, blanks, facts.unit)
+
+
+def _arrays(file: BinaryIO) -> tuple[_Facts, NDArray[Any], NDArray[Any]]:
+    """What a cache holds; raises for one that is packed, which ours never are, and could unpack to anything."""
+    with zipfile.ZipFile(file) as archive:
+        if any(member.file_size != member.compress_size for member in archive.infolist()):
+            msg = "the cache is compressed"
+            raise ValueError(msg)
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as arrays:
+        facts = msgspec.json.decode(arrays["facts"].tobytes(), type=_Facts, strict=False)
+        return facts, arrays["lines"], arrays["blanks"]
+
+
+def _sound(facts: _Facts, lines: NDArray[Any], blanks: NDArray[Any]) -> bool:
+    """Whether a cache can be about a file of this size: no place outside it, no count below nothing."""
+    if lines.dtype != LINE or blanks.dtype != np.int64 or lines.ndim != 1 or blanks.ndim != 1:
+        return False
+    if not len(lines) or min(int(lines[name].min()) for name in LINE.names or ()) < 0:
+        return False
+    stops = lines["offset"] + lines["length"]
+    known = all(0 <= place < len(lines) for place in facts.bad)
+    return known and int(stops.max()) <= facts.source.size and facts.unit in ("line", "sample")
 
 
 def _keep(places: list[Path], index: Index) -> None:
@@ -288,9 +312,11 @@ def _keep(places: list[Path], index: Index) -> None:
     packed = np.frombuffer(msgspec.json.encode(facts), np.uint8)
     for place in places:
         partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
+        if private.another_s(place):
+            continue  # it would be replaced in turns
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+            with private.create(partial, 0o600) as file:
                 np.savez(file, facts=packed, lines=index.lines, blanks=index.blanks)
             partial.replace(place)
         except OSError:

@@ -25,7 +25,8 @@ class Dispatcher:
 
     A request becomes suspect when a worker dies with it. Suspects wait until nothing else is pending,
     then run by sixteen in a worker that holds nothing else, then alone; one that was alone in two
-    workers when they died is given up. So only what kills is lost, and nothing for being near it.
+    workers when they died is given up (in one worker twice, where there is no other). So only what
+    kills is lost, and nothing for being near it, or in a worker that dies of whatever it holds.
     Nothing is given up before the engine is `proven` by an answer: until then it may be to blame itself.
     """
 
@@ -38,7 +39,7 @@ class Dispatcher:
         self._isolated: set[int] = set()
         self._suspects: list[list[int]] = []
         self._deaths: dict[int, int] = {}
-        self._deaths_alone: dict[int, int] = {}
+        self._died_alone: dict[int, list[int]] = {}
 
     @property
     def unfinished(self) -> int:
@@ -99,7 +100,7 @@ class Dispatcher:
             return []
         self._isolated.discard(worker)
         if len(lost) == 1:
-            return self._blame(lost[0])
+            return self._blame(worker, lost[0])
         self._suspects.extend([index] for index in reversed(lost))
         return []
 
@@ -109,9 +110,11 @@ class Dispatcher:
 
     def _take_suspects(self, worker: int, held: set[int], limit: int) -> Indices:
         """The latest suspects first, so that a group that killed is told apart before the next one runs."""
-        if held or not self._suspects:
+        fit = (n for n, group in enumerate(reversed(self._suspects), 1) if self._may(worker, group))
+        place = 0 if held else next(fit, 0)
+        if not place:
             return _NOTHING
-        group = self._suspects.pop()
+        group = self._suspects.pop(-place)
         if len(group) > limit:
             self._suspects.append(group[limit:])
             group = group[:limit]
@@ -119,11 +122,21 @@ class Dispatcher:
         self._isolated.add(worker)
         return np.array(group, np.int64)
 
-    def _blame(self, index: int) -> list[int]:
-        alone = self._deaths_alone[index] = self._deaths_alone.get(index, 0) + 1
-        if alone >= DEATHS_ALONE and self._proven:
+    def _may(self, worker: int, group: list[int]) -> bool:
+        """A request that died alone in a worker is another's to try, as long as there is another."""
+        died_in = self._died_alone.get(group[0], ())
+        return worker not in died_in or len(set(died_in)) >= self._workers
+
+    def _blame(self, worker: int, index: int) -> list[int]:
+        died_in = self._died_alone.setdefault(index, [])
+        died_in.append(worker)
+        apart = len(set(died_in)) > 1 or self._workers <= 1
+        if len(died_in) >= DEATHS_ALONE and apart and self._proven:
             return [index]
-        self._suspects.append([index])
+        last = (
+            0 if not self._proven else len(self._suspects)
+        )  # else others may prove the engine first
+        self._suspects.insert(last, [index])
         return []
 
 

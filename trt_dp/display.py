@@ -10,10 +10,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 from typing_extensions import Self
 
 from trt_dp.job import Snapshot
 from trt_dp.report import Percentiles, Report
+from trt_dp.shown import plain
 
 _REDRAW_SECONDS = 0.2
 _LINE_SECONDS = 10.0
@@ -48,7 +50,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """Print above the bar."""
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(plain(text), markup=False, highlight=False, soft_wrap=True)
 
     def indexing(self, done: int, total: int) -> None:
         """The dataset's bytes."""
@@ -96,7 +98,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(plain(text), markup=False, highlight=False, soft_wrap=True)
 
     def indexing(self, done: int, total: int) -> None:
         """The dataset's bytes, now and then."""
@@ -141,9 +143,10 @@ def print_reports(reports: Sequence[tuple[str, Report]]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False, show_header=len(reports) > 1)
     table.add_column("")
     for name, _ in reports:
-        table.add_column(name, overflow="fold")
+        table.add_column(Text(plain(name)), overflow="fold")
     for label, value in [("engine", _engine), *_fact_rows([r for _, r in reports]), *_ROWS]:
-        table.add_row(label, *(value(report) if value else "" for _, report in reports))
+        told = (value(report) if value else "" for _, report in reports)
+        table.add_row(Text(plain(label)), *(Text(plain(text)) for text in told))
     console.print(table, soft_wrap=False)
     for name, report in reports:
         console.print(_workers_table(name, report))
@@ -160,13 +163,15 @@ def _workers_table(name: str, report: Report) -> Table:
         "idle s",
         "deaths",
     )
-    table = Table(title=f"workers of {name}" if name else None, box=None, pad_edge=False)
+    table = Table(
+        title=Text(f"workers of {plain(name)}") if name else None, box=None, pad_edge=False
+    )
     for title in titles:
         table.add_column(title, justify="right")
     for worker in report.workers:
         table.add_row(
             str(worker.worker),
-            ",".join(worker.devices) or "CPU",
+            Text(plain(",".join(worker.devices)) or "CPU"),
             f"{worker.requests:,}",
             f"{worker.share:.1%}",
             f"{worker.output_throughput_tok_s:,.0f}",
@@ -198,7 +203,7 @@ def _activity(name: str) -> Callable[[Report], str]:
 
 
 def _phase(name: str) -> Callable[[Report], str]:
-    return lambda report: f"{report.phases_seconds[name]:.3f} s"
+    return lambda report: f"{report.phases_seconds.get(name, math.nan):.3f} s"
 
 
 def _milliseconds(name: str) -> Callable[[Report], str]:

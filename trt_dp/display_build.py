@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterator
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from trt_dp.build import Outcome, Planned
 from trt_dp.builders import Watch
+from trt_dp.shown import plain
 
 _LINE_SECONDS = 10.0
 
@@ -26,7 +28,7 @@ def on_stderr() -> Iterator[Watch]:
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("building", total=None)
         yield lambda what, done, total: bar.update(
-            task, description=what, completed=done, total=total or None
+            task, description=escape(plain(what)), completed=done, total=total or None
         )
 
 
@@ -46,7 +48,7 @@ def told(outcome: Outcome) -> str:
     )
     path = "" if str(outcome.folder) == "engines/default" else f" --engine-path {outcome.folder}"
     parts.append(f"next: trt-dp run{path}")
-    return "\n".join(parts)
+    return plain("\n".join(parts))
 
 
 class _Lines:
@@ -61,4 +63,4 @@ class _Lines:
         if time.monotonic() - self._said >= _LINE_SECONDS:
             self._said = time.monotonic()
             of = f": {done / 1e6:,.0f} of {total / 1e6:,.0f} MB" if total else ""
-            self._console.print(f"{what}{of}", highlight=False)
+            self._console.print(plain(f"{what}{of}"), markup=False, highlight=False)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from trt_dp.prepare import DEFAULT_OUTPUT, Job, Outcome
+from trt_dp.shown import plain
 from trt_dp.summary import as_text
 
 _LINE_SECONDS = 10.0
@@ -31,14 +32,14 @@ def told(job: Job, outcome: Outcome) -> str:
     """What was chosen, what came of it, and the next command."""
     parts = [*outcome.chosen, "", as_text(outcome.summary), ""]
     if job.output is None:
-        return "\n".join(parts[:-1])
+        return plain("\n".join(parts[:-1]))
     size = f"{outcome.size / 1e6:,.1f} MB"
     made = f"already there, byte for byte: {job.output} ({size})"
     parts.append(made if outcome.already else f"written: {job.output} ({size})")
     if job.layout != "openai":
         path = "" if job.output == DEFAULT_OUTPUT else f" --request-path {job.output}"
         parts.append(f"next: trt-dp run{path} (trt-dp build makes the engine)")
-    return "\n".join(parts)
+    return plain("\n".join(parts))
 
 
 class _Lines:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from trt_dp.errors import UsageError
+from trt_dp.errors import UNREADABLE, UsageError
 from trt_dp.tokenizer import holds_tokenizer
 
 PROVENANCE = "trt_dp.json"
@@ -73,6 +73,6 @@ def _read(path: Path) -> dict[str, Any]:
     """A JSON file's fields; none where there is no such file, or no such thing in it."""
     try:
         found = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNREADABLE):
         return {}
     return found if isinstance(found, dict) else {}

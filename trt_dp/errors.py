@@ -19,6 +19,9 @@ RequestRefused          an engine cannot take this one request; its text is the 
 
 from __future__ import annotations
 
+UNREADABLE = (ValueError, RecursionError)
+"""All that decoders raise over bytes that are not what they should be: wrong, not UTF-8, nested too deeply."""
+
 
 class TrtDpError(Exception):
     """Base of what a user can cause or mend: one sentence that says what happened and what to do."""

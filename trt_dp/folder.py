@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from trt_dp import journal
-from trt_dp.errors import FolderError
+from trt_dp import journal, private
+from trt_dp.errors import UNREADABLE, FolderError
 from trt_dp.types import EngineSpec, Sampling
 
 _OURS = ("results.jsonl", "failures.jsonl", "report.json", "index.npz", "journal", "run.json")
@@ -83,7 +83,7 @@ class Folder:
     def _read_asked(self) -> Asked:
         try:
             return msgspec.json.decode(self._asked.read_bytes(), type=Asked)
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *UNREADABLE) as error:
             msg = f"{self._asked} cannot be read ({error}): choose another --output-dir, or start over with --fresh"
             raise FolderError(msg) from error
 
@@ -92,7 +92,9 @@ class Folder:
 def open_folder(path: Path) -> Iterator[Folder]:
     """Make and lock the folder, for one run at a time."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(0o775, exist_ok=True)
+        _refuse_open(path)
         lock = (path / ".lock").open("ab")
     except OSError as error:
         msg = f"cannot use {path} as a run folder: {error.strerror}"
@@ -106,11 +108,19 @@ def open_folder(path: Path) -> Iterator[Folder]:
         yield Folder(path)
 
 
+def _refuse_open(path: Path) -> None:
+    """A folder that everybody may write to is no place for results: anybody could put others there."""
+    if private.open_for_all(path):
+        msg = f"{path} can be written to by every user of this machine: name a folder in it (or chmod o-w it)"
+        raise FolderError(msg)
+
+
 def write(path: Path, content: bytes) -> None:
     """Write a small file whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_bytes(content + b"\n")
+        with private.create(partial) as file:
+            file.write(content + b"\n")
         partial.replace(path)
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror}"
@@ -124,7 +134,7 @@ def _clear(path: Path) -> None:
         raise FolderError(msg)
     for name in _OURS:
         (path / name).unlink(missing_ok=True)
-    if (path / "logs").is_dir():
+    if (path / "logs").is_dir() and not (path / "logs").is_symlink():
         shutil.rmtree(path / "logs")
 
 

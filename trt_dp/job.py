@@ -37,6 +37,7 @@ def check(job: Job) -> None:
     for name, value, least in (
         ("--stall-seconds", limits.stall_seconds, 0.1),
         ("--load-seconds", limits.load_seconds, 0.1),
+        ("--answer-seconds", limits.answer_seconds, 0.1),
         ("--grace-seconds", job.grace_seconds, 0.0),
         ("--max-restarts", limits.max_restarts, 0),
         ("--temperature", sampling.temperature, 0.0),

@@ -18,6 +18,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from trt_dp import private
 from trt_dp.errors import FolderError, JournalError
 from trt_dp.types import RECORD, Records
 
@@ -73,7 +74,7 @@ class Journal:
         partial = path.with_name(path.name + ".partial")
         chosen = np.flatnonzero(selected & self.settled)
         try:
-            with partial.open("wb", buffering=_PIECE) as out:
+            with private.create(partial, buffering=_PIECE) as out:
                 for first in range(0, len(chosen), _WINDOW):
                     self._copy(chosen[first : first + _WINDOW], out)
                 out.flush()
@@ -157,7 +158,8 @@ class Journal:
     def _fits(self, records: Records, length: int) -> bool:
         index = records["index"]
         inside = bool(len(index)) and index.min() >= 0 and index.max() < len(self._offset)
-        return inside and int(records["length"].sum()) == length
+        whole = inside and records["length"].min() > 0
+        return whole and int(records["length"].sum()) == length
 
     def _copy(self, chosen: NDArray[np.int64], out: BinaryIO) -> None:
         """Copy lines in this order, neighbours in the journal at one go."""

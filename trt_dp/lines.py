@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from trt_dp.errors import BadLine, RequestRefused
+from trt_dp.errors import UNREADABLE, BadLine, RequestRefused
 from trt_dp.types import Failure, Ids, Request, Result, Timing
 
 CHANGED = (
@@ -165,7 +165,7 @@ def _task_id(index: int, fields: _Line) -> int | str:
 def _decode(line: bytes) -> _Line:
     try:
         return _line.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise BadLine(str(error)) from error
 
 
@@ -174,7 +174,7 @@ def _outline(head: bytes, tail: bytes) -> _Line | None:
     try:
         fields = _line.decode(head + tail)
         return fields if bytes(_raw_ids(fields)) == b"[]" else None
-    except (msgspec.DecodeError, UnicodeDecodeError, BadLine):
+    except UNREADABLE:
         return None
 
 
@@ -245,14 +245,18 @@ def _count(text: bytes) -> int:
 def _count_slowly(text: bytes) -> int:
     try:
         return len(_ids.decode(text))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         msg = f"`input_ids`: {error}"
         raise BadLine(msg) from error
 
 
 def _numbers(text: bytes) -> Ids:
     """The ids as numbers; numpy's own parser is faster here than a JSON decoder and a copy."""
-    return np.fromstring(text, np.int64, sep=",")
+    try:
+        return np.fromstring(text, np.int64, sep=",")
+    except ValueError as error:  # newer ones of numpy; older ones give what they could read
+        msg = f"`input_ids`: {error}"
+        raise BadLine(msg) from error
 
 
 def _output_tokens(fields: _Line) -> int:

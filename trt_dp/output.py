@@ -69,7 +69,8 @@ def refuse_special(path: Path) -> None:
 @contextlib.contextmanager
 def _own(partial: Path) -> Iterator[BinaryIO]:
     """The file to write to, locked and empty, even where a killed run left it; removed unless moved away."""
-    with partial.open("ab", buffering=0) as raw:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(partial, flags, 0o666), "ab", buffering=0) as raw:
         try:
             fcntl.flock(raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
             mine = os.path.samestat(partial.stat(), os.fstat(raw.fileno()))

@@ -20,12 +20,16 @@ from typing import Literal
 
 from msgspec import Struct
 
-from trt_dp.channel import HANDSHAKE_SECONDS, Channel, Door
+from trt_dp.channel import HANDSHAKE_SECONDS, MAX_MESSAGE, Channel, Door
 from trt_dp.errors import ChannelClosed
 from trt_dp.launchers import Launcher, Process
 from trt_dp.placement import clean
+from trt_dp.shown import brief
 from trt_dp.types import (
+    RECORD,
+    SPAN,
     Done,
+    Facts,
     Fault,
     Hello,
     Placement,
@@ -45,6 +49,7 @@ _SELDOM = 0.5
 _AWAY_SECONDS = 2.0
 _ENDS_ITSELF_SECONDS = 0.5
 _KILLED_SECONDS = 30.0
+_MOST_FACTS, _LONGEST_FACT = 1000, 4000
 
 
 class Limits(Struct, frozen=True):
@@ -54,6 +59,7 @@ class Limits(Struct, frozen=True):
     load_seconds: float = 1800.0
     start_seconds: float = 120.0
     max_restarts: int = 5
+    answer_seconds: float = 21_600.0
 
 
 class Lost(Struct, frozen=True):
@@ -78,12 +84,20 @@ class _Slot:
         self.state: _State = "closed"
         self.launches = 0
         self.since = 0.0  # when the state began; for a ready worker, when it was last heard
+        self.held = 0  # requests in its hands
+        self.answered = 0.0  # when it last answered one, or was given the first of them
         self.deaths = 0  # in a row, without an answer between them
         self.reason = ""  # what it died of, where its exit status does not tell
         self.hint = ""  # what its channel said at the end, in case it has to be killed
 
     def enter(self, state: _State) -> None:
         self.state, self.since = state, time.monotonic()
+        self.held = 0
+
+    def hold(self, change: int) -> None:
+        if change < 0 or not self.held:
+            self.answered = time.monotonic()
+        self.held += change
 
 
 class Pool:
@@ -139,6 +153,7 @@ class Pool:
 
     def send(self, worker: int, work: Work) -> None:
         """Give work to a ready worker; if it is dying, its Lost is on the way."""
+        self._slots[worker].hold(len(work.spans) // SPAN.itemsize)
         self._send(self._slots[worker], work)
 
     def discard(self, worker: int, reason: str) -> None:
@@ -186,6 +201,7 @@ class Pool:
         if away > _AWAY_SECONDS:
             for slot in self._slots.values():
                 slot.since += away
+                slot.answered += away
         self._looked = now
 
     def _patience(self) -> float:
@@ -235,6 +251,7 @@ class Pool:
         if slot is None or slot.state != "starting" or hello.launch != slot.launches:
             return False
         slot.channel = channel
+        channel.limit = MAX_MESSAGE
         slot.enter("loading")
         self._selector.register(channel, selectors.EVENT_READ, slot)
         self._send(slot, self._setup(slot.placement))
@@ -261,19 +278,22 @@ class Pool:
         events: list[Event] = []
         for message in messages:
             if isinstance(message, Refused):
-                events.append(message)
+                events.append(Refused(brief(message.message), message.usage))
             elif isinstance(message, Fault):
-                slot.reason = message.message
-            elif isinstance(message, Ready) and slot.state == "loading":
+                slot.reason = brief(message.message)
+            elif isinstance(message, Ready) and slot.state == "loading" and message.capacity > 0:
                 slot.enter("ready")
                 events.append(message)
             elif isinstance(message, Done) and slot.state == "ready":
                 slot.deaths = 0
+                slot.hold(-(len(message.records) // RECORD.itemsize))
                 events.append(message)
-            elif isinstance(message, Told) and slot.state == "ready":
+            elif isinstance(message, Told) and slot.state == "ready" and _sensible(message.facts):
                 events.append(message)
             elif isinstance(message, (Hello, Ready, Told, Done)):
-                self._end(slot, f"sent {type(message).__name__} out of turn", kill=True)
+                self._end(
+                    slot, f"sent {type(message).__name__} out of turn or out of measure", kill=True
+                )
                 break
         if slot.state == "ready":
             slot.since = time.monotonic()
@@ -295,6 +315,9 @@ class Pool:
             self._end(slot, f"the engine did not load in {lasted:.0f} s", kill=True)
         elif slot.state == "ready" and lasted > self._limits.stall_seconds:
             self._end(slot, f"it said nothing for {lasted:.0f} s (--stall-seconds)", kill=True)
+        elif slot.held > 0 and time.monotonic() - slot.answered > self._limits.answer_seconds:
+            limit = f"{self._limits.answer_seconds:.0f} s (--answer-seconds)"
+            self._end(slot, f"it answered none of {slot.held} requests for {limit}", kill=True)
         elif slot.state == "ending":
             return self._bury(slot, lasted)
         return []
@@ -354,6 +377,12 @@ def _first_word(channel: Channel[ToCoordinator]) -> ToCoordinator | Literal[Fals
     except ChannelClosed:
         return False
     return messages[0] if messages else None
+
+
+def _sensible(facts: Facts) -> bool:
+    """Whether this is what an engine may say of itself: some lines of a report, no more."""
+    longest = max((len(str(value)) + len(name) for name, value in facts.items()), default=0)
+    return len(facts) <= _MOST_FACTS and longest <= _LONGEST_FACT
 
 
 def _has_ended(slot: _Slot) -> bool:

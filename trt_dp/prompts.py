@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from trt_dp.batch import Lengths
 from trt_dp.dataset import open_dataset
-from trt_dp.errors import DatasetError
+from trt_dp.errors import UNREADABLE, DatasetError
 from trt_dp.workload import MAX_OUTPUT
 
 _JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
@@ -68,7 +68,7 @@ def _is_json(path: Path, line: str) -> bool:
 def _parsed(path: Path, number: int, line: str, parse: Callable[[str], Prompt]) -> Prompt:
     try:
         return parse(line)
-    except (ValueError, msgspec.DecodeError) as error:
+    except UNREADABLE as error:
         msg = f"{path}: line {number} is no prompt: {error}"
         raise DatasetError(msg) from error
 

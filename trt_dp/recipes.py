@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trt_dp.errors import UsageError
+from trt_dp.errors import UNREADABLE, UsageError
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -18,10 +18,20 @@ def read(path: Path) -> dict[str, Any]:
         import tomli as tomllib  # noqa: PLC0415
     try:
         found = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         msg = f"cannot read the recipe {path}: {error}"
         raise UsageError(msg) from error
+    if _holds_nul(list(found.values())):
+        msg = f"cannot read the recipe {path}: it has a NUL character in it"
+        raise UsageError(msg)
     return {key.replace("_", "-"): value for key, value in found.items()}
+
+
+def _holds_nul(value: object) -> bool:
+    """Whether there is a character in it that no path and no command line can have."""
+    if isinstance(value, list):
+        return any(map(_holds_nul, value))
+    return isinstance(value, str) and "\0" in value
 
 
 def known(params: Sequence[Any]) -> dict[str, str]:

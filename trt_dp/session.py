@@ -24,12 +24,14 @@ from trt_dp.types import (
     Hello,
     Placement,
     Ready,
+    Records,
     Refused,
     Setup,
     Told,
     Work,
 )
 
+_NEWLINE = ord("\n")
 _BEATS_PER_STALL = 4
 _LONGEST_BEAT = 5.0
 _TURN_SECONDS = 0.25
@@ -164,10 +166,7 @@ class Session:
     def _receive(self, pool: Pool, worker: int, done: Done) -> None:
         started = perf_counter()
         try:
-            records = np.frombuffer(done.records, RECORD)
-            if int(records["length"].sum()) != len(done.lines):
-                msg = f"worker {worker} sent lines of other lengths than it said"
-                raise Stray(msg)
+            records = _checked(worker, done)
             self._dispatcher.finish(worker, records["index"].tolist())
         except ValueError as nonsense:
             pool.discard(worker, str(nonsense))
@@ -235,6 +234,25 @@ class Session:
         )
 
 
+def _checked(worker: int, done: Done) -> Records:
+    """The records of answers; raises Stray where they are not about just these lines, each whole and ended."""
+    records = np.frombuffer(done.records, RECORD)
+    lengths = records["length"]
+    ends = np.cumsum(lengths, dtype=np.int64)
+    whole = len(records) > 0 and int(lengths.min()) > 0 and int(ends[-1]) == len(done.lines)
+    if not whole or done.lines.count(b"\n") != len(records):
+        msg = f"worker {worker} sent other lines than it said"
+        raise Stray(msg)
+    if not (np.frombuffer(done.lines, np.uint8)[ends - 1] == _NEWLINE).all():
+        msg = f"worker {worker} sent lines that end elsewhere than it said"
+        raise Stray(msg)
+    counted = records["input_tokens"].min() >= 0 and records["output_tokens"].min() >= 0
+    if not counted or records["failed"].view(np.uint8).max() > 1:
+        msg = f"worker {worker} sent counts that are none"
+        raise Stray(msg)
+    return records
+
+
 def _patient(limits: Limits) -> Limits:
     """For workers that cannot be killed, such as one that sits in a debugger."""
-    return Limits(math.inf, math.inf, limits.start_seconds, limits.max_restarts)
+    return Limits(math.inf, math.inf, limits.start_seconds, limits.max_restarts, math.inf)

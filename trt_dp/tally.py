@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from time import perf_counter
 
 import numpy as np
@@ -71,12 +72,15 @@ class Tally:
 
     def ready(self, worker: int, load_seconds: float) -> None:
         """A worker is there and holds nothing."""
-        self._workers[worker].load_seconds = load_seconds
+        self._workers[worker].load_seconds = load_seconds if math.isfinite(load_seconds) else 0.0
         self._workers[worker].idle_since = perf_counter()
 
     def told(self, worker: int, facts: Facts) -> None:
         """What an engine says of itself; the last word counts."""
-        self._workers[worker].facts = facts
+        self._workers[worker].facts = {
+            name: value if isinstance(value, str) or math.isfinite(value) else str(value)
+            for name, value in facts.items()
+        }
 
     def sent(self, worker: int, indices: NDArray[np.int64], started: float) -> None:
         """Requests left for a worker."""
@@ -147,5 +151,6 @@ class Tally:
 
 def _known(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """The durations that were taken, in order; sorted in place, where those that were not come last."""
+    values[np.isinf(values)] = np.nan  # no clock said that
     values.sort()
     return values[: len(values) - int(np.count_nonzero(np.isnan(values)))]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
-from trt_dp.errors import BuildFailed, UsageError
+from trt_dp.errors import UNREADABLE, BuildFailed, UsageError
 
+_MOST_RANKS = 65_536
 _SECTIONS = ("pretrained_config", "build_config")
 _TOKENIZER = (
     "generation_config.json",
@@ -51,7 +53,11 @@ def world_of(checkpoint: Path) -> tuple[int, int, int]:
         msg = f"{checkpoint} is no TensorRT-LLM checkpoint: its config.json has no architecture and mapping"
         raise UsageError(msg)
     tp, pp = mapping.get("tp_size", 1), mapping.get("pp_size", 1)
-    world = mapping.get("world_size", tp * pp * mapping.get("cp_size", 1))
+    ranks = (tp, pp, mapping.get("cp_size", 1), mapping.get("world_size", 1))
+    if not all(type(count) is int and 1 <= count <= _MOST_RANKS for count in ranks):
+        msg = f"{checkpoint} is no TensorRT-LLM checkpoint: the mapping in its config.json holds no counts"
+        raise UsageError(msg)
+    world = mapping.get("world_size", math.prod(ranks[:3]))
     if missing := _missing(checkpoint, "safetensors", world):
         msg = f"{checkpoint} is for {world} ranks and lacks {', '.join(missing)}"
         raise UsageError(msg)
@@ -90,7 +96,7 @@ def _missing(folder: Path, suffix: str, world: int) -> list[str]:
 def _config(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, *UNREADABLE) as error:
         msg = f"{folder} has no config.json that can be read ({error}): name the folder of a checkpoint"
         raise UsageError(msg) from error
     return found if isinstance(found, dict) else {}

@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from trt_dp.errors import EngineRefused
+from trt_dp.errors import UNREADABLE, EngineRefused
 
 _BUILD = "make it with `trt-dp build`"
 _GRAPH, _WEIGHTS = "openvino_model.xml", "openvino_model.bin"
-_CONSTANT = re.compile(rb'\boffset="(\d+)"[^>]*?\bsize="(\d+)"')
+_CONSTANT = re.compile(rb'\boffset="(\d{1,19})"[^>]*?\bsize="(\d{1,19})"')
+_MOST = 2**31 - 1
 
 
 class Model(Struct, frozen=True):
@@ -37,7 +38,7 @@ def read_model(path: str | None) -> Model:
         raise EngineRefused(_no_engine(path))
     config = _read(folder / "config.json", needed=True)
     weight_bytes = _check_weights(graph, folder / _WEIGHTS)
-    made = _read(folder / "trt_dp.json").get("built", {})
+    made = _read(folder / "trt_dp.json").get("built")
     return Model(
         graph=graph,
         vocabulary=_number(config, "vocab_size", folder),
@@ -45,7 +46,7 @@ def read_model(path: str | None) -> Model:
         cached_values=_cached_values(config, folder),
         weight_bytes=weight_bytes,
         eos=_eos(_read(folder / "generation_config.json")) or _eos(config),
-        precision=str(made.get("precision", "as built")),
+        precision=str(made.get("precision", "as built")) if isinstance(made, dict) else "as built",
     )
 
 
@@ -68,7 +69,7 @@ def _read(file: Path, *, needed: bool = False) -> dict[str, Any]:
         return {}
     try:
         return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         why = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         msg = f"{file.parent} is no complete engine, its {file.name} {why}: {_BUILD}"
         raise EngineRefused(msg) from error
@@ -87,7 +88,7 @@ def _check_weights(graph: Path, weights: Path) -> int:
 
 def _number(config: Mapping[str, Any], key: str, folder: Path) -> int:
     value = config.get(key)
-    if not isinstance(value, int) or value < 1:
+    if type(value) is not int or not 1 <= value <= _MOST:
         msg = f"{folder / 'config.json'} does not say `{key}`, which the engine cpu needs: {_BUILD}"
         raise EngineRefused(msg)
     return value
@@ -95,15 +96,18 @@ def _number(config: Mapping[str, Any], key: str, folder: Path) -> int:
 
 def _cached_values(config: Mapping[str, Any], folder: Path) -> int:
     heads = _number(config, "num_attention_heads", folder)
-    size = config.get("head_dim") or _number(config, "hidden_size", folder) // heads
-    return int(
-        2
-        * _number(config, "num_hidden_layers", folder)
-        * (config.get("num_key_value_heads") or heads)
-        * size
-    )
+    kv_heads, size = heads, max(1, _number(config, "hidden_size", folder) // heads)
+    if config.get("head_dim"):
+        size = _number(config, "head_dim", folder)
+    if config.get("num_key_value_heads"):
+        kv_heads = _number(config, "num_key_value_heads", folder)
+    return 2 * _number(config, "num_hidden_layers", folder) * kv_heads * size
 
 
 def _eos(config: Mapping[str, Any]) -> frozenset[int]:
     given = config.get("eos_token_id")
-    return frozenset(given if isinstance(given, list) else [] if given is None else [given])
+    ids = given if isinstance(given, list) else [] if given is None else [given]
+    if not all(type(token) is int for token in ids):
+        msg = f"`eos_token_id` is {given!r}, which is no id and no list of ids: {_BUILD}"
+        raise EngineRefused(msg)
+    return frozenset(ids)

@@ -12,6 +12,8 @@ import numpy as np
 from trt_dp.errors import EngineRefused, RequestRefused
 from trt_dp.types import EngineSpec, Failure, Placement, Request, Result, Sampling
 
+_MOST_OUTPUT = 1 << 22  # a line of a dataset must not cost the memory of the machine
+
 
 class EchoEngine:
     """Answers with the prompt's own ids, from a place that depends on all of them; misbehaves when told to.
@@ -60,6 +62,9 @@ class EchoEngine:
         """Take a request, unless told to refuse it."""
         if request.index in self._refuse:
             msg = "echo was told to refuse this request"
+            raise RequestRefused(msg)
+        if request.output_tokens > _MOST_OUTPUT:
+            msg = f"{request.output_tokens} output tokens, and echo gives {_MOST_OUTPUT} at most"
             raise RequestRefused(msg)
         self._waiting.append(request)
 

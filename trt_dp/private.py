@@ -1,0 +1,41 @@
+"""Files in folders that others can write to: what is read is this user's own, what is written follows no link."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def is_mine(file: BinaryIO) -> bool:
+    """Whether only this user could have written an open file."""
+    found = os.fstat(file.fileno())
+    return found.st_uid == os.geteuid() and not found.st_mode & _OTHERS_WRITE
+
+
+def another_s(path: Path) -> bool:
+    """Whether something is there that belongs to another user; a link is looked at, not followed."""
+    try:
+        return path.lstat().st_uid != os.geteuid()
+    except OSError:
+        return False
+
+
+def create(path: Path, mode: int = 0o666, buffering: int = -1) -> BinaryIO:
+    """A new file to write to, in place of whatever had its name; never through a link."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, mode), "wb", buffering)
+
+
+def open_for_all(path: Path) -> bool:
+    """Whether every user of the machine may write into this folder."""
+    try:
+        return bool(path.stat().st_mode & stat.S_IWOTH)
+    except OSError:
+        return False
