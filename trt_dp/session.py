@@ -179,7 +179,7 @@ class Session:
         self._deaths += 1
         self._ready.pop(worker, None)
         hopeless = self._dispatcher.lose(worker)
-        self.tally.lost(worker, len(hopeless))
+        self.tally.lost(worker, len(hopeless), lost.reason)
         if hopeless:
             deaths = {i: given_up(lost.reason, self._dispatcher.deaths_of(i)) for i in hopeless}
             self._give_up(hopeless, deaths)
