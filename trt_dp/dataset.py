@@ -115,9 +115,10 @@ class Index(Struct, frozen=True):
         spans = zip(places["length"].tolist(), places["offset"].tolist(), strict=True)
         try:
             with Path(self.source.path).open("rb") as file:
-                found = os.fstat(file.fileno())
+                lines = [os.pread(file.fileno(), length, offset) for length, offset in spans]
+                found = os.fstat(file.fileno())  # afterwards, so that no change slips between
                 if (found.st_size, found.st_mtime_ns) == (self.source.size, self.source.mtime_ns):
-                    return [os.pread(file.fileno(), length, offset) for length, offset in spans]
+                    return lines
         except OSError as error:
             msg = f"cannot read {self.source.path} any more: {error.strerror}"
             raise DatasetError(msg) from error
