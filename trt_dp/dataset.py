@@ -6,6 +6,7 @@ The coordinator knows of each line its place and its token counts, never its ids
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import mmap
 import os
@@ -317,6 +318,7 @@ def _keep(places: list[Path], index: Index) -> None:
             continue  # it would be replaced in turns
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(place)
             with private.create(partial, 0o600) as file:
                 np.savez(file, facts=packed, lines=index.lines, blanks=index.blanks)
             partial.replace(place)
@@ -325,3 +327,19 @@ def _keep(places: list[Path], index: Index) -> None:
                 partial.unlink(missing_ok=True)
             continue
         return
+
+
+def _sweep(place: Path) -> None:
+    """Remove what runs left there that were killed while they wrote."""
+    for partial in place.parent.glob(f"{glob.escape(place.name)}.*.partial"):
+        process = partial.name.split(".")[-2]
+        if process.isdigit() and not _is_running(int(process)):
+            partial.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
+    return True
