@@ -9,6 +9,7 @@ better without knowing the lengths.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -24,14 +25,16 @@ from typing import Any
 TRT_DP = str(Path(sys.executable).with_name("trt-dp"))
 EVEN = ["--input-mean", "512", "--input-stdev", "0", "--output-mean", "128", "--output-stdev", "0"]
 TAIL = ["--input-median", "256", "--input-sigma", "0.8", "--input-cap", "2048"]
-TAIL += ["--output-median", "64", "--output-sigma", "1.4", "--output-cap", "4096"]
-WINDOW = 160  # requests that the bare loop keeps in the pipeline: as many as the engine does
+TAIL += ["--output-median", "64", "--output-sigma", "1.4", "--output-cap", "1024"]
+WINDOW = (
+    128  # requests that the bare loop keeps in the pipeline: as many as the engine decodes at once
+)
 
 
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--requests", type=int, default=600)
+    parser.add_argument("--requests", type=int, default=1500)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--model", help="a checkpoint; default: the demo model")
     parser.add_argument("--only", choices=["one", "two", "tail", "start", "transformers"])
@@ -149,12 +152,11 @@ def bare_process(engine_path: str, dataset: str, part: str) -> None:
     started = time.perf_counter()
     handles, waiting = [], iter(requests)
     while True:
-        while pipeline.get_metrics().requests < WINDOW and (request := next(waiting, None)):
+        busy = pipeline.get_metrics().requests if pipeline.has_non_finished_requests() else 0
+        for request in itertools.islice(waiting, WINDOW - busy):
             ids = openvino.Tensor(request.input_ids[np.newaxis])
             config = _generation(request, settings)
             handles.append(pipeline.add_request(request.index, ids, config))
-            if len(handles) % WINDOW == 0:
-                break
         if not pipeline.has_non_finished_requests():
             break
         pipeline.step()

@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 from hypothesis import HealthCheck, settings
+from trtllm_engines import DOUBLES, forget_double
 
 from trt_dp.job import Job, Snapshot
 from trt_dp.run import Outcome
@@ -126,6 +128,26 @@ def workers_of(pid: int) -> list[psutil.Process]:
     return [child for child in children(pid) if "trt_dp.worker" in _command_line(child)]
 
 
+def marked(mark: str) -> list[psutil.Process]:
+    """All processes of this machine, wherever they hang, with this among their arguments or in their environment."""
+    return [p for p in psutil.process_iter() if mark in _command_line(p) or _has(p, mark)]
+
+
+def _has(process: psutil.Process, mark: str) -> bool:
+    try:
+        return mark in process.environ().values()
+    except (psutil.Error, OSError):
+        return False
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """Until it is so; a limit against waiting for ever, no measurement."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
 def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
     """Those that have not ended."""
     return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
@@ -144,6 +166,18 @@ def dataset(tmp_path: Path) -> Path:
     return write_dataset(tmp_path / "requests.jsonl", 200)
 
 
+@pytest.fixture
+def stand_ins(tmp_path: Path) -> dict[str, str]:
+    """An environment in which the engines of stand_ins.py are installed as a package's would be."""
+    info = tmp_path / "installed" / "stand_ins-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stand-ins\nVersion: 1.0\n")
+    points = "[trt_dp.engines]\nparent = stand_ins:Parent\nchorus = stand_ins:Chorus\n"
+    (info / "entry_points.txt").write_text(points)
+    paths = [str(Path(__file__).parent), str(info.parent), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
 @pytest.fixture(autouse=True)
 def no_orphans() -> Iterator[None]:
     """No test leaves a process behind."""
@@ -151,3 +185,27 @@ def no_orphans() -> Iterator[None]:
     left = [p for p in children(os.getpid()) if _command_line(p)]
     _, left = psutil.wait_procs(left, timeout=5)
     assert not left, [p.cmdline() for p in left]
+
+
+@pytest.fixture
+def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """The double of TensorRT-LLM in this process, as the version and with the faults that a test asks for."""
+
+    def install(version: str = "1.2.1", faults: str = "", gpus: str = "0", **more: str) -> None:
+        forget_double()
+        settings = {
+            "TRTLLM_DOUBLE_VERSION": version,
+            "TRTLLM_DOUBLE_FAULTS": faults,
+            "CUDA_VISIBLE_DEVICES": gpus,
+            **more,
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+
+    for name in ("OMPI_MCA_rmaps_base_oversubscribe", "PRTE_MCA_rmaps_default_mapping_policy"):
+        monkeypatch.setenv(name, "the engine's")  # so that monkeypatch puts back what was there
+        monkeypatch.delenv(name)
+    monkeypatch.syspath_prepend(str(DOUBLES))
+    install()
+    yield install
+    forget_double()

@@ -72,7 +72,7 @@ class SpyEngine(EchoEngine):
     def __init__(self, spec, placement):
         super().__init__(spec, placement)
         cores = sorted(os.sched_getaffinity(0))
-        print("spied", json.dumps([dict(os.environ), cores, os.getpgid(0) == os.getpid()]))
+        print("spied", json.dumps([dict(os.environ), cores, os.getsid(0) == os.getppid()]))
 """
 
 
@@ -88,7 +88,7 @@ def _install_engine(site, name, code) -> dict[str, str]:
 
 
 def _spied(folder) -> list[list]:
-    """What each worker saw of its own environment, cores and process group when its engine was made."""
+    """What each worker saw of its own environment, cores and session when its engine was made."""
     logs = sorted((folder / "logs").iterdir())
     lines = [line for log in logs for line in log.read_text().splitlines() if "spied" in line]
     return [json.loads(line.removeprefix("spied ")) for line in lines]
@@ -107,11 +107,11 @@ def test_workers_are_confined_to_their_gpus(tmp_path, dataset) -> None:
     assert [worker["devices"] for worker in report["workers"]] == [["7", "GPU-aa"], ["2", "5"]]
     seen = _spied(tmp_path / "run")
     assert seen
-    for environment, _, leads_its_group in seen:
+    for environment, _, in_its_guards_session in seen:
         assert environment["CUDA_VISIBLE_DEVICES"] in {"7,GPU-aa", "2,5"}
         assert "SLURM_PROCID" not in environment
         assert "TRT_DP_KEY" not in environment
-        assert leads_its_group
+        assert in_its_guards_session
 
 
 def test_workers_are_confined_to_their_cores(tmp_path, dataset) -> None:

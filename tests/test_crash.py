@@ -18,6 +18,7 @@ from conftest import (
     read_lines,
     run_echo,
     start_trt_dp,
+    wait_until,
     workers_of,
     write_dataset,
 )
@@ -137,9 +138,9 @@ def test_killed_coordinator_leaves_no_process(tmp_path, dataset, stuck) -> None:
         "--output-dir", tmp_path / "run", *options,
     )  # fmt: skip
     log = tmp_path / "run" / "logs" / "worker-0.log"
-    _wait_until(lambda: log.exists() and "ready" in log.read_text())
+    wait_until(lambda: log.exists() and "ready" in log.read_text())
     below = children(process.pid)
-    assert len(below) >= 3  # two workers and the guard
+    assert len(below) >= 4  # two workers and their guards
     process.kill()
     process.communicate()
     _, left = psutil.wait_procs(below, timeout=10)
@@ -157,20 +158,13 @@ def test_killed_coordinator_is_gone_on_with(tmp_path) -> None:
         "--output-dir", folder, "--set", "step_seconds=0.01", "--set", "batch=8",
     )  # fmt: skip
     journal = folder / "journal"
-    _wait_until(lambda: journal.exists() and journal.stat().st_size > 50_000)
+    wait_until(lambda: journal.exists() and journal.stat().st_size > 50_000)
     process.kill()
     process.communicate()
     job = echo_job(dataset, folder, {"step_seconds": "0.01", "batch": "8"})
     outcome = run(job, Watcher())
     assert 0 < outcome.report.requests.answered_now < 2000
     assert expected_lines(dataset) == read_lines(folder / "results.jsonl")
-
-
-def _wait_until(condition, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def test_an_id_that_no_vocabulary_holds_fails_alone(tmp_path) -> None:
@@ -199,7 +193,7 @@ def test_a_stopped_coordinator_does_not_blame_its_workers(tmp_path) -> None:
         "--stall-seconds", 2,
     )  # fmt: skip
     journal = tmp_path / "run" / "journal"
-    _wait_until(lambda: journal.exists() and journal.stat().st_size > 1000)
+    wait_until(lambda: journal.exists() and journal.stat().st_size > 1000)
     process.send_signal(signal.SIGSTOP)
     time.sleep(4)
     process.send_signal(signal.SIGCONT)

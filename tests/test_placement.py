@@ -115,6 +115,13 @@ def test_the_order_of_devices_is_set_only_where_the_numbers_are_nvidia_smis(bus_
         )
 
 
+def test_workers_know_how_many_share_their_gpus():
+    """Each placement counts those on its GPUs; the last GPU may have fewer."""
+    planned = plan(FOUR, 3, None, 2)
+    assert [placement.sharers for placement in planned.placements] == [2, 2, 1]
+    assert {placement.sharers for placement in plan(FOUR, None, 2).placements} == {1}
+
+
 COUNT = st.none() | st.integers(1, 6)
 
 
@@ -356,6 +363,8 @@ def test_an_environment_loses_the_marks_of_a_job_and_nothing_else():
         "OMPI_MCA_btl": "self",
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "PMIX_MCA_gds": "hash",
+        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
         "MY_SLURM_NOTE": "x",
         "TLLM_LOG_LEVEL": "info",
         "PMIXED": "1",
@@ -371,6 +380,8 @@ def test_an_environment_loses_the_marks_of_a_job_and_nothing_else():
                 "I_MPI_HYDRA_HOST",
                 "MPI_LOCALRANKID",
             ),
+            *("OMPI_MCA_ess", "OMPI_MCA_orte_hnp_uri", "PRTE_LAUNCHED", "HYDI_CONTROL_FD"),
+            *("PBS_NODEFILE", "LSB_HOSTS", "PE_HOSTFILE"),
             *("HYDRA_LAUNCHER", "TLLM_SPAWN_PROXY_PROCESS", "tllm_mpi_size"),
         ],
         "1",

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from trt_dp import cli_build, cli_prepare
+from trt_dp import cli_build, cli_doctor, cli_prepare
 from trt_dp.errors import UNREADABLE, Interrupted, TrtDpError, UsageError
 from trt_dp.shown import plain
 
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_prepare.app, name="prepare-dataset")
 app.command(cls=cli_build.Command, context_settings=cli_build.SPELLINGS)(cli_build.build)
+app.command()(cli_doctor.doctor)
 
 
 def main() -> None:
@@ -78,7 +79,9 @@ def run(
         typer.Option(help="GPUs for each worker; CPU cores where there is no GPU. [default: 1]"),
     ] = None,
     workers_per_gpu: Annotated[int, typer.Option(help="Workers that share each GPU.")] = 1,
-    launcher: Annotated[str, typer.Option(help="What starts the workers.")] = "local",
+    launcher: Annotated[
+        str, typer.Option(help="What starts the workers: local, mpi or inline.")
+    ] = "local",
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over in this run folder.")] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Answer the rest where lines are no requests.")

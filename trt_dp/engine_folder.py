@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ def recognise(folder: Path) -> str:
     if "pretrained_config" in config and (folder / "rank0.engine").is_file():
         return "trtllm"
     if "model_type" in config or "architectures" in config:
+        if find_spec("tensorrt_llm"):  # it runs checkpoints as they are
+            return "trtllm-torch"
         msg = f"{folder} holds a Hugging Face checkpoint and no engine: trt-dp build {folder} makes one"
         raise UsageError(msg)
     msg = f"{folder} holds no engine that trt-dp knows: name the engine with --engine (trt-dp plugins lists them)"

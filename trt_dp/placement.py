@@ -19,16 +19,36 @@ _JOB_MARKS = (
     "OMPI_",
     "PMIX_",
     "PMI_",
+    "PRTE_LAUNCHED",
+    "PRTE_SHARED_FS",
     "SLURM_",
+    "PBS_",
+    "LSB_",
+    "PE_HOSTFILE",
     "MPI_",
     "I_MPI_",
     "HYDRA_",
+    "HYDI_",
     "MPICH_",
     "MV2_",
     "TLLM_SPAWN_PROXY_PROCESS",
     "tllm_mpi_size",
 )
-_JOB_SETTINGS = ("OMPI_MCA_", "OMPI_ALLOW_RUN_AS_ROOT")  # wishes of the machine's owner, not marks
+_JOB_SETTINGS = (  # wishes of the machine's owner, not marks
+    "OMPI_MCA_",
+    "OMPI_ALLOW_RUN_AS_ROOT",
+    "PMIX_MCA_",
+)
+_RANK_SETTINGS = frozenset(  # but these are what Open MPI's mpirun tells each of its ranks
+    f"OMPI_MCA_{name}"
+    for name in (
+        "PREFIXES", "cpu_type", "ess", "ess_base_jobid", "ess_base_vpid", "initial_wdir",
+        "mpi_oversubscribe", "num_procs", "orte_app_num", "orte_bound_at_launch",
+        "orte_ess_node_rank", "orte_ess_num_procs", "orte_hnp_uri", "orte_jobfam_session_dir",
+        "orte_launch", "orte_local_daemon_uri", "orte_num_nodes", "orte_precondition_transports",
+        "orte_tmpdir_base", "orte_top_session_dir", "pmix", "shmem_RUNTIME_QUERY_hint",
+    )
+)  # fmt: skip
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _DEFAULT_CPU_WORKERS = 2
 
@@ -108,7 +128,8 @@ def _plan_gpus(machine: Machine, workers: int | None, per_worker: int, per_gpu: 
         raise PlacementError(msg)
     order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if machine.bus_order else {}
     placements = tuple(
-        _on_gpus(worker, groups[worker // per_gpu], order) for worker in range(wanted)
+        _on_gpus(worker, groups[worker // per_gpu], order, _sharers(worker, wanted, per_gpu))
+        for worker in range(wanted)
     )
     idle = len(gpus) - -(-wanted // per_gpu) * per_worker
     notes = (f"{idle} of {len(gpus)} GPUs are not used",) if idle else ()
@@ -122,9 +143,14 @@ def _too_few(gpus: int, workers: int, per_worker: int, per_gpu: int) -> str:
     return f"{workers} worker{'s' * (workers > 1)} with {each} need {needed} GPUs, and {have}"
 
 
-def _on_gpus(worker: int, gpus: tuple[str, ...], order: dict[str, str]) -> Placement:
+def _sharers(worker: int, workers: int, per_gpu: int) -> int:
+    """How many of the workers are on the same GPUs as this one: the last GPUs may have fewer."""
+    return min(per_gpu, workers - worker // per_gpu * per_gpu)
+
+
+def _on_gpus(worker: int, gpus: tuple[str, ...], order: dict[str, str], sharers: int) -> Placement:
     environment = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), **order}
-    return Placement(worker, devices=gpus, environment=environment)
+    return Placement(worker, devices=gpus, environment=environment, sharers=sharers)
 
 
 def _plan_cores(
@@ -207,9 +233,11 @@ def _listed(installed: list[str]) -> str:
 
 
 def clean(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment without the marks of an MPI or Slurm job: a worker is not one of that job's ranks."""
-    return {
-        name: value
-        for name, value in environment.items()
-        if not name.startswith(_JOB_MARKS) or name.startswith(_JOB_SETTINGS)
-    }
+    """An environment without the marks of an MPI or batch job: a worker is not one of that job's ranks."""
+    return {name: value for name, value in environment.items() if not _marks_a_job(name)}
+
+
+def _marks_a_job(name: str) -> bool:
+    return name in _RANK_SETTINGS or (
+        name.startswith(_JOB_MARKS) and not name.startswith(_JOB_SETTINGS)
+    )

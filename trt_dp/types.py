@@ -91,6 +91,7 @@ class Placement(Struct, frozen=True):
     devices: tuple[str, ...] = ()
     cores: tuple[int, ...] = ()
     environment: dict[str, str] = {}
+    sharers: int = 1  # how many workers are on these devices, this one included
 
 
 class Source(Struct, frozen=True):

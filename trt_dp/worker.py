@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,11 @@ from trt_dp.types import (
     SPAN,
     Beat,
     Done,
+    EngineSpec,
     Failure,
     Fault,
     Hello,
+    Placement,
     Ready,
     Refused,
     Request,
@@ -47,7 +49,11 @@ ADDRESS, KEY = "TRT_DP_ADDRESS", "TRT_DP_KEY"
 WORKER, LAUNCH = "TRT_DP_WORKER", "TRT_DP_LAUNCH"
 _IDLE_SECONDS = 1.0
 _TELL_SECONDS = 1.0
+_GATHER_SECONDS = 0.03
+_GATHER_SHARE = 16
 _log = logging.getLogger(__name__)
+
+Make = Callable[[EngineSpec, Placement], Engine]
 
 
 def main() -> int:
@@ -58,7 +64,19 @@ def main() -> int:
     return serve(environment)
 
 
-def serve(environment: Mapping[str, str]) -> int:
+def load(spec: EngineSpec, placement: Placement) -> Engine:
+    """Make the engine; raises EngineRefused or UsageError where it cannot be."""
+    engine_class: Any = plugins.find(plugins.ENGINES, spec.name)
+    options = plugins.convert(engine_class, spec.options)
+    try:
+        engine: Engine = engine_class(spec, placement, **options)
+    except ValueError as error:
+        msg = f"the engine {spec.name} will not load: {error}"
+        raise EngineRefused(msg) from error
+    return engine
+
+
+def serve(environment: Mapping[str, str], make: Make = load) -> int:
     """Load, serve until told to stop, and give the exit status; never raises."""
     try:
         channel = knock(environment[ADDRESS], bytes.fromhex(environment[KEY]))
@@ -67,7 +85,7 @@ def serve(environment: Mapping[str, str]) -> int:
         return 1
     try:
         channel.send(Hello(int(environment[WORKER]), int(environment[LAUNCH])))
-        _Worker(channel, _setup(channel)).run()
+        _Worker(channel, _setup(channel), make).run()
     except ChannelClosed as closed:
         _log.info("the coordinator is gone: %s", closed)
         return 1
@@ -108,12 +126,15 @@ def _finish_sending(channel: Channel[ToWorker]) -> None:
 class _Worker:
     """An engine between a file and a channel: loading, then serving, then stopping once told so."""
 
-    def __init__(self, channel: Channel[ToWorker], setup: Setup) -> None:
+    def __init__(self, channel: Channel[ToWorker], setup: Setup, make: Make) -> None:
         self._channel = channel
         self._setup = setup
+        self._make = make
         self._source = _open_source(setup.source)
         self._tokenizer = tokenizer.open_tokenizer(setup.tokenizer) if setup.tokenizer else None
         self._live: dict[int, tuple[Request, float, float]] = {}
+        self._answers = _Answers()
+        self._enough = 1
         self._spoke = self._told = time.monotonic()
         self._stopping = False
 
@@ -126,6 +147,7 @@ class _Worker:
                 self._take(engine, message)
             if self._live:
                 self._step(engine)
+            self._report(engine)
             self._beat()
         engine.close()
         _finish_sending(self._channel)
@@ -135,16 +157,11 @@ class _Worker:
         started = time.monotonic()
         spec, placement = self._setup.engine, self._setup.placement
         _log.info("loading %s %s on %s", spec.name, spec.path or "", placement)
-        engine_class: Any = plugins.find(plugins.ENGINES, spec.name)
-        options = plugins.convert(engine_class, spec.options)
-        try:
-            engine: Engine = engine_class(spec, placement, **options)
-        except ValueError as error:
-            msg = f"the engine {spec.name} will not load: {error}"
-            raise EngineRefused(msg) from error
+        engine = self._make(spec, placement)
         if engine.capacity < 1:
             msg = f"the engine {spec.name} takes {engine.capacity} requests at once: it must be 1 or more"
             raise EngineRefused(msg)
+        self._enough = max(1, engine.capacity // _GATHER_SHARE)
         seconds = time.monotonic() - started
         _log.info("ready after %.3f s", seconds)
         self._send(Ready(engine.capacity, seconds, self._source is not None))
@@ -152,13 +169,34 @@ class _Worker:
         return engine
 
     def _step(self, engine: Engine) -> None:
-        """Go on a little; what the engine says of itself goes before the answers, so the last answer ends all."""
-        results = engine.step()
-        now = time.monotonic()
-        if results and (len(results) == len(self._live) or now - self._told > _TELL_SECONDS):
-            self._told = now
-            self._tell(engine)
+        """Go on a little; if the engine dies of it, what it answered before is told first."""
+        try:
+            results = engine.step()
+        except Exception:
+            self._flush()
+            raise
         self._answer(results)
+
+    def _report(self, engine: Engine) -> None:
+        """Send the answers, once they are worth the coordinator's time; what the engine says of itself goes before.
+
+        A message costs the coordinator much more than an answer in it. So answers gather, but for no longer
+        than anyone would notice, and never so many that the engine could run dry: nor if they are the last.
+        """
+        due = time.monotonic() - self._answers.since > _GATHER_SECONDS
+        if not self._answers.count or not (
+            due or self._answers.count >= self._enough or not self._live
+        ):
+            return
+        if not self._live or time.monotonic() - self._told > _TELL_SECONDS:
+            self._told = time.monotonic()
+            self._tell(engine)
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._answers.count:
+            self._send(self._answers.done())
+            self._answers = _Answers()
 
     def _tell(self, engine: Engine) -> None:
         """What the engine says of itself, if it is one that does."""
@@ -215,28 +253,13 @@ class _Worker:
         return b"".join(lines_read)
 
     def _answer(self, results: list[Result]) -> None:
-        if not results:
-            return
-        records = np.empty(len(results), RECORD)
-        encoded = []
-        for place, result in enumerate(results):
+        for result in results:
             if result.index not in self._live:
                 msg = f"the engine answered request {result.index}, which it does not hold"
                 raise RuntimeError(msg)
             request, received, submitted = self._live.pop(result.index)
             timing = result.timing or _timing(received, submitted)
-            encoded.append(self._line(request, result, timing))
-            records[place] = (
-                result.index,
-                len(encoded[-1]),
-                len(request.input_ids),
-                len(result.output_ids),
-                timing.queue_seconds,
-                timing.first_token_seconds,
-                timing.total_seconds,
-                result.error is not None,
-            )
-        self._send(Done(records.tobytes(), b"".join(encoded)))
+            self._answers.add(request, result, timing, self._line(request, result, timing))
 
     def _line(self, request: Request, result: Result, timing: Timing) -> bytes:
         if result.error:
@@ -257,6 +280,40 @@ class _Worker:
     def _send(self, message: Ready | Told | Done | Beat) -> None:
         self._channel.send(message)
         self._spoke = time.monotonic()
+
+
+class _Answers:
+    """Answers on their way to the coordinator; `since` is when the first of them came."""
+
+    def __init__(self) -> None:
+        self.since = 0.0
+        self._lines: list[bytes] = []
+        self._records: list[tuple[int, int, int, int, float, float, float, bool]] = []
+
+    @property
+    def count(self) -> int:
+        return len(self._lines)
+
+    def add(self, request: Request, result: Result, timing: Timing, line: bytes) -> None:
+        """One more, as its line."""
+        self.since = self.since or time.monotonic()
+        self._lines.append(line)
+        self._records.append(
+            (
+                result.index,
+                len(line),
+                len(request.input_ids),
+                len(result.output_ids),
+                timing.queue_seconds,
+                timing.first_token_seconds,
+                timing.total_seconds,
+                result.error is not None,
+            )
+        )
+
+    def done(self) -> Done:
+        """All of them as a message."""
+        return Done(np.array(self._records, RECORD).tobytes(), b"".join(self._lines))
 
 
 def _timing(received: float, submitted: float) -> Timing:

@@ -1,7 +1,4 @@
-"""Runs the tools of TensorRT-LLM: finds them, keeps all that they say in a log, and ends them with this process.
-
-A tool runs in a session of its own, so that Ctrl-C reaches this process alone and this one ends all of the tool's.
-"""
+"""Runs the tools of TensorRT-LLM: finds them, keeps all that they say in a log, and ends them with this process."""
 
 from __future__ import annotations
 
@@ -20,6 +17,7 @@ from pathlib import Path
 
 from trt_dp.builders import Watch
 from trt_dp.errors import BuildFailed, UsageError
+from trt_dp.guarded import Guarded
 from trt_dp.placement import clean
 
 LOG = "build.log"
@@ -30,7 +28,7 @@ _INSTALL = (
 )
 _LAST_CANDIDATE = 20  # 1.3.0rc20 is the last version with a TensorRT engine
 _LOOK_SECONDS = 0.1
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 30.0
 _ASK_SECONDS = 30
 _LAST_LINES = 20
 _SHOWN_STATUS = 125  # shells keep those above for what they have to say themselves
@@ -64,36 +62,30 @@ class Tools:
         with self._log.open("ab", buffering=0) as log:
             log.write(f"$ {shlex.join(line)}\n".encode())
             begin = log.tell()
-            process = subprocess.Popen(
-                line,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**clean(os.environ), **_ENVIRONMENT},
-                start_new_session=True,
-            )
-            try:
-                self._follow(phase, process, begin)
-            finally:
-                _end(process)
+        process = Guarded(line, {**clean(os.environ), **_ENVIRONMENT}, (), self._log)
+        try:
+            status = self._follow(phase, process, begin)
+        finally:
+            _end(process)
         self.seconds[phase] = round(time.perf_counter() - started, 3)
         said = self._said(begin)
-        if process.returncode:
-            raise BuildFailed(*_failure(line, process.returncode, said))
+        if status:
+            raise BuildFailed(*_failure(line, status, said))
         return said
 
-    def _follow(self, phase: str, process: subprocess.Popen[bytes], begin: int) -> None:
+    def _follow(self, phase: str, process: Guarded, begin: int) -> int:
+        """Show where it is until it and all that it started have ended; gives its status."""
         stage, rest = "", b""
         with self._log.open("rb") as log:
             log.seek(begin)
             while True:
-                over = _over(process)
+                status = process.poll()
                 *lines, rest = (rest + log.read()).split(b"\n")
                 for line in lines:
                     stage = _stage(line.decode(errors="replace")) or stage
                 self._watch(f"{phase}: {stage}" if stage else phase, 0, 0)
-                if over:
-                    return
+                if status is not None:
+                    return status
                 time.sleep(_LOOK_SECONDS)
 
     def _said(self, begin: int) -> str:
@@ -182,21 +174,9 @@ def _failure(line: Sequence[str], status: int, said: str) -> tuple[str, int]:
     return f"{name} {how}; it last said:{listed}", status if 0 < status <= _SHOWN_STATUS else 1
 
 
-def _over(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it has ended; it is not taken note of yet, so that its group's number stays its own."""
-    asked = os.WEXITED | os.WNOHANG | os.WNOWAIT
-    return os.waitid(os.P_PID, process.pid, asked) is not None
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End what is left of it: politely while it runs, and then all that it has started."""
-    try:
-        if not _over(process):
-            os.killpg(process.pid, signal.SIGTERM)
-            until = time.monotonic() + _GRACE_SECONDS
-            while not _over(process) and time.monotonic() < until:
-                time.sleep(_LOOK_SECONDS)
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: all are zombies
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def _end(process: Guarded) -> None:
+    """End what is left of it, and all that it has started."""
+    process.kill()
+    until = time.monotonic() + _GRACE_SECONDS
+    while process.poll() is None and time.monotonic() < until:
+        time.sleep(_LOOK_SECONDS)

@@ -14,6 +14,10 @@ class Engine(Protocol):
     gave with --set, converted to the types of the constructor's keyword-only parameters. A constructor
     that cannot load raises EngineRefused with a sentence for the user. A library that the engine needs
     is imported in its file only, and the file is imported in the worker only.
+
+    Under the launcher mpi, for an engine whose ranks share a model, each rank makes one like it. Rank 0's is
+    used like any engine; the others are closed as soon as they are made, and their `close` serves until rank 0's
+    is closed. The class or its module may have `why_not()`, which gives what keeps it from running here, or None.
     """
 
     @property

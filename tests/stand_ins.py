@@ -1,0 +1,116 @@
+"""Engines that tests install for worker processes: one that leaves children, and one that needs all its MPI ranks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from trt_dp.engines.echo import EchoEngine
+from trt_dp.errors import EngineRefused
+from trt_dp.types import Result
+
+_STUBBORN = """
+import os, signal, sys, time
+for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(kind, signal.SIG_IGN)
+if sys.argv[1] == "daemon" and os.fork():
+    os._exit(0)
+os.setsid() if sys.argv[1] == "daemon" else None
+print("up", flush=True)
+os.close(1)
+time.sleep(600)
+"""
+_SETUP, _NUMBERS = 11, 12
+
+
+class Parent(EchoEngine):
+    """Echo with children that no signal to a group reaches: in sessions of their own, without environment, deaf."""
+
+    def __init__(
+        self, spec, placement, *, mark: str, step_seconds: float = 0.0, crash: str = ""
+    ) -> None:
+        super().__init__(spec, placement, step_seconds=step_seconds, crash=crash, batch=8)
+        for kind in ("child", "daemon"):
+            child = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _STUBBORN, kind, mark],
+                env={},
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
+            assert child.stdout.readline() == b"up\n"
+
+
+class Chorus:
+    """Echo, of which every rank of an MPI world works out its share; all but the first serve in `close`."""
+
+    def __init__(
+        self,
+        _spec,
+        placement,
+        *,
+        step_seconds: float = 0.0,
+        refuse_rank: int = -1,
+        raise_rank: int = -1,
+        collective_start: bool = True,
+    ) -> None:
+        from mpi4py import MPI
+
+        self._comm = MPI.COMM_WORLD
+        self._rank, self._size = self._comm.Get_rank(), self._comm.Get_size()
+        assert self._size == max(1, len(placement.devices))
+        assert "TRT_DP_KEY" not in os.environ
+        if self._rank == refuse_rank:
+            msg = "this rank has no memory left"
+            raise EngineRefused(msg)
+        if self._rank == raise_rank:
+            raise MemoryError
+        if collective_start:
+            self._politely(self._comm.Ibarrier())
+        self._step_seconds = step_seconds
+        self.capacity, self._waiting = 32, []
+
+    def submit(self, request) -> None:
+        self._waiting.append(request)
+
+    def step(self) -> list[Result]:
+        time.sleep(self._step_seconds)
+        taken, self._waiting = self._waiting[:8], self._waiting[8:]
+        return [self._answer(request) for request in taken]
+
+    def close(self) -> None:
+        if self._rank == 0:
+            self._share(np.full(2, -1, np.int64))
+            return
+        while (sizes := self._share(np.empty(2, np.int64)))[0] >= 0:
+            self._sing(np.empty(sizes[0], np.int64), int(sizes[1]))
+
+    def _answer(self, request) -> Result:
+        ids = np.ascontiguousarray(request.input_ids, np.int64)
+        self._share(np.array([len(ids), request.output_tokens]))
+        return Result(request.index, self._sing(ids, request.output_tokens).tolist())
+
+    def _sing(self, ids, count):
+        """The answer, from every rank's places and zeros elsewhere; on rank 0 the sum is whole."""
+        ids = self._share(ids)
+        places = np.arange(count)
+        mine = np.where(
+            places % self._size == self._rank, ids.take(int(ids.sum()) + places, mode="wrap"), 0
+        )
+        whole = np.zeros(count, np.int64)
+        self._politely(self._comm.Ireduce(mine, whole))
+        return whole
+
+    def _share(self, numbers):
+        """Rank 0's numbers, everywhere."""
+        self._politely(self._comm.Ibcast(numbers))
+        return numbers
+
+    @staticmethod
+    def _politely(request) -> None:
+        """Wait, and leave the core to others."""
+        while not request.Test():
+            time.sleep(0.0005)
