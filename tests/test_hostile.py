@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import threading
 from pathlib import Path
@@ -32,7 +33,8 @@ class Sitting:
 
         def come():
             for stranger in strangers:
-                stranger(self.launcher.address)
+                with contextlib.suppress(OSError):  # the run is over, and the door shut
+                    stranger(self.launcher.address)
 
         self.strangers.append(threading.Thread(target=come))
 
