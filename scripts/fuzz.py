@@ -23,10 +23,11 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 import fuzz_files  # noqa: E402 - the path above is needed first
 import fuzz_lines  # noqa: E402
+import fuzz_models  # noqa: E402
 import fuzz_socket  # noqa: E402
 from fuzz_bytes import WORDS, Breaker  # noqa: E402
 
-_SLOWEST_SECONDS = 20
+_SLOWEST_SECONDS = 60
 _GIB = 1 << 30
 
 
@@ -150,6 +151,7 @@ TARGETS: dict[str, tuple[Callable, int]] = {
     "lines": (_lines, 1_000_000),
     **fuzz_files.TARGETS,
     **fuzz_socket.TARGETS,
+    **fuzz_models.TARGETS,
 }
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -20,6 +21,21 @@ _RUN = (
 def python(module: str, *words: str) -> list[str]:
     """The command that runs a module as `python -m` does, but never imports from the current folder."""
     return [sys.executable, "-c", _RUN, module, *words]
+
+
+def look_into(path: Path) -> BinaryIO:
+    """Open a regular file to read; anything else there, which one might wait on for ever, is an OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read(path: Path) -> bytes:
+    """The content of a regular file; OSError for anything else."""
+    with look_into(path) as file:
+        return file.read()
 
 
 def is_mine(file: BinaryIO) -> bool:
