@@ -139,7 +139,14 @@ def _guided(times: int) -> None:
     words = folder.with_suffix(".dict")
     spelled = ["".join(f"\\x{byte:02x}" for byte in word) for word in WORDS if len(word) < 60]
     words.write_text("".join(f'"{word}"\n' for word in spelled))
-    options = [f"-runs={times}", "-max_len=4096", f"-dict={words}", "-timeout=20", "-verbosity=1"]
+    options = [
+        f"-runs={times}",
+        "-max_len=4096",
+        f"-dict={words}",
+        "-timeout=20",
+        "-verbosity=0",
+        "-print_final_stats=1",
+    ]
     atheris.Setup(
         [sys.argv[0], *options, "-rss_limit_mb=2048", str(folder)],
         lambda line: check(line) and None,
