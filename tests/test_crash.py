@@ -45,6 +45,9 @@ def test_killed_workers_lose_nothing(tmp_path) -> None:
     outcome = run(job, Watcher(kill_one))
     assert len(killed) == 6
     assert sum(worker.deaths for worker in outcome.report.workers) == 6
+    assert [death.reason for death in outcome.report.deaths] == ["it was killed by SIGKILL"] * 6
+    assert sum(death.requests for death in outcome.report.deaths) == outcome.report.requests.redone
+    assert any(death.back_after_seconds for death in outcome.report.deaths)
     assert expected_lines(dataset) == read_lines(outcome.folder / "results.jsonl")
     assert not (outcome.folder / "failures.jsonl").exists()
 

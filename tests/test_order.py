@@ -79,7 +79,7 @@ def test_worker_that_does_not_see_the_file_is_sent_the_lines(
     tmp_path, dataset, monkeypatch
 ) -> None:
     """Where a worker's machine has no such file, the coordinator ships the bytes and the answers are the same."""
-    monkeypatch.setattr("trt_dp.worker._open_source", lambda _source: None)
+    monkeypatch.setattr("trt_dp.source._open", lambda _source: None)
     outcome = run_echo(dataset, tmp_path / "run", launcher="inline")
     assert expected_lines(dataset) == read_lines(outcome.folder / "results.jsonl")
 

@@ -14,6 +14,7 @@ from trt_dp.report import (
     PHASES,
     Activity,
     Counts,
+    Death,
     Percentiles,
     Report,
     Whole,
@@ -42,6 +43,7 @@ def whole(**changes) -> Whole:
         "coordinator_cpu_seconds": 0.002,
         "coordinator_peak_rss_bytes": 1234,
         "dropped_journal_bytes": 7,
+        "began": 100.0,
     }
     return Whole(**{**values, **changes})
 
@@ -56,6 +58,7 @@ def counts(**changes) -> Counts:
             WorkerCounts(10, 1000, 200, 1.25, 0.75, 0),
         ],
         "failed": 2,
+        "deaths": [Death(0, "it was killed by SIGKILL", 103.0, 6, 0.5)],
         "redone": 6,
         "latency": np.array([0.1, 0.2, 0.3, 0.4], np.float32),
         "first_token": np.array([0.05], np.float32),
@@ -197,6 +200,13 @@ def test_the_report_survives_json():
 
 
 # ── phases ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_deaths_are_told_since_the_run_began():
+    """A death is placed in the run, and the run on the clock of the machine."""
+    made = summarise(whole(), counts())
+    assert made.began_monotonic_seconds == 100.0
+    assert made.deaths == [Death(0, "it was killed by SIGKILL", 3.0, 6, 0.5)]
 
 
 @settings(max_examples=100, deadline=None)

@@ -6,6 +6,7 @@ The coordinator knows of each line its place and its token counts, never its ids
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import mmap
 import os
@@ -115,9 +116,10 @@ class Index(Struct, frozen=True):
         spans = zip(places["length"].tolist(), places["offset"].tolist(), strict=True)
         try:
             with Path(self.source.path).open("rb") as file:
-                found = os.fstat(file.fileno())
+                lines = [os.pread(file.fileno(), length, offset) for length, offset in spans]
+                found = os.fstat(file.fileno())  # afterwards, so that no change slips between
                 if (found.st_size, found.st_mtime_ns) == (self.source.size, self.source.mtime_ns):
-                    return [os.pread(file.fileno(), length, offset) for length, offset in spans]
+                    return lines
         except OSError as error:
             msg = f"cannot read {self.source.path} any more: {error.strerror}"
             raise DatasetError(msg) from error
@@ -316,6 +318,7 @@ def _keep(places: list[Path], index: Index) -> None:
             continue  # it would be replaced in turns
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(place)
             with private.create(partial, 0o600) as file:
                 np.savez(file, facts=packed, lines=index.lines, blanks=index.blanks)
             partial.replace(place)
@@ -324,3 +327,19 @@ def _keep(places: list[Path], index: Index) -> None:
                 partial.unlink(missing_ok=True)
             continue
         return
+
+
+def _sweep(place: Path) -> None:
+    """Remove what runs left there that were killed while they wrote."""
+    for partial in place.parent.glob(f"{glob.escape(place.name)}.*.partial"):
+        process = partial.name.split(".")[-2]
+        if process.isdigit() and not _is_running(int(process)):
+            partial.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
+    return True

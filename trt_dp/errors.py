@@ -8,7 +8,7 @@ TrtDpError              one sentence for the user; the command ends with `exit_s
 ├── EngineRefused       1    an engine would not load
 ├── NoWorkersLeft       1    every worker died too often
 ├── JournalError        1    the disk would not take, or give back, what was written
-├── WriteError          1    the disk would not take a dataset
+├── WriteError          1    the disk would not take a dataset, or what a run says of itself
 ├── BuildFailed         1    a tool that builds engines failed; the status is the tool's own, where it has one
 └── Interrupted         130  stopped by a signal; run again to go on
 
@@ -60,7 +60,7 @@ class JournalError(TrtDpError):
 
 
 class WriteError(TrtDpError):
-    """A dataset cannot be written; nothing of it is left."""
+    """A file cannot be written; nothing of it is left."""
 
 
 class BuildFailed(TrtDpError):

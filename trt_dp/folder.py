@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from trt_dp import journal, private
-from trt_dp.errors import UNREADABLE, FolderError
+from trt_dp.errors import UNREADABLE, FolderError, WriteError
 from trt_dp.types import EngineSpec, Sampling
 
 _OURS = ("results.jsonl", "failures.jsonl", "report.json", "index.npz", "journal", "run.json")
@@ -124,8 +124,10 @@ def write(path: Path, content: bytes) -> None:
             file.write(content + b"\n")
         partial.replace(path)
     except OSError as error:
-        msg = f"cannot write {path}: {error.strerror}"
-        raise FolderError(msg) from error
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        msg = f"cannot write {path}: {error.strerror}; see to that and run the same command again"
+        raise WriteError(msg) from error
 
 
 def _clear(path: Path) -> None:

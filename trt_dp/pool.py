@@ -267,7 +267,7 @@ class Pool:
                     slot, f"sent {type(message).__name__} out of turn or out of measure", kill=True
                 )
                 break
-        if slot.state == "ready":
+        if messages and slot.state == "ready":  # mere bytes are no sign of life
             slot.since = time.monotonic()
         return events
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from trt_dp.types import Facts
@@ -37,6 +37,16 @@ class WorkerCounts(Struct, frozen=True):
     facts: Facts = {}
 
 
+class Death(Struct, frozen=True):
+    """A worker's death, by the coordinator's clock."""
+
+    worker: int
+    reason: str
+    at_seconds: float
+    requests: int
+    back_after_seconds: float | None = None
+
+
 class Counts(Struct, frozen=True):
     """What was counted between the first send and the last answer; durations are sorted."""
 
@@ -50,6 +60,7 @@ class Counts(Struct, frozen=True):
     first_token: Seconds
     queue_wait: Seconds
     turnaround: Seconds
+    deaths: list[Death] = []
 
 
 class Whole(Struct, frozen=True):
@@ -69,6 +80,7 @@ class Whole(Struct, frozen=True):
     coordinator_peak_rss_bytes: int
     dropped_journal_bytes: int
     results_sha256: str = ""
+    began: float = 0.0
 
 
 class Percentiles(Struct, frozen=True):
@@ -142,6 +154,7 @@ class Report(Struct, frozen=True):
     engine: str
     dataset: str
     launcher: str
+    began_monotonic_seconds: float
     wall_seconds: float
     phases_seconds: dict[str, float]
     requests: Requests
@@ -150,6 +163,7 @@ class Report(Struct, frozen=True):
     sorting: Activity
     performance: Performance
     workers: list[Worker]
+    deaths: list[Death]
     coordinator: Coordinator
     dropped_journal_bytes: int
     results_sha256: str
@@ -165,6 +179,7 @@ def summarise(whole: Whole, counts: Counts) -> Report:
         engine=whole.engine,
         dataset=whole.dataset,
         launcher=whole.launcher,
+        began_monotonic_seconds=whole.began,
         wall_seconds=whole.wall_seconds,
         phases_seconds=whole.phases,
         requests=Requests(
@@ -180,6 +195,7 @@ def summarise(whole: Whole, counts: Counts) -> Report:
         sorting=whole.sorting,
         performance=_performance(whole, counts, answered_now),
         workers=_workers(whole, counts, answered_now),
+        deaths=[_since(whole.began, death) for death in counts.deaths],
         coordinator=Coordinator(
             whole.coordinator_cpu_seconds,
             _per(whole.coordinator_cpu_seconds * 1e6, handled),
@@ -241,6 +257,10 @@ def _workers(whole: Whole, counts: Counts, answered: int) -> list[Worker]:
     ]
 
 
+def _since(began: float, death: Death) -> Death:
+    return structs.replace(death, at_seconds=death.at_seconds - began)
+
+
 def _per(amount: float, of: float) -> float:
     return amount / of if of else 0.0
 
@@ -260,6 +280,7 @@ DEFINITIONS = {
     "engine": "the engine's name",
     "dataset": "the file of requests",
     "launcher": "what started the workers",
+    "began_monotonic_seconds": "the start of the run by this machine's monotonic clock, as other programs read it too",
     "wall_seconds": "from the start of the run to the last worker's end; the phases sum to it",
     "phases_seconds": "the run in consecutive parts",
     "phases_seconds.index": "checking and indexing the dataset, or loading the cached index; opening the run folder",
@@ -305,6 +326,11 @@ DEFINITIONS = {
     "workers.idle_seconds": "time it was ready and held no request, up to the last answer of the run",
     "workers.deaths": "how often it died",
     "workers.facts": "what its engine said of itself when it was last asked",
+    "deaths.worker": "each worker that died in this session, in the order of their deaths: its number",
+    "deaths.reason": "what it died of",
+    "deaths.at_seconds": "when the coordinator had noticed it, since the run began",
+    "deaths.requests": "requests it held: they run again, when nothing else waits",
+    "deaths.back_after_seconds": "from then until its successor was sent requests; null if it never was",
     "coordinator.cpu_seconds": "user and system time of the coordinator process",
     "coordinator.cpu_us_per_request": "that / requests handled in this session",
     "coordinator.peak_rss_bytes": "its largest resident memory",

@@ -152,6 +152,7 @@ def _whole(
         coordinator_peak_rss_bytes=used.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
         dropped_journal_bytes=journal.dropped_bytes,
         results_sha256=digest,
+        began=marks[0],
     )
 
 

@@ -60,6 +60,7 @@ class Session:
         self._pool: Pool | None = None
         self._signals: list[int] = []
         self._ready: dict[int, Ready] = {}
+        self._once_ready: set[int] = set()
         self._open = len(placements)
         self._deaths = 0
         self._given_up_in_a_row = 0
@@ -135,15 +136,24 @@ class Session:
         elif isinstance(event, Ready):
             self._loaded = self._loaded or perf_counter()
             self._ready[worker] = event
+            self._once_ready.add(worker)
             self.tally.ready(worker, event.load_seconds)
         elif isinstance(event, Told):
             self.tally.told(worker, event.facts)
         elif isinstance(event, Done):
             self._receive(pool, worker, event)
         elif isinstance(event, Refused):
-            raise UsageError(event.message) if event.usage else EngineRefused(event.message)
+            self._refuse(pool, worker, event)
         else:
             self._lose(pool, worker, event)
+
+    def _refuse(self, pool: Pool, worker: int, refused: Refused) -> None:
+        """Trying again does not help, unless it loaded in this place before: memory may be short for a moment."""
+        if refused.usage:
+            raise UsageError(refused.message)
+        if worker not in self._once_ready:
+            raise EngineRefused(refused.message)
+        pool.discard(worker, f"the engine would not load again: {refused.message}")
 
     def _feed(self, pool: Pool) -> None:
         """Give every worker what it has room for."""
@@ -179,7 +189,7 @@ class Session:
         self._deaths += 1
         self._ready.pop(worker, None)
         hopeless = self._dispatcher.lose(worker)
-        self.tally.lost(worker, len(hopeless))
+        self.tally.lost(worker, len(hopeless), lost.reason)
         if hopeless:
             deaths = {i: given_up(lost.reason, self._dispatcher.deaths_of(i)) for i in hopeless}
             self._give_up(hopeless, deaths)

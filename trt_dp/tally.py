@@ -6,9 +6,10 @@ import math
 from time import perf_counter
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
-from trt_dp.report import Activity, Counts, WorkerCounts
+from trt_dp.report import Activity, Counts, Death, WorkerCounts
 from trt_dp.types import Facts, Records
 
 
@@ -42,6 +43,9 @@ class _Worker:
         self.facts: Facts = {}
         self.idle = 0.0
         self.idle_since: float | None = None
+        self.unreplaced: int | None = (
+            None  # its last death, as long as its successor has nothing to do
+        )
 
     def hold(self, change: int, now: float) -> None:
         if self.held and not self.held + change:
@@ -63,6 +67,7 @@ class Tally:
         self._total = np.full(requests, np.nan, np.float32)
         self._sending, self._receiving = _Stretch(), _Stretch()
         self._workers = [_Worker() for _ in range(workers)]
+        self._deaths: list[Death] = []
         self.failed = self.redone = self.output_tokens = 0
 
     @property
@@ -87,7 +92,13 @@ class Tally:
         now = perf_counter()
         self._sent_at[indices] = now
         self._sending.add(started, now, len(indices))
-        self._workers[worker].hold(len(indices), now)
+        mine = self._workers[worker]
+        mine.hold(len(indices), now)
+        if mine.unreplaced is not None:
+            death = self._deaths[mine.unreplaced]
+            back = now - death.at_seconds
+            self._deaths[mine.unreplaced] = structs.replace(death, back_after_seconds=back)
+            mine.unreplaced = None
 
     def came(self, worker: int, records: Records, started: float) -> None:
         """Answers came from a worker and are settled."""
@@ -107,12 +118,14 @@ class Tally:
         self._total[answered["index"]] = answered["total_seconds"]
         self._receiving.add(started, now, len(records))
 
-    def lost(self, worker: int, given_up: int) -> None:
+    def lost(self, worker: int, given_up: int, reason: str) -> None:
         """A worker died, and what it held goes back, but for what is given up."""
-        mine = self._workers[worker]
+        mine, now = self._workers[worker], perf_counter()
         mine.deaths += 1
+        mine.unreplaced = len(self._deaths)
+        self._deaths.append(Death(worker, reason, now, mine.held))
         self.redone += mine.held - given_up
-        mine.hold(-mine.held, perf_counter())
+        mine.hold(-mine.held, now)
         mine.idle_since = None
 
     def gave_up(self, requests: int) -> None:
@@ -134,6 +147,7 @@ class Tally:
             first_token=_known(self._first_token),
             queue_wait=_known(self._queue),
             turnaround=_known(self._turnaround),
+            deaths=self._deaths,
         )
 
     def _worker(self, mine: _Worker, end: float) -> WorkerCounts:

@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from trt_dp import lines, plugins, tokenizer
 from trt_dp.channel import Channel, knock
 from trt_dp.engines import Engine
 from trt_dp.errors import BadLine, ChannelClosed, EngineRefused, RequestRefused, UsageError
+from trt_dp.source import SourceFile
 from trt_dp.types import (
     RECORD,
     SPAN,
@@ -36,7 +36,6 @@ from trt_dp.types import (
     Request,
     Result,
     Setup,
-    Source,
     Spans,
     Stop,
     Timing,
@@ -130,7 +129,7 @@ class _Worker:
         self._channel = channel
         self._setup = setup
         self._make = make
-        self._source = _open_source(setup.source)
+        self._source = SourceFile(setup.source)
         self._tokenizer = tokenizer.open_tokenizer(setup.tokenizer) if setup.tokenizer else None
         self._live: dict[int, tuple[Request, float, float]] = {}
         self._answers = _Answers()
@@ -164,7 +163,7 @@ class _Worker:
         self._enough = max(1, engine.capacity // _GATHER_SHARE)
         seconds = time.monotonic() - started
         _log.info("ready after %.3f s", seconds)
-        self._send(Ready(engine.capacity, seconds, self._source is not None))
+        self._send(Ready(engine.capacity, seconds, self._source.seen))
         self._tell(engine)
         return engine
 
@@ -236,21 +235,11 @@ class _Worker:
     def _read(self, spans: Spans, shipped: bytes | None) -> Iterator[tuple[int, int, bytes]]:
         """Index, number of ids and bytes of each line, from the message where it brings them, else from the file."""
         if shipped is None:
-            shipped = self._read_source(spans)
+            shipped = self._source.read(spans)
         start = 0
         for index, _, length, tokens in spans.tolist():
             yield index, tokens, shipped[start : start + length]
             start += length
-
-    def _read_source(self, spans: Spans) -> bytes:
-        """The lines one after the other; neighbours in the file, which most are, at one go."""
-        fd = _check_unchanged(self._source, self._setup.source)
-        stops = spans["offset"] + spans["length"]
-        if (spans["offset"][1:] == stops[:-1]).all():
-            first = int(spans["offset"][0])
-            return os.pread(fd, int(stops[-1]) - first, first)
-        lines_read = [os.pread(fd, length, offset) for _, offset, length, _ in spans.tolist()]
-        return b"".join(lines_read)
 
     def _answer(self, results: list[Result]) -> None:
         for result in results:
@@ -320,29 +309,6 @@ def _timing(received: float, submitted: float) -> Timing:
     """What the worker itself can say: the engine started when it took the request, and all tokens came at the end."""
     total = round(time.monotonic() - received, 6)
     return Timing(round(submitted - received, 6), total, total)
-
-
-def _open_source(source: Source) -> int | None:
-    """The dataset, if this machine sees the very file that the coordinator checked."""
-    try:
-        fd = os.open(Path(source.path), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    if _same(fd, source):
-        return fd
-    os.close(fd)
-    return None
-
-
-def _same(fd: int, source: Source) -> bool:
-    found = os.fstat(fd)
-    return (found.st_size, found.st_mtime_ns) == (source.size, source.mtime_ns)
-
-
-def _check_unchanged(fd: int | None, source: Source) -> int:
-    if fd is None or not _same(fd, source):
-        raise UsageError(lines.CHANGED.format(source.path))
-    return fd
 
 
 if __name__ == "__main__":

@@ -1,0 +1,126 @@
+"""Runs under seeded faults: every request must end once, right, or with a true reason, and nothing may be left."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from havoc import measure, world
+from havoc.figures import as_text, summarise
+from havoc.plan import Plan, draw
+from havoc.trial import Trial, undergo
+from havoc.verdict import Verdict
+
+MOST = {"echo": 1600, "cpu": 160}
+STEADY, POISONED, REPEATS = 8000, 20_000, 3
+
+
+def main() -> int:
+    """Run what was asked for; 1 if anything was lost, doubled or wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of the first run; each next has the next"
+    )
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--faults", type=int, default=6, help="about so many for each run")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--minutes", type=float, default=1e6, help="start no run after so many")
+    parser.add_argument(
+        "--figures", action="store_true", help="also measure what a death costs, and going on"
+    )
+    parser.add_argument(
+        "--resume", type=int, default=1_000_000, help="going on with so many requests, half done"
+    )
+    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    parser.add_argument("--folder", type=Path, help="where to work; default: a new one")
+    asked = parser.parse_args()
+    print(_grounds(alone=world.alone()))
+    with tempfile.TemporaryDirectory(prefix="havoc-", dir=asked.folder) as name:
+        figures = summarise(undergo_all(Path(name), asked))
+        if asked.figures:
+            figures |= measure_all(Path(name), asked.resume)
+    if asked.json:
+        asked.json.write_text(json.dumps(figures, indent=1) + "\n")
+    for key in ("death", "poison", "resume"):
+        if key in figures:
+            print(f"{key}: {json.dumps(figures[key])}")
+    print(as_text(figures))
+    return 1 if figures["lost"] + figures["doubled"] + figures["wrong"] else 0
+
+
+def undergo_all(folder: Path, asked: argparse.Namespace) -> Iterator[Trial]:
+    """Every run, so many at a time; each that fails says how to repeat it."""
+    plans = [draw(asked.seed + number, faults=asked.faults) for number in range(asked.runs)]
+    clean = {inner: _clean(folder, inner) for inner in {plan.inner for plan in plans}}
+    latest = time.monotonic() + asked.minutes * 60
+
+    def one(plan: Plan) -> Trial | None:
+        if time.monotonic() > latest:
+            return None
+        engine = folder / "cpu" / "demo" if plan.inner == "cpu" else None
+        try:
+            return undergo(folder / str(plan.seed), plan, clean[plan.inner], engine)
+        except Exception:  # noqa: BLE001 - a judge that breaks has not found the run good
+            verdict = Verdict(wrong=(traceback.format_exc(),))
+            return Trial(plan, {}, 0, 0.0, verdict, (), {})
+
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        for trial in pool.map(one, plans):
+            if trial:
+                _tell(trial, asked.faults)
+                yield trial
+
+
+def measure_all(folder: Path, requests: int) -> dict[str, object]:
+    """What faults cost in time; nothing else of ours runs meanwhile."""
+    where = folder / "steady"
+    where.mkdir()
+    clean = world.clean_results(where, "echo", POISONED)
+    return {
+        "death": measure.cost_of_a_death(where, clean[:STEADY], REPEATS),
+        "poison": [measure.poisoned(where, clean, kills) for kills in (1, 5, 50)],
+        "resume": measure.resume(folder / "resume", requests, REPEATS),
+    }
+
+
+def _grounds(*, alone: bool) -> str:
+    if alone:
+        return "full and read-only disks are tmpfs mounts, and shared memory is private to this command"
+    return "without root no disk is full or read-only but by RLIMIT_FSIZE, and shared memory is not looked at"
+
+
+def _clean(folder: Path, inner: str) -> list[bytes]:
+    where = folder / inner
+    where.mkdir()
+    return world.clean_results(where, inner, MOST[inner])
+
+
+def _tell(trial: Trial, faults: int) -> None:
+    plan, verdict = trial.plan, trial.verdict
+    done = ", ".join(f"{kind} {count}" for kind, count in sorted(trial.faults.items()))
+    print(
+        f"seed {plan.seed}: {plan.inner}, {plan.requests} requests, {plan.workers} workers, "
+        f"{trial.sittings} sittings, {trial.seconds:.1f} s: {'good' if verdict.good else 'BAD'}; {done}",
+        flush=True,
+    )
+    if not verdict.good:
+        print(f"  lost {verdict.lost}, doubled {verdict.doubled}")
+        for sentence in verdict.wrong:
+            print(f"  {sentence}")
+        print(f"  again: scripts/chaos --seed {plan.seed} --runs 1 --faults {faults}")
+        print(f"  {msgspec.json.encode(plan).decode()}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""What a process under test is put under before it starts: limits of its own, and a clock that steps."""
+
+import os
+import random
+import resource
+import sys
+import time
+
+_LIMITS = {
+    "fsize": resource.RLIMIT_FSIZE,
+    "nofile": resource.RLIMIT_NOFILE,
+    "as": resource.RLIMIT_AS,
+}
+
+
+def _limit(asked: str) -> None:
+    """`nofile=64,as=2000000000`: for the coordinator, and what it starts."""
+    for setting in asked.split(","):
+        name, _, value = setting.partition("=")
+        resource.setrlimit(_LIMITS[name], (int(value), int(value)))
+
+
+def _step_the_clock(seed: int) -> None:
+    """Let the time of day jump by up to two days, back and forth, several times a second."""
+    true, true_ns = time.time, time.time_ns
+    jumps = random.Random(seed ^ os.getpid())
+    offsets = [jumps.uniform(-172_800, 172_800) for _ in range(64)]
+
+    def offset() -> float:
+        return offsets[int(time.monotonic() * 5) % len(offsets)]
+
+    time.time = lambda: true() + offset()
+    time.time_ns = lambda: true_ns() + int(offset() * 1e9)
+
+
+if os.environ.get("HAVOC_LIMITS") and "trt_dp.cli" in sys.orig_argv:
+    _limit(os.environ["HAVOC_LIMITS"])
+if os.environ.get("HAVOC_CLOCK"):
+    _step_the_clock(int(os.environ["HAVOC_CLOCK"]))
