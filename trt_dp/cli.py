@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from trt_dp import cli_build, cli_doctor, cli_prepare
+from trt_dp import cli_build, cli_doctor, cli_prepare, private
 from trt_dp.errors import UNREADABLE, Interrupted, TrtDpError, UsageError
 from trt_dp.shown import plain
 
@@ -171,7 +171,7 @@ def report(
     reports = []
     for folder in runs:
         try:
-            found = msgspec.json.decode((folder / "report.json").read_bytes(), type=Report)
+            found = msgspec.json.decode(private.read(folder / "report.json"), type=Report)
         except (OSError, *UNREADABLE) as error:
             msg = f"{folder} holds no report of a finished run: {error}"
             raise UsageError(msg) from error

@@ -274,7 +274,7 @@ class _Facts(Struct):
 def _load(place: Path, source: Source) -> Index | None:
     """The cached index, if there is one of exactly this file."""
     try:
-        with place.open("rb") as file:
+        with private.look_into(place) as file:
             if not private.is_mine(file):
                 return None
             facts, lines, blanks = _arrays(file)

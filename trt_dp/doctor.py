@@ -10,7 +10,6 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from trt_dp import placement, plugins
+from trt_dp import placement, plugins, private
 from trt_dp.errors import PlacementError
 from trt_dp.guarded import Guarded
 from trt_dp.launchers.mpi import find_mpirun
@@ -187,7 +186,7 @@ def _ask(words: Sequence[str], seconds: float) -> list[str]:
     """A probe's answer; if it gives none, what became of it."""
     with tempfile.TemporaryDirectory() as folder:
         answer, log = Path(folder) / "answer", Path(folder) / "log"
-        command = [sys.executable, "-m", "trt_dp.probe", str(answer), *words]
+        command = private.python("trt_dp.probe", str(answer), *words)
         process = Guarded(command, placement.clean(os.environ), (), log)
         if not _wait(process, seconds):
             process.kill()

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from trt_dp import private
 from trt_dp.errors import UNREADABLE, UsageError
 from trt_dp.tokenizer import holds_tokenizer
 
@@ -72,7 +73,7 @@ def mark(folder: Path, patterns: Iterable[str] = ("*",)) -> str:
 def _read(path: Path) -> dict[str, Any]:
     """A JSON file's fields; none where there is no such file, or no such thing in it."""
     try:
-        found = msgspec.json.decode(path.read_bytes())
+        found = msgspec.json.decode(private.read(path))
     except (OSError, *UNREADABLE):
         return {}
     return found if isinstance(found, dict) else {}

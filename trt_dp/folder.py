@@ -33,6 +33,7 @@ class Asked(Struct, frozen=True):
     versions: dict[str, str]
 
 
+_LOCK_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
 _COMPARED = {
     "fingerprint": "the dataset's content",
     "engine": "the engine",
@@ -82,7 +83,7 @@ class Folder:
 
     def _read_asked(self) -> Asked:
         try:
-            return msgspec.json.decode(self._asked.read_bytes(), type=Asked)
+            return msgspec.json.decode(private.read(self._asked), type=Asked)
         except (OSError, *UNREADABLE) as error:
             msg = f"{self._asked} cannot be read ({error}): choose another --output-dir, or start over with --fresh"
             raise FolderError(msg) from error
@@ -95,7 +96,7 @@ def open_folder(path: Path) -> Iterator[Folder]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(0o775, exist_ok=True)
         _refuse_open(path)
-        lock = (path / ".lock").open("ab")
+        lock = os.fdopen(os.open(path / ".lock", _LOCK_FLAGS, 0o666), "ab")
     except OSError as error:
         msg = f"cannot use {path} as a run folder: {error.strerror}"
         raise FolderError(msg) from error

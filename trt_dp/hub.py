@@ -8,7 +8,13 @@ from pathlib import Path
 from trt_dp.builders import Watch
 from trt_dp.errors import UsageError
 
-_WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+
+
+_KNOWN = {
+    "GatedRepoError": "ask for access on its page there, and set HF_TOKEN to a token of yours",
+    "RepositoryNotFoundError": "there is no such model, or it is private, and HF_TOKEN is not set to a token that may read it",
+}
 
 
 def download(name: str, watch: Watch) -> Path:
@@ -23,8 +29,8 @@ def download(name: str, watch: Watch) -> Path:
         raise UsageError(msg) from error
     watch(f"fetching {name}", 0, 0)
     try:
-        return Path(library.snapshot_download(name, allow_patterns=list(_WANTED)))
+        return Path(library.snapshot_download(name, allow_patterns=list(WANTED)))
     except (OSError, ValueError) as error:  # its own errors are of these kinds
-        reason = str(error).strip().partition("\n")[0]
+        reason = _KNOWN.get(type(error).__name__) or " ".join(str(error).split())
         msg = f"{name} cannot be fetched from the Hugging Face hub: {reason}"
         raise UsageError(msg) from error

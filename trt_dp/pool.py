@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import secrets
 import selectors
-import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,14 +21,14 @@ from msgspec import Struct
 
 from trt_dp.channel import HANDSHAKE_SECONDS, MAX_MESSAGE, Channel, Door
 from trt_dp.errors import ChannelClosed
-from trt_dp.launchers import Launcher, Process
+from trt_dp.launchers import Launcher
 from trt_dp.placement import clean
 from trt_dp.shown import brief
+from trt_dp.slot import Slot, end_of_process, sensible, wait_for
 from trt_dp.types import (
     RECORD,
     SPAN,
     Done,
-    Facts,
     Fault,
     Hello,
     Placement,
@@ -49,7 +48,6 @@ _SELDOM = 0.5
 _AWAY_SECONDS = 2.0
 _ENDS_ITSELF_SECONDS = 0.5
 _KILLED_SECONDS = 30.0
-_MOST_FACTS, _LONGEST_FACT = 1000, 4000
 
 
 class Limits(Struct, frozen=True):
@@ -70,34 +68,6 @@ class Lost(Struct, frozen=True):
 
 
 Event = Hello | Ready | Told | Done | Refused | Lost
-_State = Literal["starting", "loading", "ready", "ending", "closed"]
-
-
-class _Slot:
-    """The place of one worker: starting, loading, ready, ending, and then starting again or closed."""
-
-    def __init__(self, placement: Placement, log: Path) -> None:
-        self.placement = placement
-        self.log = log
-        self.process: Process | None = None
-        self.channel: Channel[ToCoordinator] | None = None
-        self.state: _State = "closed"
-        self.launches = 0
-        self.since = 0.0  # when the state began; for a ready worker, when it was last heard
-        self.held = 0  # requests in its hands
-        self.answered = 0.0  # when it last answered one, or was given the first of them
-        self.deaths = 0  # in a row, without an answer between them
-        self.reason = ""  # what it died of, where its exit status does not tell
-        self.hint = ""  # what its channel said at the end, in case it has to be killed
-
-    def enter(self, state: _State) -> None:
-        self.state, self.since = state, time.monotonic()
-        self.held = 0
-
-    def hold(self, change: int) -> None:
-        if change < 0 or not self.held:
-            self.answered = time.monotonic()
-        self.held += change
 
 
 class Pool:
@@ -121,7 +91,7 @@ class Pool:
         self._selector.register(self._door, selectors.EVENT_READ)
         self._strangers: list[tuple[Channel[ToCoordinator], float]] = []
         self._slots = {
-            placement.worker: _Slot(placement, logs / f"worker-{placement.worker}.log")
+            placement.worker: Slot(placement, logs / f"worker-{placement.worker}.log")
             for placement in placements
         }
 
@@ -139,7 +109,7 @@ class Pool:
         ready = self._selector.select(min(seconds, self._patience()))
         self._excuse_absence()
         for key, mask in ready:
-            if isinstance(key.data, _Slot) and key.data.channel:
+            if isinstance(key.data, Slot) and key.data.channel:
                 happened += self._attend(key.data, mask)
         if self._strangers or self._door.busy or any(key.fileobj is self._door for key, _ in ready):
             happened += self._admit()
@@ -178,13 +148,13 @@ class Pool:
         """Wait that long for the workers to leave, or until `hurry` holds something, then end them all."""
         self._turn_away()
         slots = [slot for slot in self._slots.values() if slot.process]
-        _wait_for(slots, seconds, hurry)
+        wait_for(slots, seconds, hurry)
         for slot in slots:
             if slot.process:
                 slot.process.kill()
             if slot.channel:
                 slot.channel.close()
-        _wait_for(slots, _KILLED_SECONDS)
+        wait_for(slots, _KILLED_SECONDS)
         self._selector.close()
         self._launcher.close()
 
@@ -211,7 +181,7 @@ class Pool:
             return _SOON
         return _OFTEN if "starting" in states else _SELDOM
 
-    def _launch(self, slot: _Slot) -> None:
+    def _launch(self, slot: Slot) -> None:
         environment = {
             **clean(os.environ),
             **slot.placement.environment,
@@ -257,7 +227,7 @@ class Pool:
         self._send(slot, self._setup(slot.placement))
         return True
 
-    def _attend(self, slot: _Slot, mask: int) -> list[tuple[int, Event]]:
+    def _attend(self, slot: Slot, mask: int) -> list[tuple[int, Event]]:
         """Read and write what a channel is ready for."""
         worker, channel = slot.placement.worker, slot.channel
         if channel is None:
@@ -273,7 +243,7 @@ class Pool:
             self._end(slot, str(closed), kill=False)
         return heard
 
-    def _hear(self, slot: _Slot, messages: list[ToCoordinator]) -> list[Event]:
+    def _hear(self, slot: Slot, messages: list[ToCoordinator]) -> list[Event]:
         """Messages as events, in the states in which they may come; any other ends the worker."""
         events: list[Event] = []
         for message in messages:
@@ -281,6 +251,8 @@ class Pool:
                 events.append(Refused(brief(message.message), message.usage))
             elif isinstance(message, Fault):
                 slot.reason = brief(message.message)
+                self._end(slot, slot.reason, kill=False)  # it dies of it, or is ended
+                break
             elif isinstance(message, Ready) and slot.state == "loading" and message.capacity > 0:
                 slot.enter("ready")
                 events.append(message)
@@ -288,7 +260,7 @@ class Pool:
                 slot.deaths = 0
                 slot.hold(-(len(message.records) // RECORD.itemsize))
                 events.append(message)
-            elif isinstance(message, Told) and slot.state == "ready" and _sensible(message.facts):
+            elif isinstance(message, Told) and slot.state == "ready" and sensible(message.facts):
                 events.append(message)
             elif isinstance(message, (Hello, Ready, Told, Done)):
                 self._end(
@@ -299,15 +271,15 @@ class Pool:
             slot.since = time.monotonic()
         return events
 
-    def _watch(self, slot: _Slot) -> list[tuple[int, Event]]:
+    def _watch(self, slot: Slot) -> list[tuple[int, Event]]:
         """Notice what no descriptor tells: an end before connecting, silence, and the end of the ending."""
         lasted = time.monotonic() - slot.since
-        if slot.state in ("loading", "ready") and lasted > _SELDOM and _has_ended(slot):
+        if slot.state in ("loading", "ready") and lasted > _SELDOM and slot.has_ended:
             heard = self._attend(slot, selectors.EVENT_READ)  # its last words, if any
             self._end(slot, "it ended, and its channel did not", kill=False)
             return heard
         if slot.state == "starting":
-            if _has_ended(slot):
+            if slot.has_ended:
                 self._end(slot, "it ended before it connected", kill=False)
             elif lasted > self._limits.start_seconds:
                 self._end(slot, f"it did not connect in {lasted:.0f} s", kill=True)
@@ -322,7 +294,7 @@ class Pool:
             return self._bury(slot, lasted)
         return []
 
-    def _end(self, slot: _Slot, reason: str, *, kill: bool) -> None:
+    def _end(self, slot: Slot, reason: str, *, kill: bool) -> None:
         """Hang up on a worker; it counts as lost when its process is gone."""
         if slot.state in ("ending", "closed"):
             return
@@ -337,7 +309,7 @@ class Pool:
         if kill and slot.process:
             slot.process.kill()
 
-    def _bury(self, slot: _Slot, lasted: float) -> list[tuple[int, Event]]:
+    def _bury(self, slot: Slot, lasted: float) -> list[tuple[int, Event]]:
         status = slot.process.poll() if slot.process else 0
         if status is None and lasted <= _KILLED_SECONDS:
             if lasted > _ENDS_ITSELF_SECONDS and slot.process:
@@ -346,14 +318,14 @@ class Pool:
             return []
         slot.deaths += 1
         closed = slot.deaths > self._limits.max_restarts or status is None
-        reason = slot.reason or _end_of_process(status)
+        reason = slot.reason or end_of_process(status)
         slot.process = None
         slot.enter("closed")
         if not closed:
             self._launch(slot)
         return [(slot.placement.worker, Lost(reason, closed))]
 
-    def _send(self, slot: _Slot, message: Setup | Work | Stop) -> None:
+    def _send(self, slot: Slot, message: Setup | Work | Stop) -> None:
         if slot.channel is None:
             return
         try:
@@ -362,7 +334,7 @@ class Pool:
         except ChannelClosed as closed:
             self._end(slot, str(closed), kill=False)
 
-    def _listen(self, slot: _Slot) -> None:
+    def _listen(self, slot: Slot) -> None:
         """Wait for room to write only while something is to be written."""
         if slot.channel is None:
             return
@@ -377,31 +349,3 @@ def _first_word(channel: Channel[ToCoordinator]) -> ToCoordinator | Literal[Fals
     except ChannelClosed:
         return False
     return messages[0] if messages else None
-
-
-def _sensible(facts: Facts) -> bool:
-    """Whether this is what an engine may say of itself: some lines of a report, no more."""
-    longest = max((len(str(value)) + len(name) for name, value in facts.items()), default=0)
-    return len(facts) <= _MOST_FACTS and longest <= _LONGEST_FACT
-
-
-def _has_ended(slot: _Slot) -> bool:
-    return slot.process is not None and slot.process.poll() is not None
-
-
-def _end_of_process(status: int | None) -> str:
-    if status is None:
-        return "it could not be ended"
-    if status < 0:
-        names = {kind.value: kind.name for kind in signal.Signals}
-        return f"it was killed by {names.get(-status, f'signal {-status}')}"
-    return f"it exited with status {status}"
-
-
-def _wait_for(slots: list[_Slot], seconds: float, hurry: Sequence[object] = ()) -> None:
-    """Until every process has ended, but no longer than that."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and not hurry:
-        if all(slot.process is None or slot.process.poll() is not None for slot in slots):
-            return
-        time.sleep(_SOON)

@@ -1,14 +1,41 @@
-"""Files in folders that others can write to: what is read is this user's own, what is written follows no link."""
+"""Folders that others can write to: what is read is this user's own, no link is followed, no module imported."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import BinaryIO
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+_RUN = (
+    "import sys, runpy; sys.path[:] = [place for place in sys.path if place]\n"
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
+
+
+def python(module: str, *words: str) -> list[str]:
+    """The command that runs a module as `python -m` does, but never imports from the current folder."""
+    return [sys.executable, "-c", _RUN, module, *words]
+
+
+def look_into(path: Path) -> BinaryIO:
+    """Open a regular file to read; anything else there, which one might wait on for ever, is an OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read(path: Path) -> bytes:
+    """The content of a regular file; OSError for anything else."""
+    with look_into(path) as file:
+        return file.read()
 
 
 def is_mine(file: BinaryIO) -> bool:

@@ -9,7 +9,6 @@ The answer is a file with a JSON list of strings: what stands in the way, or wha
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import re
 import shutil
@@ -27,10 +26,6 @@ from trt_dp.errors import TrtDpError
 from trt_dp.signatures import Record, Recorded, Version
 
 _HELP_SECONDS = 120
-_LIBRARIES = {  # of engines that import theirs only when they are made, and do not say why_not themselves
-    "trtllm": "tensorrt_llm",
-    "trtllm-torch": "tensorrt_llm",
-}
 
 
 def main(words: list[str]) -> None:
@@ -47,7 +42,7 @@ def obstacles(group: str, name: str) -> list[str]:
         if group == plugins.LAUNCHERS:
             plugin().close()
             return []
-        why = _why_not(plugin, name)
+        why = _why_not(plugin)
     except TrtDpError as error:
         return [str(error)]
     except Exception as error:
@@ -81,17 +76,12 @@ def recorded() -> Record:
     return msgspec.json.decode(file.read_bytes(), type=Record)
 
 
-def _why_not(plugin: Any, name: str) -> str | None:
+def _why_not(plugin: Any) -> str | None:
     """What an engine's class or module says to `why_not()`, if it has one."""
     module = sys.modules.get(getattr(plugin, "__module__", ""))
     ask = getattr(plugin, "why_not", None) or getattr(module, "why_not", None)
-    if ask:
-        why: str | None = ask()
-        return why
-    library = _LIBRARIES.get(name)
-    if library and importlib.util.find_spec(library) is None:
-        return f"{library} is not installed: see README"
-    return None
+    why: str | None = ask() if ask else None
+    return why
 
 
 def _class(found: Any, known: Recorded, version: Version) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trt_dp import private
 from trt_dp.errors import UNREADABLE, UsageError
 
 
@@ -17,7 +18,7 @@ def read(path: Path) -> dict[str, Any]:
     else:
         import tomli as tomllib  # noqa: PLC0415
     try:
-        found = tomllib.loads(path.read_text("utf-8"))
+        found = tomllib.loads(private.read(path).decode())
     except (OSError, *UNREADABLE) as error:
         msg = f"cannot read the recipe {path}: {error}"
         raise UsageError(msg) from error

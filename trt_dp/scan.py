@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from trt_dp import private
 from trt_dp.errors import BadLine
 from trt_dp.lines import measure
 
@@ -30,10 +31,6 @@ MAX_LINE = 64 << 20
 SLICE = 32 << 20
 BOM = b"\xef\xbb\xbf"
 _BUFFER = 1 << 20
-_HELPER = (  # `-m` would look for modules in the current folder first, which may be a stranger's
-    "import sys; sys.path[:] = [place for place in sys.path if place]\n"
-    "from trt_dp.scan import main; main()"
-)
 
 
 class Piece(Struct):
@@ -141,7 +138,7 @@ def _scan_with_helpers(
 
 
 def _start_helper(path: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", _HELPER, str(path)]
+    command = private.python("trt_dp.scan", str(path))
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     )

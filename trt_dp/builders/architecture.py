@@ -188,7 +188,7 @@ def _check_family(config: Mapping[str, Any]) -> None:
     family = config.get("model_type")
     if family not in FAMILIES:
         known = ", ".join(FAMILIES)
-        _refuse(f"model_type {family!r} cannot be built", f"known: {known}; try --set via=optimum")
+        _refuse(f"model_type {family!r} cannot be built", f"known: {known}; try --via optimum")
 
 
 def _check_neutral(config: Mapping[str, Any]) -> None:
@@ -196,7 +196,7 @@ def _check_neutral(config: Mapping[str, Any]) -> None:
         value = config.get(key)
         if value not in harmless:
             shown = "" if isinstance(value, dict) else f" = {value!r}"
-            _refuse(f"config.json's {key}{shown} cannot be built", "try --set via=optimum")
+            _refuse(f"config.json's {key}{shown} cannot be built", "try --via optimum")
 
 
 def _check_words(raw: _Config) -> None:

@@ -38,6 +38,7 @@ paged attention of the prompt, and with it chunked prompts, so that int8_sq leav
 """
 QUANTIZATIONS = (*CALIBRATED, *WEIGHT_ONLY)
 _DEFAULT_MAX_NUM_TOKENS = 8192  # trtllm-build's own
+_OVERRULING = ("--build_config", "--max_decoder_seq_len")
 _TAKEN = {"--checkpoint_dir": "--from-checkpoint", "--output_dir": "--output"}
 
 
@@ -141,8 +142,12 @@ def _check_extra(extra: Sequence[str]) -> None:
     ours = {f"--{name}": f"--{name.replace('_', '-')}" for name in Limits.__struct_fields__}
     ours |= _TAKEN
     for flag in flags_in(extra):
-        if flag in ours:
-            msg = f"{flag} after -- is this command's own: give {ours[flag]} before it"
+        own = next((name for name in ours if name.startswith(flag)), None)  # as argparse takes it
+        if own:
+            msg = f"{flag} after -- is this command's own: give {ours[own]} before it"
+            raise UsageError(msg)
+        if any(name.startswith(flag) for name in _OVERRULING):
+            msg = f"{flag} after -- would overrule the limits of this command, and trt_dp.json would be wrong"
             raise UsageError(msg)
 
 

@@ -22,6 +22,7 @@ from trt_dp.types import EngineSpec, Failure, Placement, Request, Result, Sampli
 Mode = Literal["auto", "paged", "static"]
 _MIB = 2**20
 _LEAST_BLOCKS = 64
+_LEAST_TEMPERATURE = 1e-6
 _log = logging.getLogger(__name__)
 
 
@@ -52,11 +53,14 @@ class CpuEngine:
         cores = len(placement.cores) or _usable_cores()
         value_bytes = 4 if precision == "exact" else 2
         block_bytes = BLOCK * self._model.cached_values * value_bytes
+        blocks = _blocks(self._model, block_bytes, max_sequences, kv_cache_mb, cores)
+        sequences = min(max_sequences, blocks)  # each needs a block at least
+        _check_fit(precision, sequences, max_batched_tokens)
         self._settings = Settings(
             precision=precision,
-            max_sequences=max_sequences,
+            max_sequences=sequences,
             max_batched_tokens=max_batched_tokens,
-            blocks=_blocks(self._model, block_bytes, max_sequences, kv_cache_mb, cores),
+            blocks=blocks,
             prefix_caching=prefix_caching,
             threads=threads or cores,
             sampling=spec.sampling,
@@ -64,7 +68,7 @@ class CpuEngine:
         )
         self._cache_mb = round(self._settings.blocks * block_bytes / _MIB)
         self._decoder = _load(self._model, self._settings, mode)
-        self.capacity = max_sequences + self._decoder.lookahead
+        self.capacity = sequences + self._decoder.lookahead
         self._waiting: deque[Request] = deque()
         self._hands: dict[int, _Hand] = {}
 
@@ -199,10 +203,17 @@ def _check_positive(*, or_zero: bool = False, **options: int) -> None:
             raise UsageError(msg)
 
 
+def _check_fit(precision: Precision, sequences: int, tokens: int) -> None:
+    """Where prompts are cut to fill steps, a step must have room for a token of every sequence."""
+    if precision == "fast" and tokens < sequences:
+        msg = f"--set max_batched_tokens={tokens} is below max_sequences, {sequences}: raise it, or lower that"
+        raise UsageError(msg)
+
+
 def _check_sampling(sampling: Sampling) -> None:
     wrong = {
-        f"temperature {sampling.temperature} is not 0 (greedy) or more": not (
-            0 <= sampling.temperature < math.inf
+        f"temperature {sampling.temperature} is neither 0 (greedy) nor {_LEAST_TEMPERATURE} or more": not (
+            sampling.temperature == 0 or _LEAST_TEMPERATURE <= sampling.temperature < math.inf
         ),
         f"top_k {sampling.top_k} is not 0 (all) or more": sampling.top_k < 0,
         f"top_p {sampling.top_p} is not above 0 and at most 1": not 0 < sampling.top_p <= 1,

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from trt_dp import private
 from trt_dp.errors import UNREADABLE, EngineRefused
 
 _BUILD = "make it with `trt-dp build`"
@@ -68,7 +69,7 @@ def _read(file: Path, *, needed: bool = False) -> dict[str, Any]:
     if not needed and not file.exists():
         return {}
     try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+        return msgspec.json.decode(private.read(file), type=dict[str, Any])
     except (OSError, *UNREADABLE) as error:
         why = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         msg = f"{file.parent} is no complete engine, its {file.name} {why}: {_BUILD}"

@@ -160,6 +160,15 @@ class TrtllmEngine:
             self._driver = Static(self._loaded.runner, inflight, self._ending, size)
 
 
+def why_not() -> str | None:
+    """What keeps TensorRT engines from being loaded here, if anything does."""
+    try:
+        engine_library()
+    except EngineRefused as refused:
+        return str(refused)
+    return None
+
+
 def _window(model: Model, settings: Settings) -> int:
     """Two full loads: one in the engine, one that waits inside it, so that a place that becomes free is filled at once.
 

@@ -78,8 +78,14 @@ def read_engine(path: str | None) -> Model:
 
 def check_devices(model: Model, devices: int) -> None:
     """Raises EngineRefused unless a worker has as many GPUs as the engine was built for."""
+    if not devices:
+        msg = (
+            f"{model.folder} needs {model.world_size} GPU{'s' * (model.world_size > 1)}, and none is visible here: "
+            "see nvidia-smi, CUDA_VISIBLE_DEVICES, and in a container --gpus all"
+        )
+        raise EngineRefused(msg)
     if devices != model.world_size:
-        have = f"each worker has {devices or 'none'}"
+        have = f"each worker has {devices}"
         msg = (
             f"{model.folder} was built for {model.world_size} GPU{'s' * (model.world_size > 1)}, and {have}: "
             f"use --n-gpus {model.world_size}, or build an engine for that number"

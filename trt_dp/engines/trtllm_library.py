@@ -1,4 +1,4 @@
-"""TensorRT-LLM itself: imported here and nowhere else, in a worker, and only once an engine is made.
+"""TensorRT-LLM itself: what engines use of it is imported here, in a worker, and only once an engine is made.
 
 Importing it starts MPI and looks at the environment, so what that must find there is set first.
 """
@@ -44,6 +44,10 @@ def engine_library() -> Library:
         runner = importlib.import_module("tensorrt_llm.runtime").ModelRunnerCpp
         _ = bindings.Executor
     except (ImportError, AttributeError) as error:
+        if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):
+            raise _broken(
+                error
+            ) from error  # a shared library is missing, say: the version is not to blame
         msg = (
             f"TensorRT-LLM {version} cannot run built engines, which ended with 1.3: {_GET}, "
             "or run the checkpoint with --engine trtllm-torch"
@@ -103,7 +107,8 @@ def _package() -> ModuleType:
 
 def _broken(error: Exception) -> EngineRefused:
     return EngineRefused(
-        f"TensorRT-LLM is installed but does not load: {first_line(error)}; {_GET}"
+        f"TensorRT-LLM is installed but does not load: {first_line(error)}; "
+        "mend that (trt-dp doctor says more), or use the container nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
     )
 
 

@@ -219,6 +219,15 @@ def _checkpoint(path: str | None) -> tuple[Path, int]:
     return folder, size if isinstance(size, int) else 0
 
 
+def why_not() -> str | None:
+    """What keeps TensorRT-LLM's LLM API from being loaded here, if anything does."""
+    try:
+        torch_library()
+    except EngineRefused as refused:
+        return str(refused)
+    return None
+
+
 def _check_options(kv_fraction: float, *numbers: int) -> None:
     if not 0 < kv_fraction < 1:
         msg = f"--set kv_fraction={kv_fraction}: it must be above 0 and below 1"

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from trt_dp import private
 from trt_dp.errors import UsageError
 from trt_dp.guarded import Guarded
 from trt_dp.types import Placement
@@ -58,7 +59,7 @@ class MpiLauncher:
         ranks = str(len(placement.devices) or 1)
         command = [
             str(self._mpirun), "--host", f"localhost:{ranks}", "-n", ranks,
-            sys.executable, "-m", "trt_dp.launchers.mpi_rank", ranks,
+            *private.python("trt_dp.launchers.mpi_rank", ranks),
         ]  # fmt: skip
         shared = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else None
         scratch = tempfile.mkdtemp(prefix="trt-dp-", dir=shared)
