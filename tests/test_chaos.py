@@ -75,14 +75,14 @@ def test_strikes_from_outside(tmp_path, clean) -> None:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_sittings_that_end_early(tmp_path, clean, seed) -> None:
     """Killed, stopped and refused sittings are gone on with, also over a torn journal, to the same answers."""
-    kinds = (*ENDING, "truncate_dataset")
-    strikes = tuple(Strike(kind, 0.15 * place, 0.0, 7) for place, kind in enumerate(kinds, 1))
+    kinds = ("kill_coordinator", *(*ENDING[1:], "truncate_dataset")[seed % 2 :: 2])
+    strikes = tuple(Strike(kind, 0.2 * place, 0.0, 7) for place, kind in enumerate(kinds, 1))
     settings = {**QUICK, "step_seconds": "0.01", "close": CLOSE[seed], "refuse_at": "3"}
     trial = _undergo(
         tmp_path, clean, seed=seed, settings=settings, strikes=strikes, clock=True, requests=800
     )
     assert trial.verdict == type(trial.verdict)()
-    assert trial.sittings > 4
+    assert trial.sittings > 2
 
 
 def test_disks_and_limits_that_are_too_small(tmp_path, clean) -> None:

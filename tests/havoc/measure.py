@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from havoc.figures import detections
 from havoc.plan import Misdeed, Plan, Strike
 from havoc.trial import undergo
 from havoc.world import TRT_DP
@@ -32,12 +33,16 @@ def cost_of_a_death(folder: Path, clean: list[bytes], repeats: int) -> dict[str,
     """The same run with and without kills, in turn: seconds and requests that each death cost."""
     strikes = tuple(Strike("kill_worker", 0.1 + 0.15 * kill, 0.0, kill) for kill in range(KILLS))
     seconds: dict[int, list[float]] = {0: [], KILLS: []}
+    noticed: list[float] = []
+    back: list[float] = []
     for number in range(repeats):
         for kills, times in seconds.items():
             plan = Plan(number, "echo", len(clean), 2, _STEADY, strikes[:kills])
             trial = undergo(folder / f"cost-{number}-{kills}", plan, clean, None)
             assert trial.verdict.good, trial.verdict
             assert trial.faults.get("kill_worker", 0) == kills
+            noticed += detections(trial)
+            back += [death["back_after_seconds"] for death in trial.report["deaths"]]
             times.append(trial.report["performance"]["total_latency_ms"] / 1e3)
     whole, struck = (statistics.median(times) for times in seconds.values())
     each = (struck - whole) / KILLS
@@ -47,6 +52,10 @@ def cost_of_a_death(folder: Path, clean: list[bytes], repeats: int) -> dict[str,
         "seconds_without": round(whole, 3),
         "seconds_with": round(struck, 3),
         "seconds_for_each_death": round(each, 3),
+        "noticed_p50_seconds": round(statistics.median(noticed), 4),
+        "noticed_max_seconds": round(max(noticed), 4),
+        "back_p50_seconds": round(statistics.median(back), 3),
+        "back_max_seconds": round(max(back), 3),
         "requests_not_answered_meanwhile": round(each * len(clean) / whole),
     }
 

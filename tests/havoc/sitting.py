@@ -222,9 +222,9 @@ class Sitting:
         self._change_dataset(strike, lambda dataset, _: dataset.unlink())
 
     def _change_dataset(self, strike: Strike, change: Callable[[Path, int], object]) -> None:
-        """At some place in it, as long as it is there."""
+        """At some place in it, as long as it is there, and not before the run knows it: then it is another run."""
         dataset = self._world.dataset
-        if dataset.exists():
+        if dataset.exists() and self._world.journal.exists():
             change(dataset, strike.pick % max(1, dataset.stat().st_size))
             self._struck.append(Struck(strike.kind, time.monotonic()))
 
