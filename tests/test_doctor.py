@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 
 import msgspec
 import pytest
@@ -71,9 +72,9 @@ def test_a_launcher_says_what_it_misses(monkeypatch) -> None:
 
 def test_an_engine_for_gpus_needs_one(monkeypatch) -> None:
     """TensorRT-LLM's engines cannot run without the library, nor with it on a machine without a GPU."""
-    monkeypatch.setattr(probe.plugins, "find", lambda *_: object)
-    monkeypatch.setattr(probe.importlib.util, "find_spec", lambda _: None)
-    assert "tensorrt_llm is not installed" in probe.obstacles(ENGINES, "trtllm")[0]
+    monkeypatch.setitem(sys.modules, "tensorrt_llm", None)
+    for name in ("trtllm", "trtllm-torch"):
+        assert "TensorRT-LLM is" in probe.obstacles(ENGINES, name)[0]
     monkeypatch.setattr(doctor, "_ask", lambda *_: [])
     for setting, why in (("", "there is no GPU here"), ("0", "")):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)

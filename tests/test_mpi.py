@@ -28,7 +28,7 @@ _needs_mpi = pytest.mark.skipif(
     mpi.find_mpirun() is None or importlib.util.find_spec("mpi4py") is None,
     reason="no mpirun, or no mpi4py",
 )
-_RANK = ["-m", "trt_dp.launchers.mpi_rank"]
+_RANK = "trt_dp.launchers.mpi_rank"
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def _ranks(tmp_path, rank: int) -> list[psutil.Process]:
 
 
 def _of_worlds(tmp_path) -> list[psutil.Process]:
-    return [p for p in marked(str(tmp_path)) if p.cmdline()[1:3] == _RANK]
+    return [p for p in marked(str(tmp_path)) if p.cmdline()[1:2] == ["-c"] and _RANK in p.cmdline()]
 
 
 def _variable(process: psutil.Process, rank: int) -> bool:

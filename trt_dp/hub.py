@@ -13,7 +13,7 @@ WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 
 _KNOWN = {
     "GatedRepoError": "ask for access on its page there, and set HF_TOKEN to a token of yours",
-    "RepositoryNotFoundError": "there is no such model, or it is private, and HF_TOKEN is not set to a token that may read it",
+    "RepositoryNotFoundError": "there is no such model, or it is private and HF_TOKEN is no token that may read it",
 }
 
 
