@@ -514,7 +514,7 @@ def test_tools_are_no_ranks_of_the_job_around_them(build, machine, model, monkey
     log = (machine / "engines/e/build.log").read_text()
     assert "FAKE_TRTLLM_CALLS" in log
     assert "SLURM" not in log
-    assert "OMPI" not in log
+    assert "OMPI_COMM_WORLD" not in log
 
 
 @pytest.mark.usefixtures("machine")

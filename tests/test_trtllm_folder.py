@@ -83,7 +83,14 @@ def test_no_engine_is_named(tmp_path):
     assert "is a checkpoint" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("devices", [0, 1, 3])
+def test_without_a_gpu_it_says_so(tmp_path):
+    """No GPU at all is told apart from a wrong number of them."""
+    model = folder_of.read_engine(str(make_engine(tmp_path / "e", tp=2)))
+    with pytest.raises(EngineRefused, match="none is visible here"):
+        folder_of.check_devices(model, 0)
+
+
+@pytest.mark.parametrize("devices", [1, 3])
 def test_gpus_must_be_those_it_was_built_for(tmp_path, devices):
     """An engine for two GPUs is refused on another number, with the option that helps."""
     model = folder_of.read_engine(str(make_engine(tmp_path / "e", tp=2)))

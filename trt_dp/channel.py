@@ -87,9 +87,11 @@ class Channel(Generic[Incoming]):
             raise ChannelClosed(closed)
         return messages
 
-    def wait(self, seconds: float) -> None:
-        """Wait until something arrived, or could be written, or the time is over."""
-        select.select([self._socket], [self._socket] if self._leaving else [], [], seconds)
+    def wait(self, seconds: float) -> bool:
+        """Wait until something arrived, or could be written, or the time is over; whether something arrived."""
+        leaving = [self._socket] if self._leaving else []
+        arrived, _, _ = select.select([self._socket], leaving, [], seconds)
+        return bool(arrived)
 
     def close(self) -> None:
         """Hang up; the other side sees it at once."""

@@ -141,9 +141,9 @@ class _Worker:
         """Load the engine, then take, step and answer until told to stop."""
         engine = self._load()
         while not self._stopping or self._live:
-            self._channel.wait(0 if self._live else self._setup.beat_seconds)
-            for message in self._channel.receive():
-                self._take(engine, message)
+            if self._channel.wait(0 if self._live else self._setup.beat_seconds):
+                for message in self._channel.receive():
+                    self._take(engine, message)
             if self._live:
                 self._step(engine)
             self._report(engine)
