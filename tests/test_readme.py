@@ -46,7 +46,11 @@ def test_every_file_that_is_linked_is_there(path):
 @pytest.mark.parametrize(
     "path",
     sorted(
-        set(re.findall(r"(?<![\w/])((?:scripts|engines|datasets|tests)/[\w./-]+\.(?:toml|py|md))", README))
+        set(
+            re.findall(
+                r"(?<![\w/])((?:scripts|engines|datasets|tests)/[\w./-]+\.(?:toml|py|md))", README
+            )
+        )
     ),
 )
 def test_every_file_that_is_named_is_there(path):

@@ -9,6 +9,19 @@ from typing import Any, Protocol
 Watch = Callable[[str, int, int], None]
 """Called often while something is built: what is done now, how much of it, of how much."""
 
+BESIDE = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.*",
+)
+"""What belongs beside an engine, wherever it comes from: the tokenizer, and where answers end."""
+
 
 class Builder(Protocol):
     """Makes an engine folder; one entry point in `trt_dp.builders`, by its engine's name, adds another.

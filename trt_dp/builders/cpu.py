@@ -11,24 +11,13 @@ from typing import BinaryIO
 
 import numpy as np
 
-from trt_dp.builders import Watch, architecture, graph, ir, optimum, parts, weights
+from trt_dp.builders import BESIDE, Watch, architecture, graph, ir, optimum, parts, weights
 from trt_dp.builders.architecture import Architecture
 from trt_dp.builders.checkpoint import Tensor, blocks, open_checkpoint
 from trt_dp.builders.weights import Coding
 from trt_dp.errors import TrtDpError
 
-_COPIED = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "chat_template.*",
-)
+_COPIED = ("config.json", *BESIDE)
 
 
 def build(

@@ -8,21 +8,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from trt_dp.builders import BESIDE
 from trt_dp.errors import UNREADABLE, BuildFailed, UsageError
 
 _MOST_RANKS = 65_536
 _SECTIONS = ("pretrained_config", "build_config")
-_TOKENIZER = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "chat_template.*",
-)
 
 
 def check_source(model: Path) -> None:
@@ -81,7 +71,7 @@ def check_engine(engine: Path, world: int) -> None:
 def copy_tokenizer(source: Path, engine: Path) -> list[str]:
     """Put the tokenizer beside the engine, where trtllm-build puts none; gives the files' names."""
     copied = []
-    for pattern in _TOKENIZER:
+    for pattern in BESIDE:
         for file in sorted(source.glob(pattern)):
             shutil.copyfile(file, engine / file.name)
             copied.append(file.name)
