@@ -144,6 +144,10 @@ def _clear(path: Path) -> None:
 def _show(value: object) -> str:
     if isinstance(value, EngineSpec):
         options = "".join(f" {key}={setting}" for key, setting in sorted(value.options.items()))
-        sampling = f" {value.sampling}" if value.sampling != Sampling() else ""
+        sampling = "".join(
+            f" --{name.replace('_', '-')} {getattr(value.sampling, name)}"
+            for name in Sampling.__struct_fields__
+            if getattr(value.sampling, name) != getattr(Sampling(), name)
+        )
         return f"{value.name}{' ' + os.fspath(value.path) if value.path else ''}{options}{sampling}"
     return str(value)

@@ -21,7 +21,7 @@ from trt_dp.guarded import Guarded
 from trt_dp.placement import clean
 
 LOG = "build.log"
-WINDOW = "TensorRT-LLM 1.0 to 1.2.x (1.3.0rc0 to rc20 work too)"
+WINDOW = "TensorRT-LLM 1.0 to 1.2.x (or 1.3.0rc0 to rc20, the last with engines)"
 _INSTALL = (
     "pip install 'tensorrt_llm>=1.0,<1.3', or run this in the container "
     "nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
