@@ -136,8 +136,8 @@ def bare_process(engine_path: str, dataset: str, part: str) -> None:
     import numpy as np
     import openvino
 
-    from trt_dp.engines.cpu import CpuEngine
-    from trt_dp.engines.cpu_openvino import _generation
+    from trt_dp.engines.cpu.engine import CpuEngine
+    from trt_dp.engines.cpu.pipeline import _generation
     from trt_dp.types import EngineSpec, Placement, Request
 
     engine = CpuEngine(EngineSpec("cpu", engine_path), Placement(0, cores=(core,)))

@@ -124,13 +124,13 @@ def _lines(_folder: Path, dice: random.Random) -> Iterator[Callable[[list[bytes]
 
 
 def _guided(times: int) -> None:
-    """Lines again, where coverage of trt_dp.lines says what to try next; ends the process."""
+    """Lines again, where coverage of trt_dp.dataset.request_line says what to try next; ends the process."""
     import importlib
 
     import atheris
 
-    with atheris.instrument_imports(include=["trt_dp.lines"]):
-        for name in ("trt_dp.lines", "fuzz_lines"):
+    with atheris.instrument_imports(include=["trt_dp.dataset.request_line"]):
+        for name in ("trt_dp.dataset.request_line", "fuzz_lines"):
             sys.modules.pop(name, None)
         check = importlib.import_module("fuzz_lines").check
     folder = Path(tempfile.mkdtemp())

@@ -18,13 +18,16 @@ import numpy as np
 from conftest import Watcher, echo_job, read_lines, run_echo, write_dataset
 from fuzz_bytes import Breaker
 
-from trt_dp import build as builder
-from trt_dp import cli, dataset, engine_folder, prepare
-from trt_dp import run as runner
-from trt_dp.builders import cpu
-from trt_dp.engines import cpu_folder
+from trt_dp.builders import build as builder
+from trt_dp.builders.cpu import builder as cpu
+from trt_dp.cli import main as cli
+from trt_dp.coordinator import run as runner
+from trt_dp.dataset import index as dataset
+from trt_dp.engines import folder as engine_folder
+from trt_dp.engines.cpu import folder as cpu_folder
 from trt_dp.errors import TrtDpError
-from trt_dp.report import Report
+from trt_dp.report.summary import Report
+from trt_dp.synthetic import prepare
 from trt_dp.tokenizer import open_tokenizer
 
 Turn = Callable[[list[bytes]], bool]

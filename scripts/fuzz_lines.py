@@ -9,8 +9,8 @@ import re
 import numpy as np
 from plainly import MAX, meaning
 
+from trt_dp.dataset.request_line import answer, failure, lasting, measure, parse, task_id_of
 from trt_dp.errors import BadLine
-from trt_dp.lines import answer, failure, lasting, measure, parse, task_id_of
 from trt_dp.types import Failure, Result
 
 _BIGGEST = 2**63 - 1

@@ -13,9 +13,9 @@ from pathlib import Path
 import hostile
 from conftest import Watcher, echo_job, expected_lines, read_lines, write_dataset
 
-from trt_dp import run as runner
+from trt_dp.coordinator import run as runner
+from trt_dp.coordinator.pool import Limits
 from trt_dp.launchers import local
-from trt_dp.pool import Limits
 
 Turn = Callable[[list[bytes]], bool]
 _MOST_MEMORY_KIB = 2 << 20

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trt_dp.builders import architecture
+from trt_dp.builders.cpu import architecture
 
 BASE = {
     "model_type": "llama",

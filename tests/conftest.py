@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from trtllm_engines import DOUBLES, forget_double
 
-from trt_dp.job import Job, Snapshot
-from trt_dp.run import Outcome
-from trt_dp.run import run as run_job
+from trt_dp.coordinator.job import Job, Snapshot
+from trt_dp.coordinator.run import Outcome
+from trt_dp.coordinator.run import run as run_job
 from trt_dp.types import EngineSpec
 
 settings.register_profile("quick", max_examples=100, stateful_step_count=30, deadline=None)
@@ -31,7 +31,7 @@ settings.register_profile(  # pytest --hypothesis-profile=deep
 )
 settings.load_profile("quick")
 
-COMMAND = [sys.executable, "-m", "trt_dp.cli"]
+COMMAND = [sys.executable, "-m", "trt_dp"]
 
 
 def write_dataset(path: Path, count: int, tokens: int = 16, outputs: int = 8) -> Path:

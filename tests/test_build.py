@@ -11,10 +11,10 @@ import msgspec
 import pytest
 from conftest import alive, children, start_trt_dp, trt_dp
 
-from trt_dp import build as builder
-from trt_dp import demo, hub
-from trt_dp.builders import Watch
-from trt_dp.engine_folder import PROVENANCE, fingerprint, recognise
+from trt_dp import demo
+from trt_dp.builders import Watch, hub
+from trt_dp.builders import build as builder
+from trt_dp.engines.folder import PROVENANCE, fingerprint, recognise
 from trt_dp.errors import UsageError
 from trt_dp.tokenizer import open_tokenizer
 

@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
-from trt_dp import channel as module
-from trt_dp.channel import MAX_MESSAGE, Channel, Door, knock
 from trt_dp.errors import ChannelClosed
-from trt_dp.types import Beat, Done, Hello, Stop, ToCoordinator, ToWorker, Work
+from trt_dp.wire import channel as module
+from trt_dp.wire.channel import MAX_MESSAGE, Channel, Door, knock
+from trt_dp.wire.messages import Beat, Done, Hello, Stop, ToCoordinator, ToWorker, Work
 
 KEY = b"k" * 32
 PATIENCE = 20  # seconds until a test that waits in vain fails

@@ -12,7 +12,7 @@ from havoc import world
 from havoc.plan import CLOSE, ONCE, POISON, STRIKES, Misdeed, Plan, Strike, draw
 from havoc.trial import Trial, undergo
 
-from trt_dp.journal import Journal
+from trt_dp.coordinator.journal import Journal
 from trt_dp.types import RECORD
 
 QUICK = {"inner": "echo", "capacity": "8", "batch": "4", "step_seconds": "0.004"}

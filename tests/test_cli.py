@@ -12,13 +12,13 @@ import textwrap
 import pytest
 from conftest import run_echo, trt_dp
 
-from trt_dp.report import PHASES
+from trt_dp.report.summary import PHASES
 
 
 @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["report", "-h"], ["plugins"]])
 def test_help_needs_nothing_heavy(words) -> None:
     """Help is printed to stdout without loading numpy or an engine."""
-    code = f"import sys; sys.argv = ['trt-dp', *{words!r}]\nfrom trt_dp.cli import main\n"
+    code = f"import sys; sys.argv = ['trt-dp', *{words!r}]\nfrom trt_dp.cli.main import main\n"
     code += "try: main()\nexcept SystemExit: pass\n"
     code += (
         "print('loaded:', [m for m in ('numpy', 'torch', 'trt_dp.engines') if m in sys.modules])"

@@ -18,13 +18,13 @@ import pytest
 from checkpoints import config, tensors, write, write_raw, write_safetensors
 
 from trt_dp import plugins
-from trt_dp.builders import architecture, rope, weights
-from trt_dp.builders.checkpoint import blocks, open_checkpoint
+from trt_dp.builders.cpu import architecture, rope, weights
+from trt_dp.builders.cpu.checkpoint import blocks, open_checkpoint
 from trt_dp.errors import UsageError
 
 pytest.importorskip("openvino")
 
-from trt_dp.builders import cpu
+from trt_dp.builders.cpu import builder as cpu
 
 
 def silent(*_: object) -> None:
@@ -93,7 +93,7 @@ def test_two_builds_are_equal_in_every_byte(tmp_path, model, precision):
     """The same checkpoint gives the same xml and bin, in one process as in two."""
     build(model, tmp_path / "one", precision=precision)
     build(model, tmp_path / "two", precision=precision)
-    code = "import sys, pathlib; from trt_dp.builders.cpu import build; "
+    code = "import sys, pathlib; from trt_dp.builders.cpu.builder import build; "
     code += f"build(*map(pathlib.Path, sys.argv[1:]), lambda *_: None, precision={precision!r})"
     (tmp_path / "three").mkdir()
     subprocess.run([sys.executable, "-c", code, model, tmp_path / "three"], check=True, timeout=60)
@@ -145,7 +145,7 @@ def test_memory_does_not_grow_with_the_model(tmp_path):
     assert sum(value.nbytes for value in values.values()) > 100_000_000
     model = write(tmp_path / "model", settings, values, shards=2)
     (tmp_path / "engine").mkdir()
-    code = "import sys, pathlib, resource as r; from trt_dp.builders.cpu import build\n"
+    code = "import sys, pathlib, resource as r; from trt_dp.builders.cpu.builder import build\n"
     code += "peak = lambda: r.getrusage(r.RUSAGE_SELF).ru_maxrss\nbefore = peak()\n"
     code += "build(*map(pathlib.Path, sys.argv[1:]), lambda *_: None); print(peak() - before)"
     line = [sys.executable, "-c", code, str(model), str(tmp_path / "engine")]
@@ -157,7 +157,7 @@ def test_memory_does_not_grow_with_the_model(tmp_path):
 def test_a_disk_that_takes_no_more_is_one_sentence(tmp_path, model, room):
     """What the system says is passed on without a traceback."""
     (tmp_path / "engine").mkdir()
-    code = "import sys, pathlib, resource as r; from trt_dp.builders.cpu import build\n"
+    code = "import sys, pathlib, resource as r; from trt_dp.builders.cpu.builder import build\n"
     code += "from trt_dp.errors import TrtDpError\n"
     code += f"r.setrlimit(r.RLIMIT_FSIZE, ({room}, {room}))\n"
     code += "try: build(*map(pathlib.Path, sys.argv[1:]), lambda *_: None)\n"

@@ -14,11 +14,11 @@ from conftest import Watcher, start_trt_dp, trt_dp, workers_of
 from tiny_engine import POSITIONS, VOCABULARY, tiny_engine
 
 from trt_dp import plugins
-from trt_dp.engines import cpu as cpu_engine
-from trt_dp.engines.cpu import CpuEngine
+from trt_dp.coordinator.job import Job
+from trt_dp.coordinator.run import run
+from trt_dp.engines.cpu import engine as cpu_engine
+from trt_dp.engines.cpu.engine import CpuEngine
 from trt_dp.errors import EngineRefused, RequestRefused, UsageError
-from trt_dp.job import Job
-from trt_dp.run import run
 from trt_dp.types import EngineSpec, Placement, Request, Result, Sampling
 
 GREEDY = Sampling()
@@ -336,8 +336,8 @@ def test_fast_precision_says_so(folder):
 
 def test_without_openvino_the_sentence_says_what_to_install(monkeypatch):
     """Where OpenVINO is not installed, asking for the engine says how to install it."""
-    for name in ("cpu", "cpu_openvino"):
-        monkeypatch.delitem(sys.modules, f"trt_dp.engines.{name}")
+    for name in ("engine", "pipeline"):
+        monkeypatch.delitem(sys.modules, f"trt_dp.engines.cpu.{name}")
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(UsageError, match=r"pip install 'trt-dp\[cpu\]'"):
         plugins.find(plugins.ENGINES, "cpu")

@@ -23,9 +23,9 @@ from conftest import (
     write_dataset,
 )
 
+from trt_dp.coordinator.pool import Limits
+from trt_dp.coordinator.run import run
 from trt_dp.errors import EngineRefused, NoWorkersLeft, UsageError
-from trt_dp.pool import Limits
-from trt_dp.run import run
 
 
 def test_killed_workers_lose_nothing(tmp_path) -> None:

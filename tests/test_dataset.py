@@ -11,8 +11,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from trt_dp import dataset, scan
-from trt_dp.dataset import open_dataset
+from trt_dp.dataset import index as dataset
+from trt_dp.dataset import scan
+from trt_dp.dataset.index import open_dataset
 from trt_dp.errors import DatasetError
 from trt_dp.types import Failure
 
@@ -588,7 +589,7 @@ def test_a_helper_serves_slices_over_its_pipes_and_ends_with_them(place):
 
     place.path.write_bytes(line(1) + b"\n" + line(1, 2) + b"\n")
     said = subprocess.run(
-        [sys.executable, "-m", "trt_dp.scan", str(place.path)],
+        [sys.executable, "-m", "trt_dp.dataset.scan", str(place.path)],
         input=b"0 5\n5 1000\n",
         capture_output=True,
         check=True,

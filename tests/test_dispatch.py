@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trt_dp.dispatch import DEATHS_ALONE, SUSPECTS_TOGETHER, Dispatcher, Stray, given_up
+from trt_dp.coordinator.dispatcher import (
+    DEATHS_ALONE,
+    SUSPECTS_TOGETHER,
+    Dispatcher,
+    Stray,
+    given_up,
+)
 
 CAPACITY = 256
 

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from trt_dp.dispatch import DEATHS_ALONE, SUSPECTS_TOGETHER, Dispatcher, Stray
+from trt_dp.coordinator.dispatcher import DEATHS_ALONE, SUSPECTS_TOGETHER, Dispatcher, Stray
 
 WORKERS = st.integers(0, 4)
 LIMITS = st.integers(1, 40)

@@ -10,11 +10,13 @@ import msgspec
 import pytest
 from conftest import trt_dp
 
-from trt_dp import display_doctor, doctor, probe, signatures
-from trt_dp.doctor import Ability, Examination
-from trt_dp.launchers import mpi
+from trt_dp.display import doctor as display_doctor
+from trt_dp.doctor import examine as doctor
+from trt_dp.doctor import probe, signatures
+from trt_dp.doctor.examine import Ability, Examination
+from trt_dp.doctor.signatures import Record, differences, overloads, parse, split
+from trt_dp.launchers.mpi import launcher as mpi
 from trt_dp.plugins import ENGINES, LAUNCHERS
-from trt_dp.signatures import Record, differences, overloads, parse, split
 
 _STRANGERS = {
     "missing": "import a_library_that_is_not_there",

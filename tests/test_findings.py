@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from conftest import read_lines, run_echo, trt_dp, write_dataset
 
-from trt_dp import engine_folder
-from trt_dp.builders.trtllm_folders import world_of
-from trt_dp.dataset import open_dataset
-from trt_dp.engines.cpu_folder import read_model
+from trt_dp.builders.trtllm.folders import world_of
+from trt_dp.coordinator.journal import Journal
+from trt_dp.coordinator.tally import Tally
+from trt_dp.dataset.index import open_dataset
+from trt_dp.dataset.request_line import measure, parse
+from trt_dp.engines import folder as engine_folder
+from trt_dp.engines.cpu.folder import read_model
 from trt_dp.errors import BadLine, DatasetError, EngineRefused, UsageError
-from trt_dp.journal import Journal
-from trt_dp.lines import measure, parse
-from trt_dp.tally import Tally
 from trt_dp.types import RECORD
 
 DEEP = b"[" * 100_000

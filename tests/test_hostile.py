@@ -11,9 +11,9 @@ import hostile
 import pytest
 from conftest import Watcher, echo_job, expected_lines, read_lines, write_dataset
 
-from trt_dp import run as runner
+from trt_dp.coordinator import run as runner
+from trt_dp.coordinator.pool import Limits
 from trt_dp.launchers import local
-from trt_dp.pool import Limits
 
 
 class Sitting:

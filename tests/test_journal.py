@@ -7,8 +7,8 @@ import textwrap
 import numpy as np
 import pytest
 
+from trt_dp.coordinator.journal import Journal
 from trt_dp.errors import FolderError, JournalError
-from trt_dp.journal import Journal
 from trt_dp.types import RECORD
 
 REQUESTS = 20
@@ -128,7 +128,7 @@ def test_an_export_replaces_the_one_before(opened, tmp_path):
 
 def test_more_lines_than_fit_in_one_piece_are_exported(opened, tmp_path, monkeypatch):
     """Small windows and pieces give the same file as large ones."""
-    from trt_dp import journal as module
+    from trt_dp.coordinator import journal as module
 
     journal = opened()
     order = np.random.default_rng(3).permutation(REQUESTS).tolist()
@@ -258,7 +258,7 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 from trt_dp.errors import JournalError
-from trt_dp.journal import Journal
+from trt_dp.coordinator.journal import Journal
 from trt_dp.types import RECORD
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trt_dp.errors import BadLine, RequestRefused
-from trt_dp.lines import (
+from trt_dp.dataset.request_line import (
     MAX_ID,
     TEXT,
     answer,
@@ -20,6 +19,7 @@ from trt_dp.lines import (
     parse,
     task_id_of,
 )
+from trt_dp.errors import BadLine, RequestRefused
 from trt_dp.types import Failure, Request, Result, Timing
 
 

@@ -22,13 +22,13 @@ from conftest import (
 )
 
 from trt_dp.errors import UsageError
-from trt_dp.launchers import mpi
+from trt_dp.launchers.mpi import launcher as mpi
 
 _needs_mpi = pytest.mark.skipif(
     mpi.find_mpirun() is None or importlib.util.find_spec("mpi4py") is None,
     reason="no mpirun, or no mpi4py",
 )
-_RANK = "trt_dp.launchers.mpi_rank"
+_RANK = "trt_dp.launchers.mpi.rank"
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_an_mpirun_of_another_mpi_is_named(tmp_path, start) -> None:
 def test_a_run_may_itself_be_a_rank(tmp_path, start, monkeypatch) -> None:
     """Inside an MPI job the worlds of a run are its own: the job's marks reach no worker."""
     words = [mpi.find_mpirun(), "--host", "localhost:1", "-n", "1"]
-    monkeypatch.setattr("conftest.COMMAND", [*words, sys.executable, "-m", "trt_dp.cli"])
+    monkeypatch.setattr("conftest.COMMAND", [*words, sys.executable, "-m", "trt_dp"])
     process = start(count=20, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
     said = _end(process)
     assert process.returncode == 0, said

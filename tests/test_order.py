@@ -9,8 +9,8 @@ import time
 import pytest
 from conftest import expected_lines, read_lines, run_echo, trt_dp, write_dataset
 
-from trt_dp.channel import Channel, knock
-from trt_dp.types import ToWorker
+from trt_dp.wire.channel import Channel, knock
+from trt_dp.wire.messages import ToWorker
 
 
 @pytest.mark.parametrize(("workers", "capacity", "batch"), [(1, 256, 64), (2, 7, 3), (16, 5, 2)])
@@ -79,7 +79,7 @@ def test_worker_that_does_not_see_the_file_is_sent_the_lines(
     tmp_path, dataset, monkeypatch
 ) -> None:
     """Where a worker's machine has no such file, the coordinator ships the bytes and the answers are the same."""
-    monkeypatch.setattr("trt_dp.source._open", lambda _source: None)
+    monkeypatch.setattr("trt_dp.worker.source._open", lambda _source: None)
     outcome = run_echo(dataset, tmp_path / "run", launcher="inline")
     assert expected_lines(dataset) == read_lines(outcome.folder / "results.jsonl")
 
@@ -96,6 +96,6 @@ def test_a_worker_that_comes_when_all_is_done_is_turned_away(
         return knock(address, key)
 
     workers: dict[int, threading.Thread] = {}
-    monkeypatch.setattr("trt_dp.worker.knock", late)
+    monkeypatch.setattr("trt_dp.worker.serve.knock", late)
     outcome = run_echo(dataset, tmp_path / "run", launcher="inline")
     assert [worker.requests for worker in outcome.report.workers].count(0) == 1

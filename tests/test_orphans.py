@@ -98,7 +98,7 @@ def test_a_stopped_guard_still_ends_its_worker(tmp_path, start) -> None:
 
 def test_the_guard_ends_as_its_command_ended(tmp_path) -> None:
     """Whoever waits for a guard learns the command's exit status, or its signal."""
-    from trt_dp.guarded import Guarded
+    from trt_dp.system.guarded import Guarded
 
     for code, status in (("raise SystemExit(7)", 7), ("import os; os.kill(os.getpid(), 11)", -11)):
         guarded = Guarded([sys.executable, "-c", code], {}, (), tmp_path / "log")

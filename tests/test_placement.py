@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trt_dp.errors import PlacementError
-from trt_dp.placement import Machine, clean, look, parse_listing, plan, usable_cores, visible
+from trt_dp.placement.plan import Machine, clean, look, parse_listing, plan, usable_cores, visible
 
 FOUR = Machine(gpus=("0", "1", "2", "3"), cores=tuple(range(16)))
 INSTALLED = ["0 GPU-aaaa-1", "1 GPU-aabb-2", "2 GPU-cccc-3"]

@@ -9,15 +9,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from trt_dp.dataset import open_dataset
+from trt_dp.dataset.index import open_dataset
+from trt_dp.dataset.request_line import parse
 from trt_dp.demo import SIZE, SPECIAL
-from trt_dp.encode import lines
-from trt_dp.gauss import exp, log, normal
-from trt_dp.generate import batches, lengths, resampled, trtllm_lengths
-from trt_dp.lines import parse
-from trt_dp.prepare import Job, prepare
-from trt_dp.tokens import DemoTokenizer, sized
-from trt_dp.workload import Empirical, Lognormal, Normal, Prefixes, Text, Uniform
+from trt_dp.synthetic.encode import lines
+from trt_dp.synthetic.generate import batches, lengths, resampled, trtllm_lengths
+from trt_dp.synthetic.portable_math import exp, log, normal
+from trt_dp.synthetic.prepare import Job, prepare
+from trt_dp.synthetic.vocabulary import DemoTokenizer, sized
+from trt_dp.synthetic.workload import Empirical, Lognormal, Normal, Prefixes, Text, Uniform
 
 NORMAL = Normal(300, 50, 20, 30, 9)
 UNIFORM = Uniform(300, 1, 40, 5, 60)

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from trt_dp import cli, cli_prepare
+from trt_dp.cli import main as cli
+from trt_dp.cli import prepare as cli_prepare
 from trt_dp.demo import SIZE
 from trt_dp.errors import UsageError
+from trt_dp.synthetic.vocabulary import learned
 from trt_dp.tokenizer import open_tokenizer
-from trt_dp.tokens import learned
 
 RECIPES = Path(__file__).parents[1] / "datasets"
 SMALL = ("--num-requests", "5", "--input-mean", "6")
@@ -45,7 +46,7 @@ def command(monkeypatch, capfd):
 
 
 def apart(*arguments, **options):
-    command = [sys.executable, "-m", "trt_dp.cli", "prepare-dataset", *arguments]
+    command = [sys.executable, "-m", "trt_dp", "prepare-dataset", *arguments]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )
@@ -373,7 +374,7 @@ def test_a_tokenizer_that_will_not_load_is_a_sentence():
 def test_help_loads_nothing_heavy():
     """The help of a kind needs neither numpy nor a tokenizer library."""
     script = (
-        "import sys; from trt_dp import cli_prepare\n"
+        "import sys; from trt_dp.cli import prepare as cli_prepare\n"
         "try: cli_prepare.app(['token-unif-dist', '--help'])\n"
         "except SystemExit: pass\n"
         "sys.exit(bool({'numpy', 'transformers', 'tokenizers'} & set(sys.modules)))"

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trt_dp.dataset.request_line import answer, lasting, measure, parse
 from trt_dp.errors import BadLine, PlacementError
-from trt_dp.lines import answer, lasting, measure, parse
-from trt_dp.placement import Machine, plan, visible
-from trt_dp.report import percentiles
-from trt_dp.shown import brief, plain
+from trt_dp.placement.plan import Machine, plan, visible
+from trt_dp.report.summary import percentiles
+from trt_dp.system.safe_text import brief, plain
 from trt_dp.types import Request, Result, Timing
 
 NAMES = st.one_of(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from trt_dp import probe
-from trt_dp.signatures import parse
+from trt_dp.doctor import probe
+from trt_dp.doctor.signatures import parse
 
 THEIRS = json.loads((Path(__file__).parent / "data" / "trtllm_signatures.json").read_text())
 OURS = [

@@ -10,13 +10,13 @@ import checkpoints
 import numpy as np
 import pytest
 
-from trt_dp.builders import reference
+from trt_dp.builders.cpu import reference
 from trt_dp.errors import UsageError
 
 ov = pytest.importorskip("openvino")
 pytest.importorskip("openvino_genai")
 
-from trt_dp.builders import cpu  # noqa: E402 - they import openvino
+from trt_dp.builders.cpu import builder as cpu  # noqa: E402 - they import openvino
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
 GOLDEN = Path(__file__).parent / "data" / "greedy.json"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trt_dp import report
-from trt_dp.report import (
+from trt_dp.report import summary as report
+from trt_dp.report.summary import (
     DEFINITIONS,
     PHASES,
     Activity,

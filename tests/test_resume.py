@@ -21,8 +21,8 @@ from conftest import (
     write_dataset,
 )
 
+from trt_dp.coordinator.run import run
 from trt_dp.errors import DatasetError, FolderError
-from trt_dp.run import run
 
 SLOW = ("--set", "step_seconds=0.05", "--set", "batch=4", "--set", "capacity=8")
 
@@ -180,7 +180,7 @@ def test_full_disk_keeps_what_was_journaled(tmp_path) -> None:
         f"resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, -1)); "
         f"import sys; sys.argv = ['trt-dp', 'run', '--engine', 'echo', '--no-timing', "
         f"'--request-path', {str(dataset)!r}, '--output-dir', {str(folder)!r}, '--n-workers', '2']; "
-        f"from trt_dp.cli import main; main()"
+        f"from trt_dp.cli.main import main; main()"
     )
     import sys
 

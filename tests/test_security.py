@@ -29,13 +29,17 @@ from conftest import (
 )
 
 import trt_dp as package
-from trt_dp import beside, dataset, private, tokenizer, worker
+from trt_dp import tokenizer
+from trt_dp.builders import staging as beside
+from trt_dp.coordinator.run_folder import open_folder
+from trt_dp.dataset import index as dataset
 from trt_dp.errors import FolderError, UsageError, WriteError
-from trt_dp.folder import open_folder
 from trt_dp.launchers.inline import InlineLauncher
 from trt_dp.launchers.local import LocalLauncher
-from trt_dp.output import write_file
-from trt_dp.worker import KEY
+from trt_dp.system import safe_files
+from trt_dp.system.output import write_file
+from trt_dp.worker import serve as worker
+from trt_dp.worker.serve import KEY
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
 SOURCES = sorted(Path(package.__file__).parent.rglob("*.py"))
@@ -102,7 +106,7 @@ def test_modules_in_the_current_folder_are_not_imported(tmp_path):
 
 def test_a_scan_helper_does_not_import_from_the_current_folder(tmp_path, monkeypatch):
     """The processes that check a big dataset look for modules where they are installed only."""
-    from trt_dp import scan
+    from trt_dp.dataset import scan
 
     path = write_dataset(tmp_path / "requests.jsonl", 5)
     (tmp_path / "msgspec.py").write_text("raise SystemExit('owned')\n")
@@ -208,7 +212,7 @@ def poison(path: Path) -> Path:
 
 
 def save(place: Path, arrays: dict[str, np.ndarray]) -> None:
-    with private.create(place, 0o600) as file:
+    with safe_files.create(place, 0o600) as file:
         np.savez(file, **arrays)
 
 
@@ -234,8 +238,8 @@ def test_a_cache_of_another_user_is_not_replaced(tmp_path, monkeypatch):
     path = write_dataset(tmp_path / "requests.jsonl", 5)
     place = poison(path)
     before = place.read_bytes()
-    monkeypatch.setattr(private, "another_s", lambda found: found == place)
-    monkeypatch.setattr(private, "is_mine", lambda _: False)
+    monkeypatch.setattr(safe_files, "another_s", lambda found: found == place)
+    monkeypatch.setattr(safe_files, "is_mine", lambda _: False)
     dataset.open_dataset(path, tmp_path / "run", lambda *_: None)
     assert place.read_bytes() == before
     assert (tmp_path / "run" / "index.npz").stat().st_mode & 0o077 == 0

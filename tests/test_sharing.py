@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from trt_dp.engines.sharing import Seat
+from trt_dp.engines.gpu_sharing import Seat
 from trt_dp.errors import EngineRefused
 
 HOLD = """
 import sys
 from pathlib import Path
-from trt_dp.engines.sharing import Seat
+from trt_dp.engines.gpu_sharing import Seat
 seat = Seat(("0",), int(sys.argv[2]), Path(sys.argv[1]))
 with seat.loading(0.9) as fraction:
     print("loading", fraction, flush=True)

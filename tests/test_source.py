@@ -7,9 +7,9 @@ import os
 import numpy as np
 import pytest
 
-from trt_dp.dataset import open_dataset
+from trt_dp.dataset.index import open_dataset
 from trt_dp.errors import DatasetError, UsageError
-from trt_dp.source import SourceFile
+from trt_dp.worker.source import SourceFile
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 from conftest import Watcher, read_lines, run_echo, trt_dp
 
 from trt_dp import demo
+from trt_dp.coordinator.job import Job
+from trt_dp.coordinator.run import run
 from trt_dp.errors import DatasetError, FolderError, UsageError
-from trt_dp.job import Job
-from trt_dp.run import run
 from trt_dp.types import EngineSpec
 
 pytest.importorskip("tokenizers")
@@ -109,7 +109,7 @@ def test_another_engine_in_the_same_place_makes_it_another_run(tmp_path, folder)
 
 def test_lengths_of_text_prompts_are_not_guessed(tmp_path):
     """`empirical` refuses a dataset whose prompts are text: they have no length without a tokenizer."""
-    from trt_dp.prompts import read_lengths
+    from trt_dp.synthetic.prompts import read_lengths
 
     path = write(tmp_path / "text.jsonl", [{"prompt": "hi", "output_tokens": 1}])
     with pytest.raises(DatasetError, match="line 1"):

@@ -14,9 +14,11 @@ import psutil
 import pytest
 from conftest import COMMAND, alive, children, start_trt_dp, write_dataset
 
-from trt_dp import cli, demo, recipes
-from trt_dp.builders import trtllm_tools as tools
-from trt_dp.engine_folder import recognise
+from trt_dp import demo
+from trt_dp.builders.trtllm import tools
+from trt_dp.cli import main as cli
+from trt_dp.cli import recipes
+from trt_dp.engines.folder import recognise
 
 ROOT = Path(__file__).parents[1]
 DOUBLES = Path(__file__).parent / "doubles_build"

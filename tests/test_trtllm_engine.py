@@ -24,8 +24,8 @@ from trtllm_engines import (
 )
 
 from trt_dp import plugins
-from trt_dp.engines.trtllm import TrtllmEngine
-from trt_dp.engines.trtllm_inflight import stream_seed
+from trt_dp.engines.trtllm.engine import TrtllmEngine
+from trt_dp.engines.trtllm.inflight import stream_seed
 from trt_dp.errors import EngineRefused, RequestRefused, UsageError
 from trt_dp.types import EngineSpec, Placement, Request, Sampling
 

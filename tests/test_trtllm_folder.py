@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from trtllm_engines import make_engine
 
-from trt_dp.engines import trtllm_folder as folder_of
-from trt_dp.engines.trtllm_tokens import stop_ids
+from trt_dp.engines.trtllm import folder as folder_of
+from trt_dp.engines.trtllm.stop_ids import stop_ids
 from trt_dp.errors import EngineRefused, RequestRefused
 from trt_dp.types import Request
 

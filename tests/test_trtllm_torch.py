@@ -20,9 +20,9 @@ from trtllm_engines import (
     write_requests,
 )
 
-from trt_dp.engine_folder import recognise
-from trt_dp.engines.trtllm_inflight import stream_seed
-from trt_dp.engines.trtllm_torch import TrtllmTorchEngine
+from trt_dp.engines.folder import recognise
+from trt_dp.engines.trtllm.inflight import stream_seed
+from trt_dp.engines.trtllm.torch_engine import TrtllmTorchEngine
 from trt_dp.errors import EngineRefused, RequestRefused, UsageError
 from trt_dp.types import EngineSpec, Placement, Request, Sampling
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import checkpoints
 
-from trt_dp.builders import cpu
+from trt_dp.builders.cpu import builder as cpu
 
 VOCABULARY, POSITIONS = 512, 512
 

@@ -14,7 +14,7 @@ import pytest
 from conftest import read_lines, start_trt_dp, trt_dp, workers_of
 from trtllm_engines import write_requests
 
-from trt_dp.engines.trtllm_folder import Model, read_engine
+from trt_dp.engines.trtllm.folder import Model, read_engine
 
 HERE = shutil.which("nvidia-smi") and importlib.util.find_spec("tensorrt_llm")
 ENGINE = os.environ.get("TRT_DP_GPU_ENGINE", "")

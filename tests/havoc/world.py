@@ -16,7 +16,7 @@ from pathlib import Path
 
 from havoc.plan import Plan
 
-TRT_DP = [sys.executable, "-m", "trt_dp.cli"]
+TRT_DP = [sys.executable, "-m", "trt_dp"]
 SITE = Path(__file__).with_name("site")
 MARK = "HAVOC_RUN"
 VOCABULARY = 250

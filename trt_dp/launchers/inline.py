@@ -7,8 +7,8 @@ import os
 import threading
 from pathlib import Path
 
-from trt_dp import worker
 from trt_dp.types import Placement
+from trt_dp.worker import serve as worker
 
 
 class InlineLauncher:

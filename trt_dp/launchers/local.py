@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trt_dp import private
-from trt_dp.guarded import Guarded
+from trt_dp.system import safe_files
+from trt_dp.system.guarded import Guarded
 from trt_dp.types import Placement
 
 
@@ -17,7 +17,7 @@ class LocalLauncher:
 
     def start(self, placement: Placement, environment: dict[str, str], log: Path) -> Guarded:
         """Start a worker on its cores; it never inherits another's environment."""
-        return Guarded(private.python("trt_dp.worker"), environment, placement.cores, log)
+        return Guarded(safe_files.python("trt_dp.worker"), environment, placement.cores, log)
 
     def close(self) -> None:
         """Nothing to let go of: every guard has left with its worker."""

@@ -14,8 +14,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from trt_dp.channel import Channel
-from trt_dp.types import RECORD, Done, Ready
+from trt_dp.types import RECORD
+from trt_dp.wire.channel import Channel
+from trt_dp.wire.messages import Done, Ready
 
 PAST: list[int] = []  # what this worker has answered
 

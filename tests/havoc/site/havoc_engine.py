@@ -110,7 +110,7 @@ def _inner(
 ) -> EchoEngine:
     if name == "echo":
         return EchoEngine(spec, placement, capacity=capacity, batch=batch, step_seconds=seconds)
-    from trt_dp.engines.cpu import CpuEngine
+    from trt_dp.engines.cpu.engine import CpuEngine
 
     return CpuEngine(spec, placement, max_sequences=capacity)
 

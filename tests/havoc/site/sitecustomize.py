@@ -33,7 +33,7 @@ def _step_the_clock(seed: int) -> None:
     time.time_ns = lambda: true_ns() + int(offset() * 1e9)
 
 
-if os.environ.get("HAVOC_LIMITS") and "trt_dp.cli" in sys.orig_argv:
+if os.environ.get("HAVOC_LIMITS") and "trt_dp" in sys.orig_argv:
     _limit(os.environ["HAVOC_LIMITS"])
 if os.environ.get("HAVOC_CLOCK"):
     _step_the_clock(int(os.environ["HAVOC_CLOCK"]))

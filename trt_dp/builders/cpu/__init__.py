@@ -1,0 +1,1 @@
+"""Builds engines for the CPU: a Hugging Face checkpoint becomes an OpenVINO folder."""

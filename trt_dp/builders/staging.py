@@ -1,0 +1,100 @@
+"""A folder is built beside its place, and moved there when it is whole: nobody ever finds a half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from trt_dp.engines.folder import PROVENANCE
+from trt_dp.errors import BuildFailed, UsageError
+from trt_dp.system import safe_files
+
+LOG = "build.log"
+
+
+@contextlib.contextmanager
+def folder(output: Path) -> Iterator[Path]:
+    """An empty folder of one's own beside the place to be; gone afterwards, unless it was moved there."""
+    _refuse_foreign(output)
+    partial = output.with_name(f".{output.name}.partial")
+    held, locked = -1, False
+    try:
+        _make(partial)
+        held = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked = True
+        _empty(partial)
+        yield partial
+    except BlockingIOError as error:
+        msg = f"{output} is being built by another command: wait for it, or choose another --output"
+        raise UsageError(msg) from error
+    except BuildFailed as error:
+        msg = f"{error}{_keep_log(partial, output)}"
+        shutil.rmtree(partial, ignore_errors=True)
+        raise BuildFailed(msg, error.exit_status) from error
+    except BaseException:
+        _drop(partial, locked=locked)
+        raise
+    finally:
+        if held >= 0:
+            os.close(held)
+
+
+def _make(partial: Path) -> None:
+    """A folder of this user, for it will be emptied: in a shared place another user could have put a link there."""
+    partial.mkdir(parents=True, exist_ok=True)
+    if safe_files.another_s(partial) or partial.is_symlink():
+        msg = f"{partial} is not this user's folder: remove it, or choose another --output"
+        raise UsageError(msg)
+
+
+def _drop(partial: Path, *, locked: bool) -> None:
+    """Remove what was begun; before the folder is known to be ours, only if there is nothing in it."""
+    if locked:
+        shutil.rmtree(partial, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            partial.rmdir()
+
+
+def _keep_log(partial: Path, output: Path) -> str:
+    """Save what the tools said from a folder that goes away; gives the words that say where it is."""
+    log = partial / LOG
+    if not log.is_file():
+        return ""
+    kept = output.with_name(f"{output.name}.{LOG}")
+    log.replace(kept)
+    return f"\nall that it said: {kept}"
+
+
+def _refuse_foreign(output: Path) -> None:
+    if output.is_dir() and any(output.iterdir()) and not (output / PROVENANCE).is_file():
+        msg = f"{output} holds something that trt-dp build did not make: choose another --output"
+        raise UsageError(msg)
+    if output.exists() and not output.is_dir():
+        msg = f"{output} is no folder: choose another --output"
+        raise UsageError(msg)
+
+
+def _empty(folder: Path) -> None:
+    """Remove what a killed build left."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def move(built: Path, output: Path) -> None:
+    """Put a folder in the place of another, which is out of the way for a moment only."""
+    old = output.with_name(f".{output.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    output.with_name(f"{output.name}.{LOG}").unlink(missing_ok=True)  # of a failure before
+    if output.exists():
+        output.rename(old)
+    built.rename(output)
+    shutil.rmtree(old, ignore_errors=True)

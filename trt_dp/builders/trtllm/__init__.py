@@ -1,0 +1,1 @@
+"""Builds TensorRT-LLM engines, by TensorRT-LLM's own tools."""

@@ -1,0 +1,88 @@
+"""What a run is asked for, and who watches it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Protocol
+
+from msgspec import Struct
+
+from trt_dp.coordinator.pool import Limits
+from trt_dp.errors import UsageError
+from trt_dp.types import EngineSpec, Sampling
+
+
+class Job(Struct, frozen=True):
+    """All that a run can be asked for."""
+
+    dataset: Path
+    folder: Path
+    engine: EngineSpec
+    workers: int | None = None
+    gpus_per_worker: int | None = None
+    workers_per_gpu: int = 1
+    launcher: str = "local"
+    fresh: bool = False
+    skip_bad: bool = False
+    timing: bool = True
+    detokenize: bool = False
+    limits: Limits = Limits()
+    grace_seconds: float = 30.0
+
+
+def check(job: Job) -> None:
+    """Raises UsageError for a limit, or a way of sampling, that cannot be one."""
+    limits, sampling = job.limits, job.engine.sampling
+    for name, value, least in (
+        ("--stall-seconds", limits.stall_seconds, 0.1),
+        ("--load-seconds", limits.load_seconds, 0.1),
+        ("--answer-seconds", limits.answer_seconds, 0.1),
+        ("--grace-seconds", job.grace_seconds, 0.0),
+        ("--max-restarts", limits.max_restarts, 0),
+        ("--temperature", sampling.temperature, 0.0),
+        ("--top-k", sampling.top_k, 0),
+        ("--seed", sampling.seed, 0),
+    ):
+        if not value >= least:  # so that NaN is refused too
+            msg = f"{name} is {value}: it must be at least {least}"
+            raise UsageError(msg)
+    _check_sampling(sampling)
+
+
+def _check_sampling(sampling: Sampling) -> None:
+    if not 0 < sampling.top_p <= 1:
+        msg = f"--top-p is {sampling.top_p}: it must be more than 0, and at most 1"
+        raise UsageError(msg)
+    if math.isinf(sampling.temperature):
+        msg = "--temperature must be a finite number"
+        raise UsageError(msg)
+    narrowed = sampling.top_k or sampling.top_p < 1 or sampling.seed
+    if narrowed and not sampling.temperature:
+        msg = "--top-k, --top-p and --seed need a --temperature above 0: at 0 nothing is drawn"
+        raise UsageError(msg)
+
+
+class Snapshot(Struct, frozen=True):
+    """Where a run is."""
+
+    requests: int
+    settled: int
+    failed: int
+    output_tokens: int
+    workers: int
+    ready: int
+    deaths: int
+
+
+class Display(Protocol):
+    """Who watches a run: told of its phases, of what happens, and often of where it is."""
+
+    def say(self, text: str) -> None:
+        """Something happened that a user should know."""
+
+    def indexing(self, done: int, total: int) -> None:
+        """So many bytes of the dataset are checked."""
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Where the run is; called several times a second."""

@@ -1,0 +1,1 @@
+"""What a person sees: progress while something runs, and tables of what came of it."""

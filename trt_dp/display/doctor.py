@@ -1,0 +1,40 @@
+"""What a user sees of an examination: plain tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from trt_dp.doctor.examine import Ability, Examination, Gpu
+
+
+def told(found: Examination) -> str:
+    """All of it, one line for each thing."""
+    parts = [
+        _table("installed", ((name, has or "-") for name, has in found.versions.items())),
+        _table("machine", [*found.machine.items(), ("mpirun", found.mpi)]),
+        _table(
+            "GPUs",
+            [(gpu.index, _gpu(gpu)) for gpu in found.gpus] or [("-", "nvidia-smi lists none")],
+        ),
+        _table("engines", _abilities(found.abilities, "engine")),
+        _table("launchers", _abilities(found.abilities, "launcher")),
+    ]
+    if found.versions["tensorrt-llm"]:
+        differs = [("differs", text) for text in found.tensorrt_llm]
+        parts.append(
+            _table("TensorRT-LLM", differs or [("as recorded", "every name that trt-dp uses")])
+        )
+    return "\n\n".join(parts)
+
+
+def _table(title: str, rows: Iterable[tuple[str, str]]) -> str:
+    return "\n".join([title, *(f"  {name:<22}{value}".rstrip() for name, value in rows)])
+
+
+def _gpu(gpu: Gpu) -> str:
+    return f"{gpu.name}, {gpu.memory_mib} MiB, driver {gpu.driver}, MIG {gpu.mig}, {gpu.uuid}"
+
+
+def _abilities(abilities: list[Ability], kind: str) -> list[tuple[str, str]]:
+    chosen = [one for one in abilities if one.kind == kind]
+    return [(one.name, "yes" if one.able else f"no: {one.why}") for one in chosen]

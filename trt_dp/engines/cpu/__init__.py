@@ -1,0 +1,1 @@
+"""The CPU engine: a built model, by OpenVINO."""

@@ -1,0 +1,229 @@
+"""The embedded engine: a model that `trt-dp build` made, on the CPU, by OpenVINO."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections import deque
+from typing import Literal
+
+from msgspec import Struct
+
+from trt_dp.engines.cpu.decoder import BLOCK, Decoder, Ended, Facts, Precision, Settings
+from trt_dp.engines.cpu.folder import Model, read_model
+from trt_dp.engines.cpu.memory import cache_share
+from trt_dp.engines.cpu.pipeline import Paged, Stateful
+from trt_dp.engines.cpu.static import Static
+from trt_dp.errors import EngineRefused, RequestRefused, UsageError
+from trt_dp.types import EngineSpec, Failure, Placement, Request, Result, Sampling, Timing
+
+Mode = Literal["auto", "paged", "static"]
+_MIB = 2**20
+_LEAST_BLOCKS = 64
+_LEAST_TEMPERATURE = 1e-6
+_log = logging.getLogger(__name__)
+
+
+class CpuEngine:
+    """Answers with a real model; a request waits here, is decoded, and ends, and is never interrupted.
+
+    In exact precision an answer depends on the request alone, not on what is decoded beside it; sampled
+    ones too, since each request has its own random stream. With `stop_at_eos` the EOS is the last of the ids.
+    """
+
+    def __init__(
+        self,
+        spec: EngineSpec,
+        placement: Placement,
+        *,
+        precision: Precision = "exact",
+        max_sequences: int = 128,
+        max_batched_tokens: int = 512,
+        kv_cache_mb: int = 0,
+        prefix_caching: bool = False,
+        threads: int = 0,
+        mode: Mode = "auto",
+    ) -> None:
+        _check_positive(max_sequences=max_sequences, max_batched_tokens=max_batched_tokens)
+        _check_positive(or_zero=True, kv_cache_mb=kv_cache_mb, threads=threads)
+        _check_sampling(spec.sampling)
+        self._model = read_model(spec.path)
+        cores = len(placement.cores) or _usable_cores()
+        value_bytes = 4 if precision == "exact" else 2
+        block_bytes = BLOCK * self._model.cached_values * value_bytes
+        blocks = _blocks(self._model, block_bytes, max_sequences, kv_cache_mb, cores)
+        sequences = min(max_sequences, blocks)  # each needs a block at least
+        _check_fit(precision, sequences, max_batched_tokens)
+        self._settings = Settings(
+            precision=precision,
+            max_sequences=sequences,
+            max_batched_tokens=max_batched_tokens,
+            blocks=blocks,
+            prefix_caching=prefix_caching,
+            threads=threads or cores,
+            sampling=spec.sampling,
+            eos=_stops(self._model, spec.sampling),
+        )
+        self._cache_mb = round(self._settings.blocks * block_bytes / _MIB)
+        self._decoder = _load(self._model, self._settings, mode)
+        self.capacity = sequences + self._decoder.lookahead
+        self._waiting: deque[Request] = deque()
+        self._hands: dict[int, _Hand] = {}
+
+    def submit(self, request: Request) -> None:
+        """Take a request; raises RequestRefused for one that the model or the cache cannot hold."""
+        self._check(request)
+        self._hands[request.index] = _Hand(time.monotonic())
+        self._waiting.append(request)
+
+    def step(self) -> list[Result]:
+        """Start what has room, and go on with what is in progress by a token or a piece of a prompt."""
+        if self._waiting:
+            self._admit()
+        step = self._decoder.step()
+        now = time.monotonic()
+        for index in step.first:
+            self._hands[index].first = now
+        return [self._result(ended, now) for ended in step.ended]
+
+    def facts(self) -> Facts:
+        """How it runs; once it has run, also how full its batches and its cache were."""
+        settings = self._settings
+        return {
+            **self._decoder.facts(),
+            "model_precision": self._model.precision,
+            "threads": settings.threads,
+            "max_sequences": settings.max_sequences,
+            "max_batched_tokens": settings.max_batched_tokens,
+            "kv_cache_mb": self._cache_mb,
+            "kv_blocks": settings.blocks,
+            "prefix_caching": "on" if settings.prefix_caching else "off",
+        }
+
+    def close(self) -> None:
+        """Let go of the model."""
+        del self._decoder
+
+    def _check(self, request: Request) -> None:
+        ids, outputs = request.input_ids, request.output_tokens
+        total, room = len(ids) + outputs, self._settings.blocks * BLOCK
+        sizes = f"{len(ids)} input and {outputs} output tokens make {total}"
+        if ids.min() < 0 or ids.max() >= self._model.vocabulary:
+            wrong = ids.min() if ids.min() < 0 else ids.max()
+            msg = f"`input_ids` holds {wrong}, and the model's vocabulary has {self._model.vocabulary} ids"
+            raise RequestRefused(msg)
+        if total > self._model.positions:
+            msg = f"{sizes}, and the model's max_position_embeddings is {self._model.positions}"
+            raise RequestRefused(msg)
+        if total > room:
+            msg = (
+                f"{sizes}, and the KV cache of {self._cache_mb} MB holds {room}: --set kv_cache_mb"
+            )
+            raise RequestRefused(msg)
+
+    def _admit(self) -> None:
+        now = time.monotonic()
+        for request in self._decoder.take(self._waiting):
+            self._hands[request.index].admitted = now
+
+    def _result(self, ended: Ended, now: float) -> Result:
+        hand = self._hands.pop(ended.index)
+        timing = hand.timing(now)
+        if ended.problem:
+            error = Failure("engine_error", ended.problem)
+            return Result(ended.index, error=error, timing=timing)
+        stopped = ended.output_ids[-1] in self._settings.eos
+        reason = "stop" if stopped else "length"
+        return Result(ended.index, ended.output_ids, reason, timing=timing)
+
+
+class _Hand(Struct):
+    """When a request in hand came, was admitted and had its first token, by this process's clock."""
+
+    submitted: float
+    admitted: float = 0.0
+    first: float = 0.0
+
+    def timing(self, now: float) -> Timing:
+        return Timing(
+            round(self.admitted - self.submitted, 6),
+            round((self.first or now) - self.submitted, 6),
+            round(now - self.submitted, 6),
+        )
+
+
+def _load(model: Model, settings: Settings, mode: Mode) -> Decoder:
+    """The paged decoder; where OpenVINO has none for this CPU, or when asked, static batches."""
+    why = "asked for with mode=static"
+    if mode != "static":
+        try:
+            return Paged(model.graph.parent, settings)
+        except RuntimeError as error:
+            why = _first_line(error)
+            if mode == "paged":
+                msg = f"OpenVINO cannot load {model.graph}: {why}"
+                raise EngineRefused(msg) from error
+        _log.warning("no paged attention, going on with static batches: %s", why)
+    try:
+        return Static(Stateful(model.graph, settings), settings, why)
+    except RuntimeError as error:
+        msg = f"OpenVINO cannot load {model.graph}: {_first_line(error)}"
+        raise EngineRefused(msg) from error
+
+
+def _first_line(error: RuntimeError) -> str:
+    """The sentence in OpenVINO's message, which starts with the places in its source that it went through."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in reversed(lines) if line), type(error).__name__)
+
+
+def _blocks(model: Model, block_bytes: int, sequences: int, given_mb: int, cores: int) -> int:
+    """As many as all sequences could need, as far as this worker's share of the memory goes; or what was asked for."""
+    if given_mb:
+        return max(1, given_mb * _MIB // block_bytes)
+    needed = sequences * -(-model.positions // BLOCK)
+    share = cache_share(cores, model.weight_bytes) // block_bytes
+    return min(needed, max(share, _LEAST_BLOCKS))
+
+
+def _stops(model: Model, sampling: Sampling) -> frozenset[int]:
+    if sampling.stop_at_eos and not model.eos:
+        msg = f"{model.graph.parent} names no eos_token_id to stop at: leave out stop-at-eos"
+        raise EngineRefused(msg)
+    return model.eos if sampling.stop_at_eos else frozenset()
+
+
+def _check_positive(*, or_zero: bool = False, **options: int) -> None:
+    for name, value in options.items():
+        if value < (0 if or_zero else 1):
+            least = "0 (automatic) or more" if or_zero else "1 or more"
+            msg = f"--set {name}={value}: it must be {least}"
+            raise UsageError(msg)
+
+
+def _check_fit(precision: Precision, sequences: int, tokens: int) -> None:
+    """Where prompts are cut to fill steps, a step must have room for a token of every sequence."""
+    if precision == "fast" and tokens < sequences:
+        msg = f"--set max_batched_tokens={tokens} is below max_sequences, {sequences}: raise it, or lower that"
+        raise UsageError(msg)
+
+
+def _check_sampling(sampling: Sampling) -> None:
+    wrong = {
+        f"temperature {sampling.temperature} is neither 0 (greedy) nor {_LEAST_TEMPERATURE} or more": not (
+            sampling.temperature == 0 or _LEAST_TEMPERATURE <= sampling.temperature < math.inf
+        ),
+        f"top_k {sampling.top_k} is not 0 (all) or more": sampling.top_k < 0,
+        f"top_p {sampling.top_p} is not above 0 and at most 1": not 0 < sampling.top_p <= 1,
+    }
+    for msg, is_so in wrong.items():
+        if is_so:
+            raise UsageError(msg)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,211 @@
+"""OpenVINO, imported nowhere else: the paged pipeline, and the same graph as a plain stateful model."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from trt_dp.engines.cpu.decoder import (
+    BLOCK,
+    Ended,
+    Facts,
+    Precision,
+    Settings,
+    Step,
+    blocks_of,
+    stream_seed,
+)
+from trt_dp.types import Ids, Request
+
+try:
+    import openvino as ov
+    import openvino_genai as og
+except ImportError as error:
+    msg = f"OpenVINO is not installed ({error}): pip install 'trt-dp[cpu]'"
+    raise ImportError(msg) from error
+
+_EXACT = {
+    "INFERENCE_PRECISION_HINT": "f32",
+    "KV_CACHE_PRECISION": "f32",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+}
+_BF16 = {"INFERENCE_PRECISION_HINT": "bf16", "KV_CACHE_PRECISION": "bf16"}
+
+
+def properties(precision: Precision, threads: int) -> tuple[dict[str, Any], str]:
+    """What to tell OpenVINO, and the same for people: left alone it would round in ways that depend on the batch."""
+    chosen: dict[str, Any] = {}
+    if precision == "exact":
+        chosen, said = _EXACT, "exact (f32 activations and KV cache)"
+    elif "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        chosen, said = _BF16, "fast (bf16 activations and KV cache; answers depend on the batch)"
+    else:
+        said = "fast (OpenVINO's defaults; answers depend on the batch)"
+    return {**chosen, "INFERENCE_NUM_THREADS": threads}, said
+
+
+class Paged:
+    """Continuous batching over a paged KV cache.
+
+    A sequence is prefilling until its first token can be read, then due: it is looked at again only when
+    its last token must have come, because a look costs a microsecond for each sequence in each step.
+
+    In exact precision a prompt is read in one piece, in a step that writes no answers, since OpenVINO rounds
+    a piece of a single token otherwise, and where a prompt is cut depends on what else is there. In fast
+    precision prompts are cut to fill the steps.
+    """
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        tuned, self._precision = properties(settings.precision, settings.threads)
+        if settings.precision == "exact" and settings.prefix_caching:
+            self._precision += ", but a cached prefix may change the rounding"
+        self._settings = settings
+        self.lookahead = max(4, settings.max_sequences // 4)
+        self._whole = settings.precision == "exact"
+        self._pipeline: Any = og.ContinuousBatchingPipeline(
+            str(folder), _scheduler(settings, whole=self._whole), "CPU", tuned
+        )
+        self._prefilling: dict[int, _Sequence] = {}
+        self._due: dict[int, list[_Sequence]] = {}
+        self._slots, self._blocks = settings.max_sequences, settings.blocks
+        self._written = self._steps = self._sequences = 0
+
+    def take(self, waiting: deque[Request]) -> list[Request]:
+        """Start the oldest that wait, as long as there is a slot and room for each to its very end."""
+        taken: list[Request] = []
+        tokens = 0
+        while waiting and self._slots and blocks_of(waiting[0]) <= self._blocks:
+            tokens += len(waiting[0].input_ids)
+            if self._whole and taken and tokens > self._settings.max_batched_tokens:
+                break
+            taken.append(waiting.popleft())
+            self._start(taken[-1])
+        return taken
+
+    def step(self) -> Step:
+        """Run the pipeline once; where prompts are read whole, answers wait while some are."""
+        self._written += not (self._whole and self._prefilling)
+        self._pipeline.step()
+        self._steps += 1
+        self._sequences += self._settings.max_sequences - self._slots
+        first = self._look_for_first() if self._prefilling else []
+        due = self._due.pop(self._written, None)
+        return Step(first, self._collect(due) if due else [])
+
+    def facts(self) -> Facts:
+        """Precision and attention; once it has run, how full the batches and the cache were."""
+        facts: Facts = {"precision": self._precision, "attention": "paged"}
+        if self._steps:
+            metrics = self._pipeline.get_metrics()
+            facts["steps"] = self._steps
+            facts["mean_batch"] = round(self._sequences / self._steps, 1)
+            facts["peak_kv_percent"] = round(metrics.max_cache_usage, 1)
+        return facts
+
+    def _start(self, request: Request) -> None:
+        ids = ov.Tensor(np.ascontiguousarray(request.input_ids[np.newaxis]))
+        config = _generation(request, self._settings)
+        handle = self._pipeline.add_request(request.index, ids, config)
+        self._prefilling[request.index] = _Sequence(request, handle)
+        self._slots -= 1
+        self._blocks -= blocks_of(request)
+
+    def _look_for_first(self) -> list[int]:
+        begun = [
+            sequence
+            for sequence in self._prefilling.values()
+            if sequence.handle.can_read() or _over(sequence)
+        ]
+        for sequence in begun:
+            del self._prefilling[sequence.request.index]
+            left = 0 if self._settings.eos else sequence.request.output_tokens - 1
+            self._due.setdefault(self._written + left, []).append(sequence)
+        return [sequence.request.index for sequence in begun]
+
+    def _collect(self, due: list[_Sequence]) -> list[Ended]:
+        ended = []
+        for sequence in due:
+            if _over(sequence):
+                ended.append(self._end(sequence))
+            else:
+                self._due.setdefault(self._written + 1, []).append(sequence)
+        return ended
+
+    def _end(self, sequence: _Sequence) -> Ended:
+        """Give back its slot and its blocks; whatever is not a whole answer is said to be none."""
+        self._slots += 1
+        self._blocks += blocks_of(sequence.request)
+        ids = [token for part in sequence.handle.read_all() for token in part.generated_ids]
+        status = sequence.handle.get_status()
+        wanted = sequence.request.output_tokens
+        whole = len(ids) == wanted or not self._settings.eos.isdisjoint(ids[-1:])
+        problem = None
+        if status != og.GenerationStatus.FINISHED or not whole:
+            problem = f"OpenVINO ended it as {status.name} after {len(ids)} of {wanted} tokens"
+        return Ended(sequence.request.index, ids, problem)
+
+
+class _Sequence(Struct, frozen=True):
+    """A request in the pipeline; to let go of its handle is to cancel it."""
+
+    request: Request
+    handle: Any
+
+
+def _over(sequence: _Sequence) -> bool:
+    return bool(sequence.handle.get_status() != og.GenerationStatus.RUNNING)
+
+
+def _scheduler(settings: Settings, *, whole: bool) -> Any:
+    scheduler = og.SchedulerConfig()
+    scheduler.num_kv_blocks = settings.blocks
+    scheduler.cache_size = 0
+    scheduler.max_num_seqs = settings.max_sequences
+    everything = settings.blocks * BLOCK  # `take` bounds what is read at once
+    scheduler.max_num_batched_tokens = everything if whole else settings.max_batched_tokens
+    scheduler.dynamic_split_fuse = not whole
+    scheduler.enable_prefix_caching = settings.prefix_caching
+    return scheduler
+
+
+def _generation(request: Request, settings: Settings) -> Any:
+    config, sampling = og.GenerationConfig(), settings.sampling
+    config.max_new_tokens = request.output_tokens
+    config.ignore_eos = not settings.eos
+    stops = settings.eos or {0}  # it insists on one, even to be ignored
+    config.stop_token_ids = set(stops)
+    config.set_eos_token_id(min(stops))
+    config.do_sample = sampling.temperature > 0
+    if config.do_sample:
+        config.temperature, config.top_p = sampling.temperature, sampling.top_p
+        config.top_k = sampling.top_k or 2**63
+        config.rng_seed = stream_seed(sampling, request.index)
+    return config
+
+
+class Stateful:
+    """The graph as a plain model that keeps the KV cache of one batch, without paging."""
+
+    def __init__(self, graph: Path, settings: Settings) -> None:
+        tuned, self.precision = properties(settings.precision, settings.threads)
+        self._run = ov.Core().compile_model(graph, "CPU", tuned).create_infer_request()
+
+    def forget(self) -> None:
+        """Empty the cache: what comes next is another batch."""
+        self._run.reset_state()
+
+    def logits(self, ids: Ids, mask: Ids, positions: Ids, rows: Ids) -> NDArray[np.float32]:
+        """Go on with these ids, and give the logits after the last; `rows` says which rows of before go on."""
+        given = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "position_ids": positions,
+            "beam_idx": rows.astype(np.int32),
+        }
+        result: NDArray[np.float32] = self._run.infer(given, share_inputs=True)["logits"][:, -1]
+        return result

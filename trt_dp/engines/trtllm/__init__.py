@@ -1,0 +1,1 @@
+"""The TensorRT-LLM engines: a built engine, or a checkpoint through the LLM API."""

@@ -1,0 +1,215 @@
+"""Driving TensorRT-LLM's Executor: requests go in as they come, each answer comes out when it is ready."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from trt_dp.engines.trtllm.library import first_line
+from trt_dp.engines.trtllm.stats import Iterations
+from trt_dp.errors import RequestRefused, UsageError
+from trt_dp.types import Facts, Failure, Request, Result, Sampling, Timing
+
+_WAIT = dt.timedelta(milliseconds=50)
+_TOP_K_MAX = 1024
+_ALL_IDS = -1  # an end_id that no token has: an answer goes on to the length asked for
+
+
+class Ending(Struct, frozen=True):
+    """Where answers end: at their length, or at one of these ids before."""
+
+    stops: tuple[int, ...] = ()
+
+    @property
+    def end_id(self) -> int:
+        """What ends an answer first of all."""
+        return self.stops[0] if self.stops else _ALL_IDS
+
+    @property
+    def pad_id(self) -> int:
+        """Any id of the vocabulary: it fills what nobody reads."""
+        return self.stops[0] if self.stops else 0
+
+
+class Inflight:
+    """Requests in an Executor: handed over, in it, and answered, each exactly once.
+
+    A request that fails is a result with its reason; so are all that are active when a forward pass fails,
+    after which the Executor goes on. Whatever else goes wrong with the Executor is an exception.
+    """
+
+    def __init__(self, api: Any, session: Any, sampling: Sampling, ending: Ending) -> None:
+        self._api = api
+        self._session = session
+        self._sampling = sampling
+        self._ending = ending
+        self._output = api.OutputConfig(exclude_input_from_output=True, return_perf_metrics=True)
+        self._reasons = {
+            api.FinishReason.END_ID: "stop",
+            api.FinishReason.STOP_WORDS: "stop",
+            api.FinishReason.LENGTH: "length",
+        }
+        self._iterations = Iterations(session)
+        self._waiting: list[tuple[Request, Any]] = []
+        self._live: dict[int, Request] = {}
+        self._heard = time.monotonic()
+
+    def submit(self, request: Request) -> None:
+        """Take a request; raises RequestRefused with TensorRT-LLM's reason if it makes none of it."""
+        more: dict[str, Any] = {}
+        if self._ending.stops[1:]:
+            more["stop_words"] = [[one] for one in self._ending.stops[1:]]
+        try:
+            made = self._api.Request(
+                input_token_ids=request.input_ids.tolist(),
+                max_tokens=request.output_tokens,
+                sampling_config=self._sampling_config(request.index),
+                output_config=self._output,
+                end_id=self._ending.end_id,
+                pad_id=self._ending.pad_id,
+                **more,
+            )
+        except (RuntimeError, ValueError, TypeError, OverflowError) as error:
+            msg = f"TensorRT-LLM refuses it: {first_line(error)}"
+            raise RequestRefused(msg) from error
+        if not self._live and not self._waiting:  # nothing was to be heard until now
+            self._heard = time.monotonic()
+        self._waiting.append((request, made))
+
+    def step(self) -> list[Result]:
+        """Hand over what waits, and give what is answered; returns within a moment when nothing is."""
+        results = self._enqueue() if self._waiting else []
+        if self._live:
+            responses = self._session.await_responses(timeout=_WAIT)
+            results += [result for one in responses if (result := self._take(one)) is not None]
+        if self._iterations.look() or results or not self._live:
+            self._heard = time.monotonic()
+        return results
+
+    def silent_seconds(self) -> float:
+        """For how long TensorRT-LLM has shown no sign of life, with requests in hand."""
+        return time.monotonic() - self._heard
+
+    def facts(self) -> Facts:
+        """What its iterations were like so far."""
+        self._iterations.look(now=True)
+        return self._iterations.facts()
+
+    def _enqueue(self) -> list[Result]:
+        """All at once; if that will not do, one by one, to find the one that is wrong."""
+        waiting, self._waiting = self._waiting, []
+        try:
+            ids = self._session.enqueue_requests(requests=[made for _, made in waiting])
+        except RuntimeError:
+            return [result for pair in waiting if (result := self._enqueue_one(*pair)) is not None]
+        self._live.update(zip(ids, (request for request, _ in waiting), strict=True))
+        return []
+
+    def _enqueue_one(self, request: Request, made: Any) -> Result | None:
+        try:
+            self._live[self._session.enqueue_request(request=made)] = request
+        except RuntimeError as error:
+            if (
+                not self._session.can_enqueue_requests()
+            ):  # it is not the request: the Executor has ended
+                raise
+            return Result(request.index, error=Failure("engine_error", first_line(error)))
+        return None
+
+    def _take(self, response: Any) -> Result | None:
+        """The result in a response, if it is the last of a request of ours."""
+        request = self._live.get(response.request_id)
+        if request is None:
+            return None
+        if response.has_error():  # before .result, which raises then
+            del self._live[response.request_id]
+            return Result(
+                request.index, error=Failure("engine_error", first_line_of(response.error_msg))
+            )
+        if not response.result.is_final:
+            return None
+        del self._live[response.request_id]
+        return self._finish(request, response.result)
+
+    def _finish(self, request: Request, result: Any) -> Result:
+        ids = list(result.output_token_ids[0])
+        given = result.finish_reasons[0]
+        reason = self._reasons.get(given)
+        timing = _timing(result.request_perf_metrics)
+        problem = problem_of(request, len(ids), reason, stopping=bool(self._ending.stops))
+        if reason is None:
+            name = getattr(given, "name", str(given))
+            problem = f"TensorRT-LLM ended it with {name} after {len(ids)} tokens"
+        if problem or reason is None:
+            return Result(
+                request.index, error=Failure("engine_error", problem or ""), timing=timing
+            )
+        return Result(request.index, ids, reason, timing=timing)
+
+    def _sampling_config(self, index: int) -> Any:
+        """Greedy, or with a random stream of the request's own, so that no answer depends on the schedule."""
+        wish = self._sampling
+        if wish.temperature == 0:
+            return self._api.SamplingConfig(beam_width=1, top_k=1)
+        top_k = {"top_k": wish.top_k} if wish.top_k else {}
+        return self._api.SamplingConfig(
+            beam_width=1,
+            top_p=wish.top_p,
+            temperature=wish.temperature,
+            seed=stream_seed(wish.seed, index),
+            **top_k,
+        )
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Raises UsageError for what TensorRT-LLM would clamp in silence or refuse for each request."""
+    wrong = {
+        f"temperature {sampling.temperature} is not 0 (greedy) or more": not (
+            0 <= sampling.temperature < float("inf")
+        ),
+        f"top_k {sampling.top_k} is not 0 (all) to {_TOP_K_MAX}, TensorRT-LLM's limit": not (
+            0 <= sampling.top_k <= _TOP_K_MAX
+        ),
+        f"top_p {sampling.top_p} is not above 0 and at most 1": not 0 < sampling.top_p <= 1,
+    }
+    for msg, is_so in wrong.items():
+        if is_so:
+            raise UsageError(msg)
+
+
+def stream_seed(seed: int, index: int) -> int:
+    """The seed of a request's own random stream, in 64 bits."""
+    mixed = np.random.SeedSequence((seed % 2**64, index))
+    return int(mixed.generate_state(1, np.uint64)[0])
+
+
+def problem_of(request: Request, count: int, reason: str | None, *, stopping: bool) -> str | None:
+    """What is wrong with an answer of this many tokens, if anything is."""
+    asked = request.output_tokens
+    if count > asked:
+        return f"TensorRT-LLM gave {count} tokens where {asked} were asked for"
+    if count < asked and (reason == "length" or not stopping):
+        return f"TensorRT-LLM shortened it: {count} of the {asked} tokens asked for"
+    return None
+
+
+def first_line_of(message: str) -> str:
+    """A message without what follows its first line."""
+    return message.strip().partition("\n")[0] or "TensorRT-LLM gave no reason"
+
+
+def _timing(metrics: Any) -> Timing | None:
+    """Seconds from the request's arrival, by the Executor's clock; None where it did not take them all."""
+    if metrics is None:
+        return None
+    times = metrics.timing_metrics
+    arrival = times.arrival_time
+    moments = (times.first_scheduled_time, times.first_token_time, times.last_token_time)
+    if not all((arrival, *moments)):  # a time that is not set is zero
+        return None
+    seconds = [round((moment - arrival).total_seconds(), 6) for moment in moments]
+    return Timing(*seconds) if min(seconds) >= 0 else None

@@ -1,0 +1,1 @@
+"""Workers that are MPI worlds of this machine."""

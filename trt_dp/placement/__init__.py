@@ -1,0 +1,1 @@
+"""Which devices and cores there are, and which worker gets which."""

@@ -1,0 +1,1 @@
+"""How coordinator and workers talk: typed messages over one authenticated socket."""
