@@ -679,7 +679,8 @@ def test_a_cache_made_under_older_rules_is_not_believed(place, monkeypatch):
 
 
 def _refuse_all(_line):
-    raise BadLine("no")
+    reason = "no"
+    raise BadLine(reason)
 
 
 def test_an_over_long_sample_is_bad_alone(place, monkeypatch):

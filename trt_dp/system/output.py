@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -12,10 +13,12 @@ from typing import BinaryIO
 
 from trt_dp.errors import UsageError, WriteError
 
+_LONGEST_NAME = 255
+
 
 def write_file(path: Path, pieces: Iterable[bytes]) -> int:
     """Write beside `path` and move into place; on any failure nothing is left. Returns the bytes written."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _partial(path)
     size, left = 0, iter(pieces)
     try:
         first = next(left, b"")  # what is refused is refused before a folder is made
@@ -64,6 +67,14 @@ def refuse_special(path: Path) -> None:
     if path.exists() and not path.is_file():
         msg = f"{path} is not a regular file: write to one, or use --stdout"
         raise UsageError(msg)
+
+
+def _partial(path: Path) -> Path:
+    """The file to write to first; it has a short name where the long one would be too long for a folder."""
+    name = f".{path.name}.partial"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}.partial"
+    return path.with_name(name)
 
 
 @contextlib.contextmanager
