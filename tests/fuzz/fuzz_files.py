@@ -230,7 +230,7 @@ _RECIPES = [
 def _recipes(folder: Path, dice: random.Random) -> Iterator[Turn]:
     broken, path = Breaker(_RECIPES, dice), folder / "recipe.toml"
 
-    def checked(job: prepare.Job, _progress: object) -> None:
+    def checked(job: prepare.Preparation, _progress: object) -> None:
         prepare._check(job)
         raise _Fine
 
