@@ -109,7 +109,7 @@ def test_the_library_that_is_missing_is_named(tmp_path, monkeypatch):
     """With --trust-remote-code it is transformers that is needed, not the extra that is there."""
     place = folder(tmp_path)
     monkeypatch.setattr(tokenizer, "_installed", lambda library: library == "tokenizers")
-    with pytest.raises(UsageError, match="pip install transformers$"):
+    with pytest.raises(UsageError, match=r"pip install transformers$"):
         open_tokenizer(str(place), trust_remote_code=True)
     monkeypatch.setattr(tokenizer, "_installed", lambda _library: False)
     with pytest.raises(UsageError, match=r"pip install 'trt-dp\[tokenizers\]'$"):
