@@ -7,7 +7,6 @@ A block that is incomplete or damaged ends the journal: it and what follows is d
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import struct
@@ -81,20 +80,14 @@ class Journal:
 
     def export(self, path: Path, selected: Mask) -> Exported:
         """Write the lines of the selected requests to `path` in order, all or nothing."""
-        partial = path.with_name(path.name + ".partial")
         chosen, digest = np.flatnonzero(selected & self.completed), hashlib.sha256()
         try:
-            with safe_files.create(partial, buffering=_PIECE) as out:
+            with safe_files.atomic_write(path, buffering=_PIECE, sync=True) as out:
                 for window in self._windows(chosen):
                     lines = self._read(window)
                     out.write(lines)
                     digest.update(self._without_timing(window, lines))
-                out.flush()
-                os.fsync(out.fileno())
-            partial.replace(path)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             msg = (
                 f"cannot write {path}: {error.strerror}. The journal keeps all answers. "
                 "Fix the cause, then repeat the command"

@@ -43,7 +43,7 @@ def overdue(slot: Slot, limits: Limits, now: float) -> str | None:
     """Which limit a worker has exceeded, as the reason to end it."""
     lasted = now - slot.since
     if slot.state == "starting" and lasted > limits.start_seconds:
-        return f"it did not connect within {lasted:.0f} s"
+        return f"it did not connect within {lasted:.0f} s (--start-seconds)"
     if slot.state == "loading" and lasted > limits.load_seconds:
         return f"the engine did not load within {lasted:.0f} s (--load-seconds)"
     if slot.state == "ready" and lasted > limits.stall_seconds:
