@@ -41,7 +41,7 @@ def _start(dataset, folder, *more) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_drains_and_keeps(tmp_path, kind) -> None:
-    """The first signal lets finish what is in hand, exits with 130, and the same command goes on from there."""
+    """The first signal waits for requests in flight, exits with 130, and the same command resumes the run."""
     dataset, folder = write_dataset(tmp_path / "requests.jsonl", 600), tmp_path / "run"
     process = _start(dataset, folder)
     below = children(process.pid)
@@ -75,7 +75,7 @@ def test_a_second_signal_stops_at_once(tmp_path) -> None:
 
 def test_a_second_coordinator_is_refused(tmp_path) -> None:
     """While one run is in a folder another is refused, and the first is not disturbed."""
-    dataset, folder = write_dataset(tmp_path / "requests.jsonl", 200), tmp_path / "run"
+    dataset, folder = write_dataset(tmp_path / "requests.jsonl", 1000), tmp_path / "run"
     process = _start(dataset, folder)
     second = trt_dp(
         "run", "--engine", "echo", "--request-path", dataset, "--output-dir", folder, "--fresh"
