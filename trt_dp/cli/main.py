@@ -132,7 +132,7 @@ def run(
     """
     from trt_dp.coordinator import run as runner
     from trt_dp.coordinator.job import Job
-    from trt_dp.coordinator.pool import Limits
+    from trt_dp.coordinator.limits import Limits
     from trt_dp.display import run as display
     from trt_dp.types import EngineSpec, Sampling
 

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from trt_dp.errors import UNREADABLE, BadLine, RequestRefused
-from trt_dp.types import Failure, Ids, Request, Result, Timing
+from trt_dp.types import END_OF_LINE, Failure, Ids, Request, Result, Timing
 
 CHANGED = (
     "{} changed while the run used it; the answers so far are kept. "
@@ -49,7 +49,7 @@ class _OnlyId(Struct):
 
 
 class _Answer(Struct, omit_defaults=True):
-    """A line of results.jsonl."""
+    """A line of results.jsonl, but for who gave the answer and how long it took."""
 
     task_id: int | str
     output_ids: list[int]
@@ -57,8 +57,13 @@ class _Answer(Struct, omit_defaults=True):
     input_tokens: int
     output_tokens: int
     text: str | None = None
-    worker: int | None = None
-    timing: Timing | None = None
+
+
+class _Measured(Struct):
+    """The end of a line of results.jsonl, which differs from run to run."""
+
+    worker: int
+    timing: Timing
 
 
 class _Failed(Struct, omit_defaults=True):
@@ -128,33 +133,23 @@ def check_ids(request: Request) -> None:
         raise RequestRefused(msg)
 
 
-def answer(
-    request: Request,
-    result: Result,
-    text: str | None = None,
-    worker: int | None = None,
-    timing: Timing | None = None,
-) -> bytes:
-    """The line of an answer; without `worker` and `timing` it depends on the request alone."""
-    ids = result.output_ids
+def answer(request: Request, result: Result, text: str | None = None) -> bytes:
+    """The line of an answer, which depends on the request alone."""
     line = _Answer(
         task_id=request.task_id,
-        output_ids=ids,
+        output_ids=result.output_ids,
         finish_reason=result.finish_reason,
         input_tokens=len(request.input_ids),
-        output_tokens=len(ids),
+        output_tokens=len(result.output_ids),
         text=text,
-        worker=worker,
-        timing=timing,
     )
     return _encode(line) + b"\n"
 
 
-def lasting(line: bytes) -> bytes:
-    """The line of an answer without `worker` and `timing`, which differ from run to run."""
-    # a quote inside a text has a backslash before it, so this finds the field only
-    kept, worker, _ = line.rpartition(b',"worker":')
-    return kept + b"}\n" if worker else line
+def with_timing(line: bytes, worker: int, timing: Timing) -> bytes:
+    """The line of an answer, with two more fields at its end: who gave it, and how long that took."""
+    fields = _encode(_Measured(worker, timing))
+    return b"%b,%b\n" % (line[: -len(END_OF_LINE)], fields[1:])
 
 
 def failure(task_id: int | str | None, error: Failure) -> bytes:

@@ -1,9 +1,10 @@
-"""Lets a command be stopped cleanly: SIGTERM and SIGHUP do what Ctrl-C does."""
+"""Signals that stop a command: turned into an exception, or noted for a loop to act on."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 
 from trt_dp.errors import Interrupted
@@ -26,3 +27,25 @@ def stoppable(left: str) -> Iterator[None]:
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[list[int]]:
+    """While this lasts, SIGINT, SIGTERM and SIGHUP only add their number to a list; a loop acts on it."""
+    numbers: list[int] = []
+    before = {
+        kind: signal.signal(kind, lambda number, _: numbers.append(number)) for kind in _heeded()
+    }
+    try:
+        yield numbers
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def _heeded() -> list[signal.Signals]:
+    """Those that this process does not ignore; none outside the main thread, where Python sets no handler."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    kinds = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    return [kind for kind in kinds if signal.getsignal(kind) not in (signal.SIG_IGN, None)]
