@@ -21,7 +21,7 @@ from trt_dp.errors import FolderError, JournalError
 from trt_dp.system import safe_files
 from trt_dp.types import RECORD, Records
 
-_MAGIC = b"trt-dp journal 2\n"
+_MAGIC = b"trt-dp journal 3\n"
 _BLOCK = struct.Struct("<4sIQI")
 _BLOCK_MAGIC = b"blk\n"
 _WINDOW = 1 << 18

@@ -25,9 +25,13 @@ from trt_dp.launchers import Launcher
 from trt_dp.placement.plan import clean
 from trt_dp.system.safe_text import brief
 from trt_dp.types import RECORD, SPAN, Placement
-from trt_dp.wire.channel import HANDSHAKE_SECONDS, MAX_MESSAGE, Channel, Door
+from trt_dp.wire.channel import MAX_MESSAGE, Channel
+from trt_dp.wire.door import Door
+from trt_dp.wire.environment import ADDRESS, KEY, LAUNCH, WORKER
+from trt_dp.wire.handshake import HANDSHAKE_SECONDS
 from trt_dp.wire.messages import (
     Done,
+    EngineFacts,
     Fault,
     Hello,
     Ready,
@@ -35,10 +39,8 @@ from trt_dp.wire.messages import (
     Setup,
     Stop,
     ToCoordinator,
-    Told,
     Work,
 )
-from trt_dp.worker.serve import ADDRESS, KEY, LAUNCH, WORKER
 
 _SOON = 0.005
 _OFTEN = 0.05
@@ -65,7 +67,7 @@ class Lost(Struct, frozen=True):
     closed: bool
 
 
-Event = Hello | Ready | Told | Done | Refused | Lost
+Event = Hello | Ready | EngineFacts | Done | Refused | Lost
 
 
 class Pool:
@@ -258,9 +260,13 @@ class Pool:
                 slot.deaths = 0
                 slot.hold(-(len(message.records) // RECORD.itemsize))
                 events.append(message)
-            elif isinstance(message, Told) and slot.state == "ready" and sensible(message.facts):
+            elif (
+                isinstance(message, EngineFacts)
+                and slot.state == "ready"
+                and sensible(message.facts)
+            ):
                 events.append(message)
-            elif isinstance(message, (Hello, Ready, Told, Done)):
+            elif isinstance(message, (Hello, Ready, EngineFacts, Done)):
                 self._end(
                     slot, f"sent {type(message).__name__} out of turn or out of measure", kill=True
                 )

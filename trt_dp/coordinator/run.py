@@ -22,8 +22,9 @@ from trt_dp.coordinator.job import Display, Job, check
 from trt_dp.coordinator.journal import Journal
 from trt_dp.coordinator.run_folder import Asked, Folder, open_folder, write
 from trt_dp.coordinator.session import Session
-from trt_dp.dataset.index import Index, open_dataset
-from trt_dp.dataset.request_line import lasting
+from trt_dp.dataset.index import Index
+from trt_dp.dataset.open import open_dataset
+from trt_dp.dataset.result_line import lasting
 from trt_dp.engines import folder as engine_folder
 from trt_dp.errors import DatasetError
 from trt_dp.placement import plan as placement

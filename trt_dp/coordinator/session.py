@@ -18,7 +18,7 @@ from trt_dp.dataset.index import Index
 from trt_dp.errors import EngineRefused, Interrupted, NoWorkersLeft, UsageError
 from trt_dp.launchers import Launcher
 from trt_dp.types import RECORD, Failure, Placement, Records
-from trt_dp.wire.messages import Done, Hello, Ready, Refused, Setup, Told, Work
+from trt_dp.wire.messages import Done, EngineFacts, Hello, Ready, Refused, Setup, Work
 
 _NEWLINE = ord("\n")
 _BEATS_PER_STALL = 4
@@ -127,7 +127,7 @@ class Session:
             self._ready[worker] = event
             self._once_ready.add(worker)
             self.tally.ready(worker, event.load_seconds)
-        elif isinstance(event, Told):
+        elif isinstance(event, EngineFacts):
             self.tally.told(worker, event.facts)
         elif isinstance(event, Done):
             self._receive(pool, worker, event)

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from trt_dp.dataset.index import open_dataset
+from trt_dp.dataset.open import open_dataset
 from trt_dp.errors import UNREADABLE, DatasetError
 from trt_dp.synthetic.batch import Lengths
 from trt_dp.synthetic.workload import MAX_OUTPUT
