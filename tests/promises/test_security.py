@@ -32,14 +32,14 @@ import trt_dp as package
 from trt_dp import tokenizer
 from trt_dp.builders import staging as beside
 from trt_dp.coordinator.run_folder import open_folder
-from trt_dp.dataset import index as dataset
+from trt_dp.dataset import open as dataset
 from trt_dp.errors import FolderError, UsageError
 from trt_dp.launchers.inline import InlineLauncher
 from trt_dp.launchers.local import LocalLauncher
 from trt_dp.system import safe_files
 from trt_dp.system.output import write_file
+from trt_dp.wire.environment import KEY
 from trt_dp.worker import serve as worker
-from trt_dp.worker.serve import KEY
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
 SOURCES = sorted(Path(package.__file__).parent.rglob("*.py"))

@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]
 
 
 def open_dataset(path: Path, folder: Path | None, progress: Progress) -> Index:
-    """The index of a dataset: from the cache beside it or in `folder`, or made now; kept only if there is a `folder`."""
+    """The index of a dataset: from a cache beside it or in `folder`, or made now; kept only if there is a `folder`."""
     source = _source(path)
     places = [path.with_name(f".{path.name}.index.npz")]
     places += [folder / "index.npz"] if folder else []
