@@ -11,10 +11,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from trt_dp.dataset import document, scan
+from trt_dp.dataset import cache, document, scan
 from trt_dp.dataset import open as opening
 from trt_dp.dataset.open import open_dataset
-from trt_dp.errors import DatasetError
+from trt_dp.errors import BadLine, DatasetError
 from trt_dp.types import Failure
 
 BOM = b"\xef\xbb\xbf"
@@ -606,9 +606,9 @@ def test_a_helper_serves_slices_over_its_pipes_and_ends_with_them(place):
 # ── NVIDIA's JSON document ───────────────────────────────────────────────────────────────────────
 
 SAMPLES = [
-    {"input_len": 2, "input_ids": [1, 2], "output_len": 3, "task_id": 10},
-    {"input_len": 1, "input_ids": [9], "output_len": 4, "task_id": 11},
-    {"input_len": 2, "input_ids": [1, 2], "output_len": 3, "task_id": 10},
+    {"input_len": 2, "input_ids": [1, 2], "output_len": 3, "task_id": -1},
+    {"input_len": 1, "input_ids": [9], "output_len": 4, "task_id": None},
+    {"input_len": 2, "input_ids": [1, 2], "output_len": 3, "task_id": -1},
 ]
 DOCUMENT = {"metadata": {"workload_type": "dataset", "tokenizer": "t"}, "samples": SAMPLES}
 FORMS = {
@@ -639,7 +639,7 @@ def test_a_documents_samples_are_found_at_their_offsets(place, no_scanning, text
 
 
 def test_bad_samples_are_named_by_their_number(place):
-    """A sample that is no request is told by its number in the document."""
+    """An invalid sample is named by its number in the document."""
     samples = [SAMPLES[0], {**SAMPLES[1], "input_len": 7}, 5, {**SAMPLES[0], "input_ids": []}]
     index = place.open(json.dumps({"metadata": {}, "samples": samples}, indent=4).encode())
     text = index.refusal()
@@ -648,6 +648,39 @@ def test_bad_samples_are_named_by_their_number(place):
     assert "sample 3: " in text
     assert "sample 4: " in text
     assert json.loads(index.read([0])[0]) == SAMPLES[0]
+
+
+@pytest.mark.parametrize("adapter", [0, 7, -2, "a"])
+def test_a_sample_that_names_a_lora_adapter_is_refused(place, adapter):
+    """In NVIDIA's document `task_id` names a LoRA adapter, and no engine applies one."""
+    samples = [SAMPLES[0], {**SAMPLES[1], "task_id": adapter}]
+    index = place.open(json.dumps({"samples": samples}).encode())
+    assert list(index.bad) == [1]
+    assert "`task_id`" in index.bad[1]
+    assert "LoRA" in index.bad[1]
+
+
+def test_an_invalid_sample_fails_under_its_place_in_the_file(place):
+    """A document's requests have no ids, so a failure is named by its place."""
+    index = place.open(json.dumps({"samples": [SAMPLES[0], {**SAMPLES[1], "task_id": 7}]}).encode())
+    _, failed = index.failures([1], {})
+    assert json.loads(failed)["task_id"] == 1
+
+
+def test_a_cache_made_under_older_rules_is_not_believed(place, monkeypatch):
+    """A line that an older version refused is checked again, and the dataset stays the same one."""
+    monkeypatch.setattr(cache, "_VERSION", cache._VERSION - 1)
+    monkeypatch.setattr("trt_dp.dataset.scan.measure", _refuse_all)
+    older = place.open(line(1))
+    assert list(older.bad) == [0]
+    monkeypatch.undo()
+    newer = place.open()
+    assert (newer.bad, newer.fingerprint) == ({}, older.fingerprint)
+
+
+def _refuse_all(_line):
+    reason = "no"
+    raise BadLine(reason)
 
 
 def test_an_over_long_sample_is_bad_alone(place, monkeypatch):

@@ -24,7 +24,7 @@ REASONS = {
     "killed": "killed by SIGKILL",
 }
 _SIGNALS = {"interrupt", "interrupt_twice", "terminate"}
-_OF_THE_DATASET = "changed while|cannot read|does not exist|no request"
+_OF_THE_DATASET = "changed while|cannot read|does not exist|no request|invalid (line|sample)"
 _DATASET = {"alter_dataset", "truncate_dataset", "delete_dataset"}
 _INNOCENT_DEATHS = 4  # in company, by sixteen, and twice alone
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from msgspec import Raw, Struct
 
-from trt_dp.dataset.request_line import INVALID, Measured, measure
+from trt_dp.dataset.request_line import INVALID, Measured, check_lora_id, measure
 from trt_dp.dataset.scan import LINE, MAX_LINE, Piece
 from trt_dp.errors import UNREADABLE, BadLine, DatasetError
 
@@ -61,4 +61,6 @@ def _measure_sample(sample: bytes) -> Measured:
     if len(sample) > MAX_LINE:
         msg = f"the sample is {len(sample)} bytes long; the limit is {MAX_LINE}"
         raise BadLine(msg)
-    return measure(sample)
+    measured = measure(sample)
+    check_lora_id(sample)
+    return measured

@@ -51,14 +51,14 @@ class Index(Struct, frozen=True):
         """The number of a request's line (or sample) in the file, from 1."""
         return index + 1 + int(np.searchsorted(self.blanks, index, side="right"))
 
-    def refusal(self) -> str:
+    def refusal(self, remedy: str = "Fix the file or pass --skip-bad") -> str:
         """A sentence on the invalid lines, and a list of the first ten."""
         shown = list(self.bad.items())[:_SHOWN]
         listed = "".join(f"\n  {self.unit} {self.line_number(i)}: {why}" for i, why in shown)
         count = len(self.bad)
         rest = f"\n  and {count - len(shown):,} more" if count > len(shown) else ""
         what = f"{count:,} invalid {self.unit}{'s' * (count > 1)}"
-        return f"{self.source.path}: {what}. Fix the file or pass --skip-bad{listed}{rest}"
+        return f"{self.source.path}: {what}. {remedy}{listed}{rest}"
 
     def failures(self, indices: Iterable[int], errors: dict[int, Failure]) -> tuple[Records, bytes]:
         """These requests as failures for the journal; an invalid line brings its own reason."""
@@ -91,4 +91,5 @@ class Index(Struct, frozen=True):
         if error is None:
             place = f"{self.unit} {self.line_number(index)}"
             error = Failure("bad_line", f"{place}: {self.bad[index]}", 0)
-        return failure(task_id_of(index, line), error)
+        task_id = index if self.source.document else task_id_of(index, line)
+        return failure(task_id, error)

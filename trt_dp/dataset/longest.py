@@ -29,7 +29,7 @@ def longest(path: Path) -> Longest:
         raise DatasetError(msg)
     good = index.lines[index.lines["kind"] != PromptKind.INVALID]
     if not len(good):
-        raise DatasetError(index.refusal())
+        raise DatasetError(index.refusal("Fix the file"))
     inputs = good["input_tokens"].astype("i8")
     total = inputs + good["output_tokens"]
     return Longest(

@@ -17,6 +17,7 @@ from trt_dp.errors import DatasetError
 from trt_dp.types import Source
 
 _FINGERPRINT_VERSION = 2  # changing it makes runs of earlier versions impossible to resume
+_HEAD = 4096
 _FOREIGN = {
     b"\x1f\x8b": "gzip-compressed: decompress it first (gunzip)",
     b"\x28\xb5\x2f\xfd": "zstd-compressed: decompress it first (unzstd)",
@@ -73,17 +74,26 @@ def _look(path: Path) -> Source:
         msg = f"{path} {what}"
         raise DatasetError(msg)
     found = path.stat()
-    return Source(str(path.resolve()), found.st_size, found.st_mtime_ns)
+    return Source(
+        path=str(path.resolve()),
+        size=found.st_size,
+        mtime_ns=found.st_mtime_ns,
+        document=is_document(_head(path).removeprefix(BOM)),
+    )
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD)
 
 
 def _make(source: Source, progress: Progress) -> Index:
     path = Path(source.path)
     try:
-        with path.open("rb") as file:
-            head = file.read(4096)
+        head = _head(path)
         _refuse_foreign(path, head)
         start = len(BOM) if head.startswith(BOM) else 0
-        if is_document(head[start:]):
+        if source.document:
             pieces, unit = scan_document(path, start), "sample"
         else:
             pieces, unit = scan_file(path, source.size, os.cpu_count() or 1), "line"

@@ -13,17 +13,19 @@ from trt_dp.errors import UNREADABLE, BadLine, RequestRefused
 from trt_dp.types import Ids, PromptKind, Request
 
 MAX_ID = 2**31 - 1
-_Id = Annotated[int, Meta(ge=0, le=MAX_ID)]
+_TokenId = Annotated[int, Meta(ge=0, le=MAX_ID)]
 _Count = Annotated[int, Meta(ge=1, le=MAX_ID)]
 _NOT_STRUCTURE = b"0123456789 \t\r\n"
+_BLANKS = b" \t\r\n"
+_ABSENT = (b"", b"null")
 _REFUSED = {
     "lora_request": "`lora_request` is not supported: no engine here applies LoRA adapters",
-    "media_paths": "`media_paths` is not supported: requests are token ids only",
+    "media_paths": "`media_paths` is not supported: no engine here takes images, audio or video",
 }
 
 
 class _Line(Struct, forbid_unknown_fields=True):
-    """Every field that a dataset line may have, with all its names."""
+    """Every field that a dataset line may have, under all its names; null means absent."""
 
     task_id: int | str | None = None
     input_ids: Raw = Raw()
@@ -31,13 +33,20 @@ class _Line(Struct, forbid_unknown_fields=True):
     output_tokens: _Count | UnsetType = UNSET
     output_len: _Count | UnsetType = UNSET  # the name in NVIDIA's JSON document
     input_len: _Count | UnsetType = UNSET
-    prompt: str | UnsetType = UNSET
+    prompt: str | None = None
     lora_request: Raw = Raw()
     media_paths: Raw = Raw()
 
 
+class _OnlyId(Struct):
+    """The only field that is read from a line that is invalid otherwise."""
+
+    task_id: int | str | None = None
+
+
 _line = msgspec.json.Decoder(_Line)
-_ids = msgspec.json.Decoder(list[_Id])
+_only_id = msgspec.json.Decoder(_OnlyId)
+_ids = msgspec.json.Decoder(list[_TokenId])
 
 Tokenize = Callable[[str], list[int]]
 
@@ -92,7 +101,7 @@ def parse(index: int, line: bytes, input_tokens: int) -> Request:
 def parse_text(index: int, line: bytes, tokenize: Tokenize) -> Request:
     """The request in a line whose prompt is text; raises BadLine if it has changed."""
     fields = _decode(line)
-    if fields.prompt is UNSET:
+    if not fields.prompt:
         msg = "the line has no `prompt` now and had one when it was checked"
         raise BadLine(msg)
     return Request(
@@ -101,6 +110,11 @@ def parse_text(index: int, line: bytes, tokenize: Tokenize) -> Request:
         input_ids=np.array(tokenize(fields.prompt), np.int64),
         output_tokens=_output_tokens(fields),
     )
+
+
+def numbered(request: Request) -> Request:
+    """The request with its place in the file as its id, for a file whose requests have no ids."""
+    return msgspec.structs.replace(request, task_id=request.index)
 
 
 def check_ids(request: Request) -> None:
@@ -114,15 +128,21 @@ def check_ids(request: Request) -> None:
 
 
 def task_id_of(index: int, line: bytes) -> int | str | None:
-    """The task_id to report for a line that may be invalid: None if it cannot be read."""
+    """The task_id to report for a line, valid or not: None when it cannot be read."""
     try:
-        fields = _decode(line)
-    except BadLine:
+        return _task_id(index, _only_id.decode(line))
+    except UNREADABLE:
         return None
-    return _task_id(index, fields)
 
 
-def _task_id(index: int, fields: _Line) -> int | str:
+def check_lora_id(sample: bytes) -> None:
+    """Raises BadLine where a sample of NVIDIA's document names a LoRA adapter: its `task_id` is one, not an id."""
+    if (adapter := _only_id.decode(sample).task_id) not in (None, -1):
+        msg = f"`task_id` is {adapter!r}, which names a LoRA adapter here: no engine applies LoRA adapters"
+        raise BadLine(msg)
+
+
+def _task_id(index: int, fields: _Line | _OnlyId) -> int | str:
     return index if fields.task_id is None else fields.task_id
 
 
@@ -134,7 +154,7 @@ def _decode(line: bytes) -> _Line:
 
 
 def _outline(head: bytes, tail: bytes) -> _Line | None:
-    """The fields of a line without its ids, which is fast; None if the brackets were not those of the ids."""
+    """The line decoded without its ids, which is much faster; None where the brackets are not those of the ids."""
     try:
         fields = _line.decode(head + tail)
         return fields if bytes(_raw_ids(fields)) == b"[]" else None
@@ -143,11 +163,11 @@ def _outline(head: bytes, tail: bytes) -> _Line | None:
 
 
 def _has_text(fields: _Line) -> bool:
-    """Whether the prompt is text; raises BadLine if there are ids as well, or the text is empty."""
-    if fields.prompt is UNSET:
+    """Whether the prompt is text; raises BadLine where ids are given too, or the text is empty."""
+    if fields.prompt is None:
         return False
     _refuse(fields)
-    if fields.input_ids or fields.logits or fields.input_len is not UNSET:
+    if _given_ids(fields) or fields.input_len is not UNSET:
         msg = "`prompt` is given, and ids (or their number) as well"
         raise BadLine(msg)
     if not fields.prompt:
@@ -157,17 +177,23 @@ def _has_text(fields: _Line) -> bool:
 
 
 def _refuse(fields: _Line) -> None:
-    for name, reason in _REFUSED.items():
-        if getattr(fields, name):
-            raise BadLine(reason)
+    """Raises BadLine for a field that no engine supports, unless it is null or an empty list of media."""
+    if bytes(fields.media_paths).translate(None, _BLANKS) not in (*_ABSENT, b"[]"):
+        raise BadLine(_REFUSED["media_paths"])
+    if bytes(fields.lora_request) not in _ABSENT:
+        raise BadLine(_REFUSED["lora_request"])
+
+
+def _given_ids(fields: _Line) -> list[Raw]:
+    return [ids for ids in (fields.input_ids, fields.logits) if bytes(ids) not in _ABSENT]
 
 
 def _raw_ids(fields: _Line) -> Raw:
     _refuse(fields)
-    if fields.prompt is not UNSET:
+    if fields.prompt is not None:
         msg = "`prompt` is given, and ids as well"
         raise BadLine(msg)
-    given = [ids for ids in (fields.input_ids, fields.logits) if ids]
+    given = _given_ids(fields)
     if len(given) != 1:
         both = "both `input_ids` and `logits` are given" if given else "`input_ids` is missing"
         raise BadLine(both)

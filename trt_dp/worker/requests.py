@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from trt_dp.dataset.request_line import parse, parse_text
+from trt_dp.dataset.request_line import numbered, parse, parse_text
 from trt_dp.errors import BadLine, DatasetChanged
 from trt_dp.tokenizer import Tokenizer
 from trt_dp.types import SPAN, PromptKind, Request, Source
@@ -18,7 +18,7 @@ class RequestReader:
     """The requests of one dataset."""
 
     def __init__(self, source: Source, tokenizer: Tokenizer | None) -> None:
-        self._path = source.path
+        self._source = source
         self._file = SourceFile(source)
         self._tokenizer = tokenizer
 
@@ -41,8 +41,8 @@ class RequestReader:
                 else:
                     request = parse(index, line, tokens)
             except BadLine as reason:
-                raise DatasetChanged(self._path) from reason
-            yield request
+                raise DatasetChanged(self._source.path) from reason
+            yield numbered(request) if self._source.document else request
 
     def _tokenize(self, text: str) -> list[int]:
         return self._tokenizer.encode([text], special=True)[0] if self._tokenizer else []
