@@ -27,7 +27,7 @@ from trt_dp.dataset.index import Index
 from trt_dp.engines import folder as engine_folder
 from trt_dp.engines.cpu import folder as cpu_folder
 from trt_dp.errors import TrtDpError
-from trt_dp.report.summary import Report
+from trt_dp.report.schema import Report
 from trt_dp.synthetic import prepare
 from trt_dp.tokenizer import open_tokenizer
 

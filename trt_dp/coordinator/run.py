@@ -28,7 +28,9 @@ from trt_dp.dataset.result_line import lasting
 from trt_dp.engines import folder as engine_folder
 from trt_dp.errors import DatasetError
 from trt_dp.placement import plan as placement
-from trt_dp.report.summary import Activity, Report, Whole, phases, summarise
+from trt_dp.report.counts import Whole
+from trt_dp.report.schema import Activity, Report
+from trt_dp.report.summary import phases, summarise
 from trt_dp.types import Placement
 
 _READ_BYTES = 1 << 20
