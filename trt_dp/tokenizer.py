@@ -8,30 +8,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
-
 from trt_dp.errors import UsageError
+from trt_dp.system.safe_files import read_json
 
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
 
 
 class Tokenizer(Protocol):
-    """What turns text into ids and back: its learned ids are `own`, of which some may be `special`."""
+    """Turns text into ids and back; `own` are the ids of its vocabulary, `special` those of special tokens."""
 
     name: str
     own: set[int]
     special: set[int]
 
     def encode(self, texts: list[str], *, special: bool = False) -> list[list[int]]:
-        """The ids of each text; with `special`, framed as the model expects a prompt to be."""
+        """The ids of each text; with `special`, special tokens such as BOS are added as for a prompt."""
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of these ids, without special tokens."""
 
 
 class FastTokenizer:
-    """A tokenizer.json, by the tokenizers library."""
+    """A tokenizer.json, loaded by the tokenizers library."""
 
     def __init__(self, name: str, loaded: Any, special: set[int]) -> None:
         self.name = name
@@ -45,7 +44,7 @@ class FastTokenizer:
         return [encoding.ids for encoding in found]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Their text."""
+        """The text of these ids."""
         return str(self._loaded.decode(ids, skip_special_tokens=True))
 
 
@@ -65,32 +64,32 @@ class SlowTokenizer:
         return [list(self._loaded.encode(text, add_special_tokens=special)) for text in texts]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Their text."""
+        """The text of these ids."""
         return str(self._loaded.decode(ids, skip_special_tokens=True))
 
 
 def open_tokenizer(name: str, *, trust_remote_code: bool = False) -> Tokenizer:
-    """A tokenizer from a folder, or by its Hugging Face id; nothing is fetched for a folder."""
+    """A tokenizer from a folder, or by its Hugging Face id; nothing is downloaded for a folder."""
     folder = Path(name)
     local = folder.is_dir()
     if not local and (folder.exists() or name.startswith((".", "/", "~"))):
-        msg = f"the tokenizer {name} is no folder: give one that holds tokenizer.json, or a Hugging Face id"
+        msg = f"the tokenizer {name} is not a folder: pass a folder with tokenizer.json, or a Hugging Face id"
         raise UsageError(msg)
     if local and not holds_tokenizer(folder):
-        msg = f"the tokenizer {name}: there is none in this folder (tokenizer.json is missing)"
+        msg = f"{name} has no tokenizer: tokenizer.json is missing"
         raise UsageError(msg)
     try:
         return _open(name, folder, local=local, trust_remote_code=trust_remote_code)
     except UsageError:
         raise
-    except Exception as error:  # both libraries raise bare Exceptions, of many kinds
+    except Exception as error:  # both libraries raise bare Exceptions
         reason = str(error).strip().partition("\n")[0]
         msg = f"the tokenizer {name} cannot be loaded: {reason}"
         raise UsageError(msg) from error
 
 
 def holds_tokenizer(folder: Path) -> bool:
-    """Whether a folder looks as if it held a tokenizer."""
+    """Whether a folder has the files of a tokenizer."""
     return any((folder / file).is_file() for file in (*FILES, *_CONFIGS))
 
 
@@ -117,11 +116,10 @@ def _open(name: str, folder: Path, *, local: bool, trust_remote_code: bool) -> T
 
 
 def _named_special(folder: Path, loaded: Any) -> set[int]:
-    """The ids that the files beside a tokenizer.json name as EOS, BOS, PAD and the like."""
+    """The ids of EOS, BOS, PAD and the like, which other files in the folder name."""
     found = set()
     for path in (folder / name for name in _CONFIGS):
-        settings = msgspec.json.decode(path.read_bytes()) if path.is_file() else {}
-        for key, value in settings.items():
+        for key, value in read_json(path).items():
             text = value.get("content") if isinstance(value, dict) else value
             if key.endswith("_token") and isinstance(text, str):
                 found.add(loaded.token_to_id(text))

@@ -28,7 +28,7 @@ class Bar:
             auto_refresh=passing,
             transient=passing,
         )
-        self._task = self._progress.add_task("", total=None, facts="", start=True)
+        self._task = self._progress.add_task("", total=None, facts="", visible=False)
         self._what = ""
         self._drawn = 0.0
 
@@ -57,6 +57,7 @@ class Bar:
             completed=done,
             total=total or None,
             facts=plain(facts),
+            visible=True,
         )
         self._progress.refresh()
 
