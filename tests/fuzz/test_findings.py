@@ -177,7 +177,7 @@ def test_a_journal_with_lengths_below_nothing_is_not_believed(tmp_path):
     journal.append(records, b"1234567\n")
     journal.close()
     journal = Journal(tmp_path / "journal", 4)
-    assert not journal.settled.any()
+    assert not journal.completed.any()
     journal.close()
 
 

@@ -91,7 +91,7 @@ def _sitting(world: World, ended: Ended) -> Iterator[str]:
         yield f"status {ended.status}, and processes were left: {ended.left}"
     for status, rival_said in ended.refused:
         known = status == 2 and re.search(f"in use by another run|{_OF_THE_DATASET}", rival_said)
-        after = f"{world.plan.requests:,} of {world.plan.requests:,} requests are settled already"
+        after = f"{world.plan.requests:,} of {world.plan.requests:,} requests are already completed"
         if not known and after not in rival_said:  # else the first had only its report to print
             yield f"a second coordinator got status {status}: {rival_said}"
     if "Traceback" in ended.said and not _may_be_cut_short(ended, kinds):

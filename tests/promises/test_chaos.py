@@ -132,7 +132,7 @@ def test_a_journal_cut_at_every_byte(tmp_path) -> None:
         path.write_bytes(whole[:cut])
         journal = Journal(path, 300)
         kept = sum(end <= cut for end in ends)
-        assert journal.settled.nonzero()[0].tolist() == list(range(kept * 5))
+        assert journal.completed.nonzero()[0].tolist() == list(range(kept * 5))
         assert journal.line(kept * 5 - 1) == b'{"line":%d}\n' % (kept * 5 - 1)
         journal.close()
         assert path.read_bytes() == whole[: ends[kept - 1]]

@@ -111,7 +111,7 @@ def test_another_engine_in_the_same_place_makes_it_another_run(tmp_path, folder)
     requests = [{"prompt": "hi", "output_tokens": 1}]
     answered(tmp_path, folder, requests)
     (folder / "config.json").write_text("{}")
-    with pytest.raises(FolderError, match="engine's folder"):
+    with pytest.raises(FolderError, match="the engine changed since this run started"):
         answered(tmp_path, folder, requests)
 
 

@@ -129,7 +129,7 @@ def run(
     """
     from trt_dp.coordinator import run as runner
     from trt_dp.coordinator.job import Job
-    from trt_dp.coordinator.pool import Limits
+    from trt_dp.coordinator.limits import Limits
     from trt_dp.display import run as display
     from trt_dp.display.report import print_reports
     from trt_dp.types import EngineSpec, Sampling
@@ -149,7 +149,10 @@ def run(
         timing=not no_timing,
         detokenize=detokenize,
         limits=Limits(
-            stall_seconds, load_seconds, max_restarts=max_restarts, answer_seconds=answer_seconds
+            stall_seconds=stall_seconds,
+            load_seconds=load_seconds,
+            max_restarts=max_restarts,
+            answer_seconds=answer_seconds,
         ),
         grace_seconds=grace_seconds,
     )

@@ -55,14 +55,6 @@ def with_timing(line: bytes, worker: int, timing: Timing) -> bytes:
     return b"%b,%b\n" % (line[: -len(END_OF_LINE)], fields[1:])
 
 
-def lasting(line: bytes) -> bytes:
-    """The line of an answer as it would be without `worker` and `timing`, which differ from run to run."""
-    kept, worker, _ = line.rpartition(
-        b',"worker":'
-    )  # a quote inside a text has a backslash before it
-    return kept + b"}\n" if worker else line
-
-
 def failure(task_id: int | str | None, error: Failure) -> bytes:
     """The line of a request that has no answer."""
     return _encode(_Failed(task_id, error)) + b"\n"

@@ -40,7 +40,7 @@ class RunDisplay:
 
     def show(self, snapshot: Snapshot) -> None:
         """Show how far the run is."""
-        done, total = snapshot.settled, snapshot.requests
+        done, total = snapshot.completed, snapshot.requests
         facts = f"{of_total(done, total, 'requests')}, {_facts(snapshot, self._speed(snapshot))}"
         self._progress.update("running", done, total, facts)
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from msgspec import structs
 
 from trt_dp.report.counts import Counts, Seconds, Whole
 from trt_dp.report.definitions import DEFINITIONS
 from trt_dp.report.schema import (
-    PHASES,
     SCHEMA_VERSION,
     Coordinator,
     Death,
@@ -133,9 +130,3 @@ def _per(amount: float, of: float) -> float:
 
 def _ms(seconds: float) -> float:
     return round(float(seconds) * 1e3, 3)
-
-
-def phases(marks: Sequence[float]) -> dict[str, float]:
-    """The phases between these moments; their sum is the whole time."""
-    spans = zip(PHASES, marks, marks[1:], strict=False)
-    return {name: max(0.0, stop - start) for name, start, stop in spans}
