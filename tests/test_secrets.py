@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from conftest import run_echo
 
+from trt_dp import plugins
+from trt_dp.engines.echo import EchoEngine
+from trt_dp.errors import FolderError, UsageError
 from trt_dp.system.redact import REDACTED, is_secret, redact_all
 
 SECRET = "hunter2-hunter2"
@@ -37,7 +41,7 @@ def test_only_values_of_secrets_are_hidden():
 class Keyed:
     """Echo behind a key: it answers only when it was given one."""
 
-    def __init__(self, spec, placement, *, api_key: str = "", pin_key: int = 0) -> None:
+    def __init__(self, spec, placement, *, api_key: str = "", pin_key: int = 0) -> None:  # noqa: ARG002 - only its type counts
         assert api_key
         self._engine = EchoEngine(spec, placement)
         self.capacity = self._engine.capacity
