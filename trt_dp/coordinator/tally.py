@@ -102,7 +102,7 @@ class Tally:
             mine.unreplaced = None
 
     def came(self, worker: int, records: Records, started: float) -> None:
-        """Answers came from a worker and are settled."""
+        """Answers came from a worker, and their requests are completed."""
         now, index = perf_counter(), records["index"]
         answered = records[~records["failed"]]
         mine = self._workers[worker]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from trt_dp.display import progress
 from trt_dp.display.progress import of_total
-from trt_dp.synthetic.prepare import DEFAULT_OUTPUT, Job, Outcome
+from trt_dp.synthetic.prepare import DEFAULT_OUTPUT, Preparation, Prepared
 from trt_dp.synthetic.summary import as_text
 from trt_dp.system.safe_text import plain
 
@@ -21,15 +21,15 @@ def on_stderr() -> Iterator[Callable[[int, int], None]]:
         )
 
 
-def told(job: Job, outcome: Outcome) -> str:
+def told(asked: Preparation, made: Prepared) -> str:
     """What was chosen, what was written, and the next command."""
-    parts = [*outcome.chosen, "", as_text(outcome.summary), ""]
-    if job.output is None:
+    parts = [*made.chosen, "", as_text(made.summary), ""]
+    if asked.output is None:
         return plain("\n".join(parts[:-1]))
-    size = f"{outcome.size / 1e6:,.1f} MB"
-    made = f"unchanged: {job.output} already holds this dataset ({size})"
-    parts.append(made if outcome.already else f"written: {job.output} ({size})")
-    if job.layout != "openai":
-        path = "" if job.output == DEFAULT_OUTPUT else f" --request-path {job.output}"
+    size = f"{made.size / 1e6:,.1f} MB"
+    done = "unchanged" if made.already else "written"
+    parts.append(f"{done}: {asked.output} ({size})")
+    if asked.layout != "openai":
+        path = "" if asked.output == DEFAULT_OUTPUT else f" --request-path {asked.output}"
         parts.append(f"next: trt-dp run{path} (trt-dp build makes the engine)")
     return plain("\n".join(parts))
