@@ -16,7 +16,7 @@ from conftest import read_lines, run_echo, trt_dp, write_dataset
 from trt_dp.builders.trtllm.folders import world_of
 from trt_dp.coordinator.journal import Journal
 from trt_dp.coordinator.tally import Tally
-from trt_dp.dataset.index import open_dataset
+from trt_dp.dataset.open import open_dataset
 from trt_dp.dataset.request_line import measure, parse
 from trt_dp.engines import folder as engine_folder
 from trt_dp.engines.cpu.folder import read_model
@@ -44,7 +44,7 @@ def test_a_document_nested_too_deeply_is_refused(tmp_path):
     """The same for NVIDIA's JSON document, which is decoded as a whole."""
     path = tmp_path / "requests.json"
     path.write_bytes(b'{"metadata":' + DEEP)
-    with pytest.raises(DatasetError, match="looks like a JSON document"):
+    with pytest.raises(DatasetError, match="looks like NVIDIA"):
         open_dataset(path, None, lambda *_: None)
 
 

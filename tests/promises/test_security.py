@@ -32,7 +32,7 @@ import trt_dp as package
 from trt_dp import tokenizer
 from trt_dp.builders import staging as beside
 from trt_dp.coordinator.run_folder import open_folder
-from trt_dp.dataset import index as dataset
+from trt_dp.dataset import open as dataset
 from trt_dp.errors import FolderError, UsageError
 from trt_dp.launchers.inline import InlineLauncher
 from trt_dp.launchers.local import LocalLauncher

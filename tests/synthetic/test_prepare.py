@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from trt_dp.dataset.index import open_dataset
+from trt_dp.dataset.open import open_dataset
 from trt_dp.dataset.request_line import parse
 from trt_dp.demo import SIZE, SPECIAL
 from trt_dp.errors import UsageError

@@ -134,6 +134,7 @@ def run(
     from trt_dp.coordinator.job import Job
     from trt_dp.coordinator.limits import Limits
     from trt_dp.display import run as display
+    from trt_dp.display.report import print_reports
     from trt_dp.types import EngineSpec, Sampling
 
     sampling = Sampling(temperature, top_k, top_p, seed, stop_at_eos)
@@ -161,7 +162,7 @@ def run(
     )
     with display.on_stderr() as shown:
         outcome = runner.run(job, shown)
-    display.print_reports([("", outcome.report)])
+    print_reports([("", outcome.report)])
     typer.echo(f"results: {plain(outcome.folder / 'results.jsonl')}")
     if outcome.report.requests.failed:
         typer.echo(f"failures: {plain(outcome.folder / 'failures.jsonl')}")
@@ -175,8 +176,8 @@ def report(
     """Print the report of a run, or compare several side by side."""
     import msgspec
 
-    from trt_dp.display import run as display
-    from trt_dp.report.summary import Report
+    from trt_dp.display.report import print_reports
+    from trt_dp.report.schema import Report
 
     reports = []
     for folder in runs:
@@ -186,7 +187,7 @@ def report(
             msg = f"{folder} holds no report of a finished run: {error}"
             raise UsageError(msg) from error
         reports.append((str(folder), found))
-    display.print_reports(reports)
+    print_reports(reports)
 
 
 @app.command()
