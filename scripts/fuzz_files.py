@@ -23,6 +23,7 @@ from trt_dp.builders.cpu import builder as cpu
 from trt_dp.cli import main as cli
 from trt_dp.coordinator import run as runner
 from trt_dp.dataset import index as dataset
+from trt_dp.engines import choose
 from trt_dp.engines import folder as engine_folder
 from trt_dp.engines.cpu import folder as cpu_folder
 from trt_dp.errors import TrtDpError
@@ -167,7 +168,7 @@ def _breaks(
 def _engines(folder: Path, dice: random.Random) -> Iterator[Turn]:
     write = _breaks(folder / "engine", dice, _ENGINE_FILES)
     looks = [
-        engine_folder.recognise,
+        choose.recognise,
         engine_folder.fingerprint,
         lambda path: cpu_folder.read_model(str(path)),
         lambda path: open_tokenizer(str(path)),

@@ -14,7 +14,8 @@ from conftest import alive, children, start_trt_dp, trt_dp
 from trt_dp import demo
 from trt_dp.builders import Watch, hub
 from trt_dp.builders import build as builder
-from trt_dp.engines.folder import PROVENANCE, fingerprint, recognise
+from trt_dp.engines.choose import recognise
+from trt_dp.engines.folder import PROVENANCE, fingerprint
 from trt_dp.errors import UsageError
 from trt_dp.tokenizer import open_tokenizer
 

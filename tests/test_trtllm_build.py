@@ -18,7 +18,7 @@ from trt_dp import demo
 from trt_dp.builders.trtllm import tools
 from trt_dp.cli import main as cli
 from trt_dp.cli import recipes
-from trt_dp.engines.folder import recognise
+from trt_dp.engines.choose import recognise
 
 ROOT = Path(__file__).parents[1]
 DOUBLES = Path(__file__).parent / "doubles_build"

@@ -22,7 +22,7 @@ from trt_dp.builders import staging as beside
 from trt_dp.dataset import longest as lengths
 from trt_dp.engines.folder import PROVENANCE, mark
 from trt_dp.errors import EngineRefused, UsageError
-from trt_dp.placement import plan as placement
+from trt_dp.placement import machine as placement
 
 _DEMO_CHECKPOINT = "checkpoint"
 _DATASET = "dataset"

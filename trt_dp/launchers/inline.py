@@ -23,7 +23,7 @@ class InlineLauncher:
         return _Thread(environment, log)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """There is nothing to free."""
 
 
 class _Thread:

@@ -19,13 +19,13 @@ from trt_dp.builders.trtllm.tools import (
     WINDOW,
     Tools,
     find,
-    gpus,
     refuse_unknown,
     supported,
     versions,
 )
 from trt_dp.engines import folder as engine_folder
 from trt_dp.errors import UsageError
+from trt_dp.placement import gpus
 
 _BY_HAND = "what a build would run before it puts the tokenizer beside the engine"
 _WEIGHTS = ("config.json", "*.safetensors")
@@ -152,7 +152,7 @@ def _build(plan: _Plan, model: Path, into: Path, tools: Tools) -> dict[str, obje
         "tokenizer": folders.copy_tokenizer(model, into),
         "source": engine_folder.mark(model, _WEIGHTS),
         "versions": versions(),
-        "gpus": gpus(),
+        "gpus": gpus.names_and_drivers(),
         "phase_seconds": tools.seconds,
     }
 

@@ -17,7 +17,7 @@ Precision = Literal["exact", "fast"]
 Facts = dict[str, str | int | float]
 
 
-class Settings(Struct, frozen=True):
+class DecoderSettings(Struct, frozen=True):
     """How to decode; all of it is decided before a decoder is made."""
 
     precision: Precision

@@ -108,7 +108,7 @@ def _package() -> ModuleType:
 def _broken(error: Exception) -> EngineRefused:
     return EngineRefused(
         f"TensorRT-LLM is installed but does not load: {first_line(error)}; "
-        "mend that (trt-dp doctor says more), or use the container nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
+        "fix that (trt-dp doctor says more), or use the container nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
     )
 
 
