@@ -202,7 +202,10 @@ def _checkpoints(folder: Path, dice: random.Random) -> Iterator[Turn]:
         into.mkdir()
         try:
             cpu.build(
-                folder / "model", into, _quiet, precision=dice.choice(["f32", "int8", "int4"])
+                folder / "model",
+                into,
+                _quiet,
+                cpu.Options(precision=dice.choice(["f32", "int8", "int4"])),
             )
         except _REFUSED:
             return False
@@ -230,8 +233,8 @@ def _recipes(folder: Path, dice: random.Random) -> Iterator[Turn]:
         prepare._check(job)
         raise _Fine
 
-    def planned(job: builder.Job, _watch: object) -> None:
-        builder._sized(builder._options("cpu", cpu.build, job.options))
+    def planned(wanted: builder.Build, *_: object) -> None:
+        builder._choose(wanted)
         raise _Fine
 
     kept = prepare.prepare, builder.build, builder.plan, Path.cwd()

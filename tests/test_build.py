@@ -26,8 +26,8 @@ def quiet(_what: str, _done: int, _total: int) -> None:
     """Show no progress."""
 
 
-def built(output: Path, watch: Watch = quiet, **job) -> builder.Outcome:
-    return builder.build(builder.Job(output, **job), watch)
+def built(output: Path, watch: Watch = quiet, **wanted) -> builder.Built:
+    return builder.build(builder.Build(output, **wanted), watch)
 
 
 @pytest.fixture

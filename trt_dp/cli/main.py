@@ -12,6 +12,7 @@ import typer
 
 from trt_dp.cli import build as cli_build
 from trt_dp.cli import doctor as cli_doctor
+from trt_dp.cli import key_values
 from trt_dp.cli import prepare as cli_prepare
 from trt_dp.errors import UNREADABLE, Interrupted, TrtDpError, UsageError
 from trt_dp.system import safe_files
@@ -138,7 +139,7 @@ def run(
     job = Job(
         dataset=request_path,
         folder=output_dir or _new_folder(),
-        engine=EngineSpec(name, path, _settings(set_ or []), sampling),
+        engine=EngineSpec(name, path, key_values.parse(set_), sampling),
         workers=n_workers,
         gpus_per_worker=n_gpus,
         workers_per_gpu=workers_per_gpu,
@@ -192,17 +193,6 @@ def plugins() -> None:
         for point in found.names(group):
             package = point.dist.name if point.dist else "?"
             typer.echo(f"  {point.name:<12} {point.value} ({package})")
-
-
-def _settings(given: list[str]) -> dict[str, str]:
-    options = {}
-    for setting in given:
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
-            msg = f"--set {setting}: give it as KEY=VALUE"
-            raise UsageError(msg)
-        options[key] = value
-    return options
 
 
 def _new_folder() -> Path:

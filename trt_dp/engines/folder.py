@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +9,10 @@ import msgspec
 
 from trt_dp.errors import UNREADABLE, UsageError
 from trt_dp.system import safe_files
+from trt_dp.system.file_digest import folder_digest
 from trt_dp.tokenizer import holds_tokenizer
 
 PROVENANCE = "trt_dp.json"
-_WHOLE_BYTES = 1 << 20
 
 
 def provenance(folder: Path) -> dict[str, Any]:
@@ -37,21 +35,7 @@ def fingerprint(folder: Path) -> str:
     if not folder.is_dir():
         return ""
     made = provenance(folder).get("fingerprint")
-    return made if isinstance(made, str) else mark(folder)
-
-
-def mark(folder: Path, patterns: Iterable[str] = ("*",)) -> str:
-    """A digest of the names, sizes, and first and last MiB of all files that match the patterns."""
-    digest = hashlib.sha256()
-    paths = {path for pattern in patterns for path in folder.rglob(pattern)}
-    for path in sorted(path for path in paths if path.is_file()):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder)}\0{size}\0".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(_WHOLE_BYTES))
-            file.seek(max(_WHOLE_BYTES, size - _WHOLE_BYTES))
-            digest.update(file.read(_WHOLE_BYTES))
-    return digest.hexdigest()[:32]
+    return made if isinstance(made, str) else folder_digest(folder)
 
 
 def read_fields(path: Path) -> dict[str, Any]:

@@ -40,12 +40,12 @@ def world_of(checkpoint: Path) -> tuple[int, int, int]:
     config = _config(checkpoint)
     mapping = config.get("mapping")
     if "architecture" not in config or not isinstance(mapping, dict):
-        msg = f"{checkpoint} is no TensorRT-LLM checkpoint: its config.json has no architecture and mapping"
+        msg = f"{checkpoint} is not a TensorRT-LLM checkpoint: its config.json has no architecture and mapping"
         raise UsageError(msg)
     tp, pp = mapping.get("tp_size", 1), mapping.get("pp_size", 1)
     ranks = (tp, pp, mapping.get("cp_size", 1), mapping.get("world_size", 1))
     if not all(type(count) is int and 1 <= count <= _MOST_RANKS for count in ranks):
-        msg = f"{checkpoint} is no TensorRT-LLM checkpoint: the mapping in its config.json holds no counts"
+        msg = f"{checkpoint} is not a TensorRT-LLM checkpoint: the mapping in its config.json does not hold counts"
         raise UsageError(msg)
     world = mapping.get("world_size", math.prod(ranks[:3]))
     if missing := _missing(checkpoint, "safetensors", world):
@@ -59,7 +59,7 @@ def check_engine(engine: Path, world: int) -> None:
     try:
         config = _config(engine)
     except UsageError as error:
-        msg = f"trtllm-build ended well, but left no engine: {error}"
+        msg = f"trtllm-build ended well, but made no engine: {error}"
         raise BuildFailed(msg) from error
     lacks = [f"{section} in config.json" for section in _SECTIONS if section not in config]
     lacks += _missing(engine, "engine", world)

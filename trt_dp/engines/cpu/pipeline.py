@@ -200,7 +200,7 @@ class Stateful:
         self._run.reset_state()
 
     def logits(self, ids: Ids, mask: Ids, positions: Ids, rows: Ids) -> NDArray[np.float32]:
-        """Go on with these ids, and give the logits after the last; `rows` says which rows of before go on."""
+        """Feed these ids, and return the logits after the last; `rows` says which earlier rows continue."""
         given = {
             "input_ids": ids,
             "attention_mask": mask,

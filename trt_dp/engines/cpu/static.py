@@ -23,13 +23,13 @@ class Batch(Protocol):
         """What comes next is another batch."""
 
     def logits(self, ids: Ids, mask: Ids, positions: Ids, rows: Ids) -> Logits:
-        """Go on with these ids, and give the logits after the last; `rows` says which rows of before go on."""
+        """Feed these ids, and return the logits after the last; `rows` says which earlier rows continue."""
 
 
 class Static:
     """One batch at a time, padded on the left: empty, reading its prompts piece by piece, or writing answers.
 
-    Whoever has its tokens leaves the batch; nobody joins it.
+    Whoever has its tokens leaves the batch; no request joins it.
     """
 
     def __init__(self, model: Batch, settings: DecoderSettings, why: str) -> None:

@@ -82,7 +82,7 @@ def torch() -> ModuleType:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a message that may go on with a stack of C++ frames."""
+    """The first line of a message that may continue with a stack of C++ frames."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
