@@ -10,7 +10,7 @@ import pytest
 from trt_dp.engines.trtllm import differences
 from trt_dp.engines.trtllm.signatures import parse
 
-THEIRS = json.loads((Path(__file__).parent / "data" / "trtllm_signatures.json").read_text())
+THEIRS = json.loads((Path(__file__).parents[1] / "data" / "trtllm_signatures.json").read_text())
 OURS = [
     (module, name, known)
     for module, classes in differences.recorded().modules.items()
