@@ -13,7 +13,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from trt_dp.builders.cpu.refusal import refusal
+from trt_dp.builders.cpu.refuse import refuse
 
 Floats = NDArray[np.float32]
 
@@ -50,7 +50,7 @@ class Checkpoint(Struct, frozen=True):
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Read the config and all headers; raises UsageError for whatever is missing, cut short or at odds."""
     if not folder.is_dir():
-        raise refusal(f"{folder} is not a folder", "give the folder of a Hugging Face checkpoint")
+        refuse(f"{folder} is not a folder", "give the folder of a Hugging Face checkpoint")
     return Checkpoint(folder, _json(folder / "config.json"), _tensors(folder))
 
 
@@ -65,7 +65,7 @@ def blocks(tensor: Tensor) -> Iterator[tuple[memoryview, Floats]]:
             count = min(rows, tensor.shape[0] - start) * row
             raw = np.fromfile(file, stored, count)
             if len(raw) != count:
-                raise refusal(f"{tensor.file} became shorter while it was read", "copy it again")
+                refuse(f"{tensor.file} became shorter while it was read", "copy it again")
             yield raw.data.cast("B"), _widen(raw).reshape(-1, *tensor.shape[1:])
 
 
@@ -86,13 +86,11 @@ def _widen(raw: NDArray[Any]) -> Floats:
 def _tensors(folder: Path) -> dict[str, Tensor]:
     single, index = folder / _SINGLE, folder / _INDEX
     if single.is_file() and index.is_file():
-        raise refusal(
-            f"{folder} has both {_SINGLE} and {_INDEX}", "remove the one that is not the model"
-        )
+        refuse(f"{folder} has both {_SINGLE} and {_INDEX}", "remove the one that is not the model")
     if index.is_file():
         return _sharded(index)
     if not single.is_file():
-        raise refusal(*_instead(folder))
+        refuse(*_instead(folder))
     return _header(single)
 
 
@@ -184,9 +182,7 @@ def _counts(value: object) -> bool:
 
 def _json(file: Path) -> dict[str, Any]:
     if not file.is_file():
-        raise refusal(
-            f"there is no {file}", "give the folder of a complete Hugging Face checkpoint"
-        )
+        refuse(f"there is no {file}", "give the folder of a complete Hugging Face checkpoint")
     return _parse(file, file.read_bytes())
 
 
@@ -214,4 +210,4 @@ def _distinct(file: Path) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
 
 
 def _broken(file: Path, what: str) -> NoReturn:
-    raise refusal(f"{file} is broken: {what}", "download or write the checkpoint again")
+    refuse(f"{file} is broken: {what}", "download or write the checkpoint again")

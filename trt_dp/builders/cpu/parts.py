@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import NoReturn
 
 from trt_dp.builders.cpu import architecture
 from trt_dp.builders.cpu.architecture import Architecture
 from trt_dp.builders.cpu.checkpoint import Checkpoint, Tensor, same
-from trt_dp.builders.cpu.refusal import refusal
-from trt_dp.errors import UsageError
+from trt_dp.builders.cpu.refuse import refuse
 
 _READ = ("F32", "F16", "BF16")
 _EMBEDDINGS, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -20,7 +20,7 @@ def pick(checkpoint: Checkpoint, a: Architecture) -> dict[str, Tensor]:
     parts = {}
     for name, shape in architecture.tensors(a):
         if name not in checkpoint.tensors:
-            raise _refusal(checkpoint, f"lacks tensor {name}, which its config.json asks for")
+            _refuse(checkpoint, f"lacks tensor {name}, which its config.json asks for")
         parts[name] = checkpoint.tensors[name]
         _check(checkpoint, parts[name], shape)
     for name in checkpoint.tensors.keys() - parts.keys():
@@ -31,12 +31,10 @@ def pick(checkpoint: Checkpoint, a: Architecture) -> dict[str, Tensor]:
 def _check(checkpoint: Checkpoint, tensor: Tensor, shape: tuple[int, ...]) -> None:
     if tensor.dtype not in _READ:
         known = ", ".join(_READ)
-        raise _refusal(checkpoint, f"has tensor {tensor.name} as {tensor.dtype}; known: {known}")
+        _refuse(checkpoint, f"has tensor {tensor.name} as {tensor.dtype}; known: {known}")
     if tensor.shape != shape:
         found, wanted = list(tensor.shape), list(shape)
-        raise _refusal(
-            checkpoint, f"has tensor {tensor.name} as {found} where config.json says {wanted}"
-        )
+        _refuse(checkpoint, f"has tensor {tensor.name} as {found} where config.json says {wanted}")
 
 
 def _check_left_over(checkpoint: Checkpoint, a: Architecture, name: str) -> None:
@@ -44,15 +42,13 @@ def _check_left_over(checkpoint: Checkpoint, a: Architecture, name: str) -> None
     if _HARMLESS.fullmatch(name):
         return
     if name != _HEAD or not a.tied:
-        raise _refusal(
-            checkpoint, f"has tensor {name}, which no {a.family} model of its config.json uses"
-        )
+        _refuse(checkpoint, f"has tensor {name}, which no {a.family} model of its config.json uses")
     head = checkpoint.tensors[name]
     _check(checkpoint, head, (a.vocab, a.hidden))
     if not same(head, checkpoint.tensors[_EMBEDDINGS]):  # versions of transformers differ on it
         text = f"says tie_word_embeddings, but {name} is not equal to {_EMBEDDINGS}"
-        raise _refusal(checkpoint, text)
+        _refuse(checkpoint, text)
 
 
-def _refusal(checkpoint: Checkpoint, what: str) -> UsageError:
-    return refusal(f"{checkpoint.folder} {what}", "fix the checkpoint or its config.json")
+def _refuse(checkpoint: Checkpoint, what: str) -> NoReturn:
+    refuse(f"{checkpoint.folder} {what}", "fix the checkpoint or its config.json")

@@ -11,7 +11,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from trt_dp.builders.cpu.checkpoint import Floats
-from trt_dp.builders.cpu.refusal import refusal
+from trt_dp.builders.cpu.refuse import refuse
 
 PRECISIONS = ("f32", "f16", "bf16", "int8", "int4")
 
@@ -48,12 +48,10 @@ class Coding(Struct, frozen=True):
 def plan(shapes: Mapping[str, tuple[int, ...]], precision: str) -> dict[str, Coding]:
     """How each tensor of a model is stored; raises UsageError for a precision that there is not, or not here."""
     if precision not in PRECISIONS:
-        raise refusal(f"there is no precision {precision!r}", f"known: {', '.join(PRECISIONS)}")
+        refuse(f"there is no precision {precision!r}", f"known: {', '.join(PRECISIONS)}")
     codings = {name: _coding(name, shape, precision) for name, shape in shapes.items()}
     if precision == "int4" and all(coding.values.type != "i4" for coding in codings.values()):
-        raise refusal(
-            f"no weight has inputs in groups of {_GROUPS[-1]} for int4", "build it as int8"
-        )
+        refuse(f"no weight has inputs in groups of {_GROUPS[-1]} for int4", "build it as int8")
     return codings
 
 
@@ -83,9 +81,7 @@ def encode(coding: Coding, rows: Floats) -> tuple[NDArray[Any], ...]:
     """The bytes of some rows of a tensor, one array for each blob; raises UsageError for what cannot be held."""
     name, kind = coding.values.name, coding.values.type
     if not np.isfinite(rows).all():
-        raise refusal(
-            f"tensor {name} has values that are infinite or not numbers", "fix the checkpoint"
-        )
+        refuse(f"tensor {name} has values that are infinite or not numbers", "fix the checkpoint")
     if kind == "f32":
         return (rows,)
     if kind in {"f16", "bf16"}:
@@ -100,9 +96,7 @@ def _narrow(name: str, kind: str, rows: Floats) -> NDArray[np.uint16]:
     infinity = 0x7C00 if kind == "f16" else 0x7F80
     if ((narrow & 0x7FFF) == infinity).any():
         most = float(np.abs(rows).max())
-        raise refusal(
-            f"tensor {name} has a value of {most:g}, too big for {kind}", "build it as f32"
-        )
+        refuse(f"tensor {name} has a value of {most:g}, too big for {kind}", "build it as f32")
     return narrow
 
 
