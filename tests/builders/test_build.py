@@ -212,11 +212,17 @@ def test_a_folder_without_an_engine_is_a_sentence(tmp_path, files, sentence):
 
 
 def test_engine_folders_are_known_by_what_they_hold(tmp_path):
-    """An OpenVINO folder is for cpu, a TensorRT-LLM one for trtllm, and what trt_dp.json says goes before."""
-    (tmp_path / "config.json").write_text('{"pretrained_config": {}, "build_config": {}}')
-    (tmp_path / "rank0.engine").touch()
-    assert recognise(tmp_path) == "trtllm"
-    (tmp_path / "openvino_model.xml").touch()
-    assert recognise(tmp_path) == "cpu"
-    (tmp_path / PROVENANCE).write_text('{"engine": "mine"}')
-    assert recognise(tmp_path) == "mine"
+    """A folder that an engine recognises is that engine's; trt_dp.json decides where it is there."""
+    trtllm, cpu = tmp_path / "trtllm", tmp_path / "cpu"
+    for folder in (trtllm, cpu):
+        folder.mkdir()
+    (trtllm / "config.json").write_text('{"pretrained_config": {}}')
+    (trtllm / "rank0.engine").touch()
+    assert recognise(trtllm) == "trtllm"
+    (cpu / "openvino_model.xml").touch()
+    assert recognise(cpu) == "cpu"
+    (trtllm / "openvino_model.xml").touch()
+    with pytest.raises(UsageError, match="can be run by cpu, trtllm: choose one with --engine"):
+        recognise(trtllm)
+    (trtllm / PROVENANCE).write_text('{"engine": "mine"}')
+    assert recognise(trtllm) == "mine"

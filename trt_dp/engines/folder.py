@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from trt_dp.errors import UNREADABLE, UsageError
+from trt_dp.errors import BrokenFile, UsageError
 from trt_dp.system import safe_files
 from trt_dp.system.file_digest import folder_digest
 from trt_dp.tokenizer import holds_tokenizer
@@ -41,7 +39,6 @@ def fingerprint(folder: Path) -> str:
 def read_fields(path: Path) -> dict[str, Any]:
     """The fields of a JSON file; empty if there is no such file, or no JSON object in it."""
     try:
-        found = msgspec.json.decode(safe_files.read(path))
-    except (OSError, *UNREADABLE):
+        return safe_files.read_json(path)
+    except BrokenFile:
         return {}
-    return found if isinstance(found, dict) else {}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 from trt_dp.builders import BESIDE
-from trt_dp.errors import UNREADABLE, BuildFailed, UsageError
+from trt_dp.errors import BrokenFile, BuildFailed, UsageError
+from trt_dp.system import safe_files
 
 _MOST_RANKS = 65_536
 _SECTIONS = ("pretrained_config", "build_config")
@@ -85,8 +85,11 @@ def _missing(folder: Path, suffix: str, world: int) -> list[str]:
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / "config.json").read_bytes())
-    except (OSError, *UNREADABLE) as error:
-        msg = f"{folder} has no config.json that can be read ({error}): name the folder of a checkpoint"
+        found = safe_files.read_json(folder / "config.json")
+    except BrokenFile as error:
+        msg = f"{error}: name the folder of a checkpoint"
         raise UsageError(msg) from error
-    return found if isinstance(found, dict) else {}
+    if not found:
+        msg = f"{folder} has no config.json: name the folder of a checkpoint"
+        raise UsageError(msg)
+    return found

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
-from trt_dp.errors import UNREADABLE, EngineRefused
+from trt_dp.errors import BrokenFile, EngineRefused
 from trt_dp.system import safe_files
 
 _BUILD = "make it with `trt-dp build`"
@@ -66,14 +65,15 @@ def _no_engine(path: str | None) -> str:
 
 def _read(file: Path, *, needed: bool = False) -> dict[str, Any]:
     """A JSON object of the folder; an optional one that is not there is empty, a broken one is refused."""
-    if not needed and not file.exists():
-        return {}
     try:
-        return msgspec.json.decode(safe_files.read(file), type=dict[str, Any])
-    except (OSError, *UNREADABLE) as error:
-        why = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        msg = f"{file.parent} is not a complete engine: its {file.name} {why}: {_BUILD}"
+        found = safe_files.read_json(file)
+    except BrokenFile as error:
+        msg = f"{error}: {_BUILD}"
         raise EngineRefused(msg) from error
+    if needed and not found:
+        msg = f"{file.parent} is not a complete engine: its {file.name} is missing: {_BUILD}"
+        raise EngineRefused(msg)
+    return found
 
 
 def _check_weights(graph: Path, weights: Path) -> int:

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from trt_dp.engines.folder import read_fields
-from trt_dp.errors import EngineRefused, RequestRefused
+from trt_dp.errors import BrokenFile, EngineRefused, RequestRefused
+from trt_dp.system import safe_files
 from trt_dp.types import Request
 
 _BUILD = "build it with `trt-dp build --engine trtllm`"
@@ -178,11 +178,9 @@ def check_vocabulary(request: Request, vocabulary: int) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file's fields; none where there is no such file. Raises EngineRefused for a broken one."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except FileNotFoundError:
-        return {}
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        msg = f"{path} cannot be read ({error}): {_BUILD} again"
+        return safe_files.read_json(path)
+    except BrokenFile as error:
+        msg = f"{error}: {_BUILD} again"
         raise EngineRefused(msg) from error
 
 
