@@ -62,7 +62,7 @@ def _drop(partial: Path, *, locked: bool) -> None:
 
 
 def _keep_log(partial: Path, output: Path) -> str:
-    """Save what the tools said from a folder that goes away; gives the words that say where it is."""
+    """Save the log from a folder that will be removed; returns words that say where it is."""
     log = partial / LOG
     if not log.is_file():
         return ""

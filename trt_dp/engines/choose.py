@@ -10,9 +10,7 @@ from trt_dp.engines.folder import check_tokenizer, provenance, read_fields
 from trt_dp.errors import UsageError
 
 DEFAULT_FOLDER = Path("engines/default")
-_NO_FOLDER = (
-    "{}: build an engine with trt-dp build, name one with --engine-path, or try --engine echo"
-)
+_NO_FOLDER = "{}: build an engine with trt-dp build, or name one with --engine-path"
 
 
 def choose_engine(name: str | None, folder: Path | None) -> tuple[str, str | None]:

@@ -9,7 +9,14 @@ import subprocess
 from msgspec import Struct
 
 _ASK_SECONDS = 30
-_FIELDS = ("index", "uuid", "name", "memory.total", "driver_version", "mig.mode.current")
+_FIELDS = {  # of Gpu, by nvidia-smi's names
+    "index": "index",
+    "uuid": "uuid",
+    "name": "name",
+    "memory_mib": "memory.total",
+    "driver": "driver_version",
+    "mig": "mig.mode.current",
+}
 
 
 class Gpu(Struct, frozen=True):
@@ -31,8 +38,8 @@ def listed() -> list[str] | None:
 
 def describe() -> list[Gpu]:
     """All GPUs; none where nvidia-smi is missing or fails."""
-    rows = _query(*_FIELDS)
-    return [Gpu(*row) for row in rows if len(row) == len(_FIELDS)]
+    rows = _query(*_FIELDS.values())
+    return [Gpu(**dict(zip(_FIELDS, row, strict=True))) for row in rows if len(row) == len(_FIELDS)]
 
 
 def names_and_drivers() -> list[str]:

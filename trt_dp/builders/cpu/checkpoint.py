@@ -203,7 +203,7 @@ def _distinct(file: Path) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
         if len(found) != len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
-            _broken(file, f"{twice!r} is there twice")
+            _broken(file, f"it has {twice!r} twice")
         return found
 
     return make

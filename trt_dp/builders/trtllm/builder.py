@@ -120,7 +120,13 @@ def _steps(model: Path, into: Path, options: Options) -> _Steps:
         there = Path(options.from_checkpoint).resolve()
         tp, pp, world = folders.world_of(there)
         said = f"from a checkpoint, tp {tp}, pp {pp}"
-        return _Steps([], lines.build(tool, there, into, options), there, world, said)
+        return _Steps(
+            convert=[],
+            build=lines.build(tool, there, into, options),
+            checkpoint=there,
+            world=world,
+            said=said,
+        )
     checkpoint = into / lines.CHECKPOINT
     tp, pp = options.tp_size or 1, options.pp_size or 1
     return _Steps(

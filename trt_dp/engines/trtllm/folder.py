@@ -146,7 +146,12 @@ def limits(model: Model, *, chunked: bool, max_num_tokens: int = 0) -> RequestLi
         most, name = tokens, "max_num_tokens, without chunked context"
     else:
         most, name = model.max_seq_len - 1, "max_seq_len - 1"
-    return RequestLimits(most, name, model.max_seq_len, model.vocabulary)
+    return RequestLimits(
+        max_input=most,
+        input_name=name,
+        max_total=model.max_seq_len,
+        vocabulary=model.vocabulary,
+    )
 
 
 def check_request(request: Request, limits: RequestLimits) -> None:

@@ -54,7 +54,7 @@ def engine_library() -> Library:
         )
         raise EngineRefused(msg) from error
     executable = Path(str(package.__file__)).parent / "bin" / "executorWorker"
-    return Library(version, bindings, runner, executable)
+    return Library(version=version, bindings=bindings, runner=runner, worker_executable=executable)
 
 
 def torch_library() -> tuple[str, Any]:
