@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from trt_dp.dataset.request_line import Measured, measure, parse, parse_text
 from trt_dp.dataset.result_line import answer, with_timing
 from trt_dp.errors import BadLine, PlacementError
-from trt_dp.placement.plan import Machine, plan, visible
+from trt_dp.placement.machine import Machine, visible
+from trt_dp.placement.plan import plan
 from trt_dp.report.summary import percentiles
 from trt_dp.system.safe_text import brief, plain
 from trt_dp.types import END_OF_LINE, PromptKind, Request, Result, Timing

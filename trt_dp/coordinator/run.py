@@ -25,7 +25,8 @@ from trt_dp.dataset.open import open_dataset
 from trt_dp.engines import folder as engine_folder
 from trt_dp.errors import DatasetError, UsageError
 from trt_dp.launchers import Launcher
-from trt_dp.placement import plan as placement
+from trt_dp.placement.machine import look
+from trt_dp.placement.plan import plan as place
 from trt_dp.report.counts import Whole
 from trt_dp.report.schema import Activity, Report
 from trt_dp.report.summary import summarise
@@ -56,7 +57,7 @@ def run(job: Job, display: Display) -> Outcome:
     make_launcher = _check_plugins(job)
     check(job)
     index = _open_index(job, display)
-    plan = placement.plan(placement.look(), job.workers, job.gpus_per_worker, job.workers_per_gpu)
+    plan = place(look(), job.workers, job.gpus_per_worker, job.workers_per_gpu)
     for note in plan.notes:
         display.say(note)
     with open_folder(job.folder) as folder:
@@ -114,10 +115,7 @@ def _open_index(job: Job, display: Display) -> Index:
 
 
 def _check_tokenizer(job: Job, why: str) -> None:
-    if job.engine.path is None:
-        msg = f"{why}, but the engine {job.engine.name} has no folder with a tokenizer: use ids"
-        raise UsageError(msg)
-    engine_folder.check_tokenizer(Path(job.engine.path), why)
+    engine_folder.check_tokenizer(Path(job.engine.path) if job.engine.path else None, why)
 
 
 def _asked(job: Job, index: Index) -> Asked:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from trt_dp.builders import Watch
-from trt_dp.builders.build import Outcome, Planned
+from trt_dp.builders.build import Built, Planned
 from trt_dp.display import progress
 from trt_dp.display.progress import megabytes
 from trt_dp.system.safe_text import plain
@@ -26,14 +26,14 @@ def print_plan(planned: Planned) -> None:
     print(f"{planned.note}. No command was run", file=sys.stderr)  # noqa: T201
 
 
-def told(outcome: Outcome) -> str:
+def told(built: Built) -> str:
     """What was chosen, what was built, and the next command."""
-    parts = list(outcome.chosen)
-    if outcome.checked:
-        parts.append(f"check: {outcome.checked}")
+    parts = list(built.chosen)
+    if built.checked:
+        parts.append(f"check: {built.checked}")
     parts.append(
-        f"written: {outcome.folder} ({outcome.size / 1e6:,.1f} MB, {outcome.seconds:.1f} s)"
+        f"written: {built.folder} ({built.size / 1e6:,.1f} MB, {built.seconds:.1f} s)"
     )
-    path = "" if str(outcome.folder) == "engines/default" else f" --engine-path {outcome.folder}"
+    path = "" if str(built.folder) == "engines/default" else f" --engine-path {built.folder}"
     parts.append(f"next: trt-dp run{path}")
     return plain("\n".join(parts))
