@@ -143,6 +143,13 @@ def run(
             rich_help_panel=RELIABILITY,
         ),
     ] = 120.0,
+    start_seconds: Annotated[
+        float,
+        typer.Option(
+            help="Restart a worker that takes longer than this to connect.",
+            rich_help_panel=RELIABILITY,
+        ),
+    ] = 120.0,
     load_seconds: Annotated[
         float,
         typer.Option(
@@ -204,6 +211,7 @@ def run(
             detokenize=detokenize,
             timing=not no_timing,
             limits=Limits(
+                start_seconds=start_seconds,
                 stall_seconds=stall_seconds,
                 load_seconds=load_seconds,
                 answer_seconds=answer_seconds,
