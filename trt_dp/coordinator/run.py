@@ -23,7 +23,7 @@ from trt_dp.coordinator.stopwatch import Stopwatch
 from trt_dp.dataset.index import Index
 from trt_dp.dataset.open import open_dataset
 from trt_dp.engines import folder as engine_folder
-from trt_dp.errors import DatasetError, UsageError
+from trt_dp.errors import DatasetError
 from trt_dp.launchers import Launcher
 from trt_dp.placement.machine import look
 from trt_dp.placement.plan import plan as place

@@ -31,9 +31,7 @@ def told(built: Built) -> str:
     parts = list(built.chosen)
     if built.checked:
         parts.append(f"check: {built.checked}")
-    parts.append(
-        f"written: {built.folder} ({built.size / 1e6:,.1f} MB, {built.seconds:.1f} s)"
-    )
+    parts.append(f"written: {built.folder} ({built.size / 1e6:,.1f} MB, {built.seconds:.1f} s)")
     path = "" if str(built.folder) == "engines/default" else f" --engine-path {built.folder}"
     parts.append(f"next: trt-dp run{path}")
     return plain("\n".join(parts))
