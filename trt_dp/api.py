@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import msgspec
 from typing_extensions import Unpack
@@ -30,14 +30,9 @@ if TYPE_CHECKING:
 AnyPath = str | PathLike[str]
 
 
-class RunOptions(TypedDict, total=False):
-    """All that `run` can be asked for; each has the default of the command's option."""
+class JobOptions(TypedDict, total=False):
+    """What a run can be asked for beside its files and its engine; each has the default of the command's option."""
 
-    engine: str | None
-    engine_path: AnyPath | None
-    options: Mapping[str, object]
-    sampling: Sampling
-    output: AnyPath | None
     workers: int | None
     gpus_per_worker: int | None
     workers_per_gpu: int
@@ -48,6 +43,16 @@ class RunOptions(TypedDict, total=False):
     detokenize: bool
     limits: Limits
     grace_seconds: float
+
+
+class RunOptions(JobOptions, total=False):
+    """All that `run` can be asked for."""
+
+    engine: str | None
+    engine_path: AnyPath | None
+    options: Mapping[str, object]
+    sampling: Sampling
+    output: AnyPath | None
 
 
 class PrepareOptions(TypedDict, total=False):
@@ -75,15 +80,11 @@ def run(
     from trt_dp.coordinator.job import Job, Silent
 
     output = settings.pop("output", None)
-    return coordinator.run(
-        Job(
-            dataset=Path(requests),
-            folder=Path(output) if output is not None else _new_folder(),
-            engine=_engine(settings),
-            **settings,
-        ),
-        progress or Silent(),
-    )
+    folder = Path(output) if output is not None else _new_folder()
+    engine = _engine(settings)
+    rest = cast("JobOptions", settings)  # what _engine took is no longer in it
+    job = Job(dataset=Path(requests), folder=folder, engine=engine, **rest)
+    return coordinator.run(job, progress or Silent())
 
 
 def prepare(

@@ -7,7 +7,7 @@ from typing import Any
 from typer.core import TyperCommand
 
 INPUT, ENGINE, DEVICES, SAMPLING = "Input", "Engine", "Devices", "Sampling"
-OUTPUT, RELIABILITY, OTHER = "Output", "Reliability", "Other"
+OUTPUT, RELIABILITY, OTHER = "Output", "Reliability", "Options"
 _ORDER = ("Arguments", INPUT, ENGINE, DEVICES, SAMPLING, OUTPUT, RELIABILITY)
 
 _ALIASES = {"output-dir": "output"}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from trt_dp.cli import build, doctor, prepare, report, run
 from trt_dp.cli.help import SPELLINGS, Command
@@ -14,20 +16,39 @@ from trt_dp.cli.plugins import plugins
 from trt_dp.errors import Interrupted, TrtDpError
 from trt_dp.system.safe_text import plain
 
+_ORDER = ("prepare-dataset", "build", "run", "report", "doctor", "plugins")
+
+
+class Commands(TyperGroup):
+    """The commands in the order in which a user meets them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Those of the first job first, any other after them."""
+        del ctx
+        return sorted(self.commands, key=lambda name: (_ORDER + (name,)).index(name))
+
+
 app = typer.Typer(
+    cls=Commands,
     name="trt-dp",
-    help="Offline data-parallel LLM inference: one file of requests, N engines, ordered results.",
     no_args_is_help=True,
     rich_markup_mode=None,  # boxes cost a third of a second and wrap badly on narrow terminals
     pretty_exceptions_enable=False,
     context_settings=SPELLINGS,
 )
-app.add_typer(prepare.app, name="prepare-dataset")
-app.command(cls=build.Command, context_settings=build.SPELLINGS)(build.build)
-app.command(cls=Command, context_settings=SPELLINGS, epilog=run.EXAMPLES)(run.run)
-app.command(cls=Command, context_settings=SPELLINGS, epilog=report.EXAMPLES)(report.report)
-app.command(cls=Command, context_settings=SPELLINGS)(doctor.doctor)
-app.command(cls=Command, context_settings=SPELLINGS)(plugins)
+app.add_typer(prepare.app, name="prepare-dataset", short_help="Make a synthetic dataset.")
+
+
+def _add(function: Callable[..., None], short: str, examples: str = "", cls: Any = Command) -> None:
+    """A command with its line in the list of commands and its examples."""
+    app.command(cls=cls, context_settings=SPELLINGS, short_help=short, epilog=examples)(function)
+
+
+_add(build.build, "Build an engine from a model.", build.EXAMPLES, build.Command)
+_add(run.run, "Answer every request of a file.", run.EXAMPLES)
+_add(report.report, "Print or compare the reports of runs.", report.EXAMPLES)
+_add(doctor.doctor, "Show what is installed and what can run here.")
+_add(plugins, "List engines, builders and launchers.")
 
 
 def main() -> None:
