@@ -115,7 +115,7 @@ def test_a_checkpoint_for_a_senseless_number_of_ranks_is_refused(tmp_path, mappi
 
 
 RECIPES = {
-    "an open quote": ("build", b'extra = "--a \'b"\n', "extra is no line of words"),
+    "an open quote": ("build", b'extra = "--a \'b"\n', "`extra` cannot be split into words"),
     "a NUL": ("build", b'output = "a\\u0000b"\n', "NUL character"),
     "a NUL in a list": ("build", b'extra = ["a\\u0000b"]\n', "NUL character"),
     "nested too deeply": ("prepare-dataset", b"a = " + DEEP, "cannot read the recipe"),
