@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from trt_dp.dataset.request_line import answer, measure, parse, with_timing
 from trt_dp.errors import BadLine, PlacementError
-from trt_dp.placement.plan import Machine, plan, visible
+from trt_dp.placement.machine import Machine, visible
+from trt_dp.placement.plan import plan
 from trt_dp.report.summary import percentiles
 from trt_dp.system.safe_text import brief, plain
 from trt_dp.types import END_OF_LINE, Request, Result, Timing

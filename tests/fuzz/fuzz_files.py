@@ -23,6 +23,7 @@ from trt_dp.builders.cpu import builder as cpu
 from trt_dp.cli import main as cli
 from trt_dp.coordinator import run as runner
 from trt_dp.dataset import index as dataset
+from trt_dp.engines import choose
 from trt_dp.engines import folder as engine_folder
 from trt_dp.engines.cpu import folder as cpu_folder
 from trt_dp.errors import TrtDpError
@@ -172,7 +173,7 @@ def _breaks(
 def _engines(folder: Path, dice: random.Random) -> Iterator[Turn]:
     write = _breaks(folder / "engine", dice, _ENGINE_FILES)
     looks = [
-        engine_folder.recognise,
+        choose.recognise,
         engine_folder.fingerprint,
         lambda path: cpu_folder.read_model(str(path)),
         lambda path: open_tokenizer(str(path)),
@@ -206,7 +207,10 @@ def _checkpoints(folder: Path, dice: random.Random) -> Iterator[Turn]:
         into.mkdir()
         try:
             cpu.build(
-                folder / "model", into, _quiet, precision=dice.choice(["f32", "int8", "int4"])
+                folder / "model",
+                into,
+                _quiet,
+                cpu.Options(precision=dice.choice(["f32", "int8", "int4"])),
             )
         except _REFUSED:
             return False
@@ -234,8 +238,8 @@ def _recipes(folder: Path, dice: random.Random) -> Iterator[Turn]:
         prepare._check(job)
         raise _Fine
 
-    def planned(job: builder.Job, _watch: object) -> None:
-        builder._sized(builder._options("cpu", cpu.build, job.options))
+    def planned(wanted: builder.Build, *_: object) -> None:
+        builder._choose(wanted)
         raise _Fine
 
     kept = prepare.prepare, builder.build, builder.plan, Path.cwd()

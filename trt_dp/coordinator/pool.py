@@ -23,7 +23,7 @@ from trt_dp.coordinator.hearing import hear
 from trt_dp.coordinator.limits import Limits
 from trt_dp.coordinator.slot import KILLED_SECONDS, Slot, wait_for
 from trt_dp.launchers import Launcher
-from trt_dp.placement.plan import clean
+from trt_dp.placement.environment import clean
 from trt_dp.types import SPAN, Placement
 from trt_dp.wire.messages import Setup, Stop, Work
 

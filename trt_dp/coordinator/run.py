@@ -22,9 +22,10 @@ from trt_dp.coordinator.session import Scope, Session
 from trt_dp.coordinator.stopwatch import Stopwatch
 from trt_dp.dataset.index import Index, open_dataset
 from trt_dp.engines import folder as engine_folder
-from trt_dp.errors import DatasetError, UsageError
+from trt_dp.errors import DatasetError
 from trt_dp.launchers import Launcher
-from trt_dp.placement import plan as placement
+from trt_dp.placement.machine import look
+from trt_dp.placement.plan import plan as place
 from trt_dp.report.summary import Activity, Report, Whole, summarise
 from trt_dp.system import signals
 from trt_dp.system.redact import redact_all
@@ -53,7 +54,7 @@ def run(job: Job, display: Display) -> Outcome:
     make_launcher = _check_plugins(job)
     check(job)
     index = _open_index(job, display)
-    plan = placement.plan(placement.look(), job.workers, job.gpus_per_worker, job.workers_per_gpu)
+    plan = place(look(), job.workers, job.gpus_per_worker, job.workers_per_gpu)
     for note in plan.notes:
         display.say(note)
     with open_folder(job.folder) as folder:
@@ -92,8 +93,9 @@ def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwa
 
 
 def _check_plugins(job: Job) -> Callable[[], Launcher]:
-    """Refuse an unknown engine or launcher; the engine itself is loaded in the workers only."""
+    """Refuse an unknown engine, option of it, or launcher; a model is loaded in the workers only."""
     plugins.check(plugins.ENGINES, job.engine.name)
+    plugins.check_options(plugins.ENGINES, job.engine.name, job.engine.options)
     make_launcher: Callable[[], Launcher] = plugins.find(plugins.LAUNCHERS, job.launcher)
     return make_launcher
 
@@ -111,10 +113,7 @@ def _open_index(job: Job, display: Display) -> Index:
 
 
 def _check_tokenizer(job: Job, why: str) -> None:
-    if job.engine.path is None:
-        msg = f"{why}, but the engine {job.engine.name} has no folder with a tokenizer: use ids"
-        raise UsageError(msg)
-    engine_folder.check_tokenizer(Path(job.engine.path), why)
+    engine_folder.check_tokenizer(Path(job.engine.path) if job.engine.path else None, why)
 
 
 def _asked(job: Job, index: Index) -> Asked:
