@@ -16,7 +16,7 @@ from trt_dp.types import EngineSpec
 
 def test_an_unknown_option_of_an_engine_is_refused_before_a_folder_is_made(tmp_path, dataset):
     """A mistyped --set key is refused with the name that was meant, and no run folder is left."""
-    with pytest.raises(UsageError, match="'capacty'.*did you mean 'capacity'"):
+    with pytest.raises(UsageError, match=r"'capacty'.*did you mean 'capacity'"):
         run_echo(dataset, tmp_path / "run", {"capacty": "3"})
     assert not (tmp_path / "run").exists()
 
