@@ -32,7 +32,8 @@ class Dispatcher:
     @property
     def unfinished(self) -> int:
         """How many requests are not completed yet."""
-        return self.pending + self.in_flight
+        in_flight = sum(map(len, self._in_flight.values()))
+        return len(self._pending) + len(self._quarantine) + in_flight
 
     @property
     def pending(self) -> int:

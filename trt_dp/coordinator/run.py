@@ -96,8 +96,9 @@ def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwa
 
 
 def _check_plugins(job: Job) -> Callable[[], Launcher]:
-    """Refuse an unknown engine or launcher; the engine itself is loaded in the workers only."""
+    """Refuse an unknown engine, option of it, or launcher; a model is loaded in the workers only."""
     plugins.check(plugins.ENGINES, job.engine.name)
+    plugins.check_options(plugins.ENGINES, job.engine.name, job.engine.options)
     make_launcher: Callable[[], Launcher] = plugins.find(plugins.LAUNCHERS, job.launcher)
     return make_launcher
 
