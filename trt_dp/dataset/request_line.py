@@ -178,14 +178,15 @@ def _has_text(fields: _Line) -> bool:
 
 def _refuse(fields: _Line) -> None:
     """Raises BadLine for a field that no engine supports, unless it is null or an empty list of media."""
-    if bytes(fields.media_paths).translate(None, _BLANKS) not in (*_ABSENT, b"[]"):
+    media = fields.media_paths  # usually absent, and then there is nothing to look at
+    if media and bytes(media).translate(None, _BLANKS) not in (*_ABSENT, b"[]"):
         raise BadLine(_REFUSED["media_paths"])
-    if bytes(fields.lora_request) not in _ABSENT:
+    if fields.lora_request and bytes(fields.lora_request) not in _ABSENT:
         raise BadLine(_REFUSED["lora_request"])
 
 
 def _given_ids(fields: _Line) -> list[Raw]:
-    return [ids for ids in (fields.input_ids, fields.logits) if bytes(ids) not in _ABSENT]
+    return [ids for ids in (fields.input_ids, fields.logits) if ids and bytes(ids) not in _ABSENT]
 
 
 def _raw_ids(fields: _Line) -> Raw:
