@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import gzip
 import importlib
@@ -132,17 +133,12 @@ def opened(name: str) -> Iterator[Opened]:
 
 
 @contextmanager
-def _raw(name: str) -> Iterator[io.BufferedReader]:
+def _raw(name: str) -> Iterator[io.BufferedReader[Any]]:
     if name == STDIN:
         yield io.BufferedReader(_Replay(sys.stdin.buffer), _BUFFER)
         return
-    try:
-        file = Path(name).open("rb", buffering=_BUFFER)
-    except OSError as error:
-        msg = f"cannot read {name}: {error.strerror}"
-        raise DatasetError(msg) from error
-    with file:
-        yield file
+    with Path(name).open("rb", buffering=_BUFFER) as file:
+        yield cast("Any", file)
 
 
 class _Replay(io.RawIOBase):
@@ -168,7 +164,7 @@ class _Replay(io.RawIOBase):
         return len(found)
 
 
-def _peek(file: io.BufferedReader, name: str = "") -> bytes:
+def _peek(file: io.BufferedReader[Any], name: str = "") -> bytes:
     """How an input begins, without moving on."""
     try:
         return file.peek(HEAD)[:HEAD]
@@ -192,7 +188,7 @@ def _refuse_foreign(name: str, head: bytes) -> None:
             raise DatasetError(msg)
 
 
-def _unpacked(name: str, raw: io.BufferedReader, head: bytes) -> io.RawIOBase | Any | None:
+def _unpacked(name: str, raw: io.BufferedReader[Any], head: bytes) -> io.RawIOBase | Any | None:
     if head.startswith(_GZIP):
         return gzip.GzipFile(fileobj=raw)
     return _zstd(name).ZstdFile(raw) if head.startswith(_ZSTD) else None
@@ -200,11 +196,9 @@ def _unpacked(name: str, raw: io.BufferedReader, head: bytes) -> io.RawIOBase | 
 
 def _zstd(name: str) -> Any:
     """The zstd module of Python 3.14, or its backport, which has the same interface."""
-    for module in ("compression.zstd", "backports.zstd"):
-        try:
-            return importlib.import_module(module)
-        except ImportError:
-            continue
+    module = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+    with contextlib.suppress(ImportError):
+        return importlib.import_module(module)
     msg = f"{name} is zstd-compressed: install backports.zstd (pip install 'trt-dp[zstd]'), or decompress it (unzstd)"
     raise DatasetError(msg)
 

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+import simdjson
 from msgspec import Meta
-from numpy.typing import NDArray
 
 from trt_dp.errors import UNREADABLE, BadLine
-
-try:
-    import simdjson
-except ImportError:  # where it has no wheel; msgspec gives the same ids in three times the time
-    simdjson = None
+from trt_dp.types import Ids
 
 MAX_ID = 2**31 - 1
-Ids32 = NDArray[np.int32]
 
 _decode = msgspec.json.Decoder(list[Annotated[int, Meta(ge=0, le=MAX_ID)]]).decode
-_parser = simdjson.Parser() if simdjson else None
+_parser: Any = simdjson.Parser()
 
 
-def parse(text: bytes) -> Ids32:
+def parse(text: bytes) -> Ids:
     """The ids in a JSON list; raises BadLine unless it is a flat list of at least one number in range."""
-    found = _fast(text) if _parser else None
+    found = _fast(text)
     if found is None:
         found = _slow(text)
     if not len(found):
@@ -34,7 +29,7 @@ def parse(text: bytes) -> Ids32:
     return found
 
 
-def _fast(text: bytes) -> Ids32 | None:
+def _fast(text: bytes) -> Ids | None:
     """By simdjson; None for anything but numbers in range, which the slow way then words or accepts."""
     if text.find(b"[", 1) > 0:  # it would flatten lists in lists
         return None
@@ -42,12 +37,12 @@ def _fast(text: bytes) -> Ids32 | None:
         found = np.frombuffer(_parser.parse(text).as_buffer(of_type="u"), np.uint64)
     except (ValueError, TypeError, AttributeError, OverflowError):
         return None
-    return found.astype(np.int32) if len(found) and found.max() <= MAX_ID else None
+    return found.view(np.int64) if len(found) and found.max() <= MAX_ID else None
 
 
-def _slow(text: bytes) -> Ids32:
+def _slow(text: bytes) -> Ids:
     try:
-        return np.array(_decode(text), np.int32)
+        return np.array(_decode(text), np.int64)
     except UNREADABLE as error:
         msg = f"`input_ids`: {error}"
         raise BadLine(msg) from error
