@@ -242,9 +242,9 @@ HARMS: dict[str, Harm] = {
     "lines as a list": says("done", records=b"", lines=[1, 2]),
     "a second ready": says("ready", capacity=1, load_seconds=0.0, reads_source=True),
     "a second hello": says("hello", worker=0, launch=1),
-    "nested facts": says("told", facts={"a": {"b": [1] * 1000}}),
-    "ten thousand facts": says("told", facts={str(n): n for n in range(10_000)}),
-    "a fact of a megabyte": says("told", facts={"a": "x" * (1 << 20)}),
+    "nested facts": says("facts", facts={"a": {"b": [1] * 1000}}),
+    "ten thousand facts": says("facts", facts={str(n): n for n in range(10_000)}),
+    "a fact of a megabyte": says("facts", facts={"a": "x" * (1 << 20)}),
     "a message of the other side": says("stop"),
     "a long fault": says("fault", message="\x1b[2Jboom " * 100_000),
     "room for nothing": wants(0),
@@ -261,7 +261,7 @@ HARMS: dict[str, Harm] = {
     "garbled": garbles,
     "a gibibyte, slowly": slowly,
     "beats without end": floods("beat"),
-    "facts without end": floods("told", facts={"a": 1}),
+    "facts without end": floods("facts", facts={"a": 1}),
 }
 
 
