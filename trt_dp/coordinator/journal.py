@@ -7,7 +7,6 @@ A block that is not whole and right ends the journal: it and what follows is dro
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
 import zlib
@@ -71,18 +70,12 @@ class Journal:
 
     def export(self, path: Path, selected: Mask) -> int:
         """Write the lines of the selected requests to `path` in order, all or nothing; returns how many."""
-        partial = path.with_name(path.name + ".partial")
         chosen = np.flatnonzero(selected & self.settled)
         try:
-            with safe_files.create(partial, buffering=_PIECE) as out:
+            with safe_files.atomic_write(path, buffering=_PIECE, sync=True) as out:
                 for first in range(0, len(chosen), _WINDOW):
                     self._copy(chosen[first : first + _WINDOW], out)
-                out.flush()
-                os.fsync(out.fileno())
-            partial.replace(path)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             msg = (
                 f"cannot write {path}: {error.strerror}; the journal is kept: "
                 "see to that and run the same command again"

@@ -119,14 +119,10 @@ def _refuse_open(path: Path) -> None:
 
 def write(path: Path, content: bytes) -> None:
     """Write a small file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
     try:
-        with safe_files.create(partial) as file:
+        with safe_files.atomic_write(path) as file:
             file.write(content + b"\n")
-        partial.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         msg = f"cannot write {path}: {error.strerror}; see to that and run the same command again"
         raise WriteError(msg) from error
 

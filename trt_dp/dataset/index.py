@@ -5,8 +5,6 @@ The coordinator knows of each line its place and its token counts, never its ids
 
 from __future__ import annotations
 
-import contextlib
-import glob
 import hashlib
 import mmap
 import os
@@ -313,33 +311,12 @@ def _keep(places: list[Path], index: Index) -> None:
     facts = _Facts(_VERSION, index.source, index.fingerprint, index.bad, index.unit)
     packed = np.frombuffer(msgspec.json.encode(facts), np.uint8)
     for place in places:
-        partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
         if safe_files.another_s(place):
-            continue  # it would be replaced in turns
+            continue  # the two users would replace it in turns
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(place)
-            with safe_files.create(partial, 0o600) as file:
+            with safe_files.atomic_write(place, mode=0o600) as file:
                 np.savez(file, facts=packed, lines=index.lines, blanks=index.blanks)
-            partial.replace(place)
         except OSError:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             continue
         return
-
-
-def _sweep(place: Path) -> None:
-    """Remove what runs left there that were killed while they wrote."""
-    for partial in place.parent.glob(f"{glob.escape(place.name)}.*.partial"):
-        process = partial.name.split(".")[-2]
-        if process.isdigit() and not _is_running(int(process)):
-            partial.unlink(missing_ok=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)
-    return True

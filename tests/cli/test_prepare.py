@@ -19,7 +19,7 @@ from trt_dp.errors import UsageError
 from trt_dp.synthetic.vocabulary import learned
 from trt_dp.tokenizer import open_tokenizer
 
-RECIPES = Path(__file__).parents[1] / "datasets"
+RECIPES = Path(__file__).parents[2] / "datasets"
 SMALL = ("--num-requests", "5", "--input-mean", "6")
 
 
@@ -265,9 +265,9 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing():
     assert not left()
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_write_leaves_nothing(stop):
-    """Ctrl-C and a polite kill end it with status 130, and nothing is left."""
+    """Ctrl-C, SIGTERM and SIGHUP end it with status 130, and nothing is left."""
     with apart("--num-requests", "1000000", "--output", "out.jsonl") as process:
         _wait_for(Path(".out.jsonl.partial"))
         process.send_signal(stop)
@@ -283,7 +283,7 @@ def test_a_killed_write_leaves_no_half_file_and_the_next_goes_on(command):
         _wait_for(Path(".out.jsonl.partial"))
         status, _, err = command(*SMALL, "--output", "out.jsonl")
         assert status == 2
-        assert "being written by another run" in err
+        assert "being written by another process" in err
         process.kill()
     assert not Path("out.jsonl").exists()
     assert command(*SMALL, "--output", "out.jsonl")[0] == 0

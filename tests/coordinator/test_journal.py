@@ -9,6 +9,7 @@ import pytest
 
 from trt_dp.coordinator.journal import Journal
 from trt_dp.errors import FolderError, JournalError
+from trt_dp.system.safe_files import partial_path
 from trt_dp.types import RECORD
 
 REQUESTS = 20
@@ -239,7 +240,7 @@ def test_a_failed_export_leaves_the_existing_results(opened, tmp_path):
     journal.append(*block(1))
     target = tmp_path / "results.jsonl"
     target.write_bytes(b"the results of before\n")
-    target.with_name("results.jsonl.partial").mkdir()
+    partial_path(target).mkdir()
     with pytest.raises(JournalError, match="cannot write"):
         journal.export(target, ~journal.failed)
     assert target.read_bytes() == b"the results of before\n"
