@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
 import numpy as np
 
 from trt_dp.builders import BESIDE, Watch
-from trt_dp.builders.cpu import architecture, graph, ir, optimum, parts, weights
+from trt_dp.builders.cpu import architecture, gguf, graph, ir, optimum, parts, weights
 from trt_dp.builders.cpu.architecture import Architecture
-from trt_dp.builders.cpu.checkpoint import Tensor, blocks, open_checkpoint
+from trt_dp.builders.cpu.checkpoint import Checkpoint, open_checkpoint
 from trt_dp.builders.cpu.weights import Coding
 from trt_dp.errors import TrtDpError
 
@@ -35,18 +35,29 @@ def build(
 
 
 def _build(model: Path, into: Path, watch: Watch, precision: str) -> dict[str, object]:
-    checkpoint = open_checkpoint(model)
+    checkpoint, beside = _open(model)
     a = architecture.read(checkpoint.config)
-    tensors = parts.pick(checkpoint, a)
-    codings = weights.plan({name: t.shape for name, t in tensors.items()}, precision)
-    sha256 = _write(a, tensors, codings, into, watch)
-    _copy(model, into)
-    return _provenance(a, tensors, codings) | {"precision": precision, "sha256": sha256}
+    checkpoint = msgspec.structs.replace(checkpoint, tensors=parts.pick(checkpoint, a))
+    shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
+    codings = weights.plan(shapes, precision)
+    sha256 = _write(a, checkpoint, codings, into, watch)
+    for name, content in beside.items():
+        (into / name).write_bytes(content)
+    return _provenance(a, checkpoint, codings) | {"precision": precision, "sha256": sha256}
+
+
+def _open(model: Path) -> tuple[Checkpoint, Mapping[str, bytes]]:
+    """A GGUF file or a folder as a checkpoint, and the files that belong beside the graph."""
+    if model.is_file():
+        checkpoint, header = gguf.open_gguf(model)
+        return checkpoint, gguf.files(header, checkpoint.config)
+    files = (file for pattern in _COPIED for file in sorted(model.glob(pattern)))
+    return open_checkpoint(model), {file.name: file.read_bytes() for file in files}
 
 
 def _write(
     a: Architecture,
-    tensors: Mapping[str, Tensor],
+    checkpoint: Checkpoint,
     codings: Mapping[str, Coding],
     into: Path,
     watch: Watch,
@@ -61,23 +72,23 @@ def _write(
     ir.fill_in(xml, blobs, offsets)
     with binary.open("r+b") as file:
         file.truncate(end)
-        return _stream(tensors.values(), codings, offsets, file, watch)
+        return _stream(checkpoint, codings, offsets, file, watch)
 
 
 def _stream(
-    tensors: Iterable[Tensor],
+    checkpoint: Checkpoint,
     codings: Mapping[str, Coding],
     offsets: Mapping[str, int],
     file: BinaryIO,
     watch: Watch,
 ) -> str:
     """Copy the weights block by block: memory holds a few megabytes of them, however large the model."""
-    tensors = list(tensors)
+    tensors = list(checkpoint.tensors.values())
     done, total, digest = 0, sum(tensor.size for tensor in tensors), hashlib.sha256()
     for tensor in tensors:
         coding = codings[tensor.name]
         ends = [offsets[blob.name] for blob in coding.blobs]
-        for raw, rows in blocks(tensor):
+        for raw, rows in checkpoint.blocks(tensor):
             digest.update(raw)
             for number, part in enumerate(weights.encode(coding, rows)):
                 file.seek(ends[number])
@@ -87,17 +98,11 @@ def _stream(
     return digest.hexdigest()
 
 
-def _copy(model: Path, into: Path) -> None:
-    """What the engine and the user's tokenizer read beside the graph."""
-    for pattern in _COPIED:
-        for file in sorted(model.glob(pattern)):
-            shutil.copyfile(file, into / file.name)
-
-
 def _provenance(
-    a: Architecture, tensors: Mapping[str, Tensor], codings: Mapping[str, Coding]
+    a: Architecture, checkpoint: Checkpoint, codings: Mapping[str, Coding]
 ) -> dict[str, object]:
     blobs = [blob for coding in codings.values() for blob in coding.blobs]
+    tensors = checkpoint.tensors
     kinds = [coding.values.type for coding in codings.values()]
     return {
         "architecture": a.family,

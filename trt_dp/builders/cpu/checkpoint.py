@@ -37,7 +37,9 @@ class Tensor(Struct, frozen=True):
     shape: tuple[int, ...]
     offset: int
     size: int
-    head_rows: int = 0  # rows of a head whose two halves take turns, as GGUF has them; 0 if they do not
+    head_rows: int = (
+        0  # rows of a head whose two halves take turns, as GGUF has them; 0 if they do not
+    )
 
 
 def blocks(tensor: Tensor) -> Iterator[tuple[memoryview, Floats]]:

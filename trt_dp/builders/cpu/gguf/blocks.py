@@ -73,5 +73,7 @@ def _library() -> Any:
     try:
         return importlib.import_module("gguf")
     except ImportError as error:
-        msg = "quantised GGUF files need a library that is not installed: pip install 'trt-dp[gguf]'"
+        msg = (
+            "quantised GGUF files need a library that is not installed: pip install 'trt-dp[gguf]'"
+        )
         raise UsageError(msg) from error

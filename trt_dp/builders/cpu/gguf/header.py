@@ -1,6 +1,6 @@
 """The header of a GGUF file: its metadata and where each tensor lies; every length is checked before it is read.
 
-    GGUF  version  counts | key, type, value ... | name, dimensions, type, offset ... | tensors, each aligned
+GGUF  version  counts | key, type, value ... | name, dimensions, type, offset ... | tensors, each aligned
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Header(Struct, frozen=True):
 
 def read(file: Path) -> Header:
     """Read a header; raises UsageError for a file that is not GGUF, cut short, or makes no sense."""
+    # GGUF, version, counts | key, type, value ... | name, shape, type, offset ... | aligned tensors
     with file.open("rb") as stream:
         cursor = _Cursor(file, stream)
         tensors, keys = _counts(cursor)
@@ -139,7 +140,9 @@ def _counts(cursor: _Cursor) -> tuple[int, int]:
     version = cursor.number("I")
     if version not in _VERSIONS:
         kind = "big-endian" if version & 0xFFFF == 0 else f"version {version}"
-        msg = f"{cursor.file} is {kind} GGUF; only little-endian files of version 2 or 3 can be built"
+        msg = (
+            f"{cursor.file} is {kind} GGUF; only little-endian files of version 2 or 3 can be built"
+        )
         raise UsageError(msg)
     return cursor.count("tensors"), cursor.count("keys")
 

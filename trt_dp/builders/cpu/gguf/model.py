@@ -15,7 +15,11 @@ from trt_dp.builders.cpu.gguf.blocks import blocks
 from trt_dp.builders.cpu.gguf.header import Header
 from trt_dp.errors import UsageError
 
-ARCHITECTURES = ("llama", "qwen2", "qwen3")
+ARCHITECTURES = {
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
 """As general.architecture names them; Mistral's models are llama there."""
 
 _CONFIG = {
@@ -98,7 +102,8 @@ def _config(found: Header) -> dict[str, Any]:
     _check_known(found, family, keys)
     given = {ours: _single(found, key, keys[key]) for key, ours in _CONFIG.items() if key in keys}
     _check_agree(found, keys, given)
-    config = {"model_type": family, "vocab_size": _vocabulary(found, keys), **given}
+    named = {"architectures": [ARCHITECTURES[family]], "model_type": family}
+    config = {**named, "vocab_size": _vocabulary(found, keys), **given}
     return config | _biases(found) | _rope(found, keys) | _special(found)
 
 
