@@ -46,6 +46,7 @@ _VERSIONS = (2, 3)
 _MOST_BYTES = 100_000_000  # of a header; those of real models have 1 to 20 million
 _MOST_ITEMS = 2_000_000  # in an array, and of tensors; the largest vocabularies have some 300,000
 _MOST_DIMENSIONS = 4
+_MOST_LETTERS = 200  # of a name; gguf's own limit is 64
 
 
 class Header(Struct, frozen=True):
@@ -107,6 +108,13 @@ class _Cursor:
         except UnicodeDecodeError:
             broken(self.file, f"it has text that is not UTF-8 before byte {self.position:,}")
 
+    def name(self) -> str:
+        """A text short and plain enough to be shown."""
+        found = self.text()
+        if len(found) > _MOST_LETTERS or not found.isprintable():
+            broken(self.file, f"it has a name that makes no sense before byte {self.position:,}")
+        return found
+
     def value(self, kind: int) -> Any:
         if kind == _STRING:
             return self.text()
@@ -150,7 +158,7 @@ def _counts(cursor: _Cursor) -> tuple[int, int]:
 def _metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for _ in range(count):
-        key = cursor.text()
+        key = cursor.name()
         if key in found:
             broken(cursor.file, f"{key} is there twice")
         found[key] = cursor.value(cursor.number("I"))
@@ -167,7 +175,7 @@ class _Entry(Struct, frozen=True):
 
 
 def _entry(cursor: _Cursor) -> _Entry:
-    name, dimensions = cursor.text(), cursor.number("I")
+    name, dimensions = cursor.name(), cursor.number("I")
     if not 1 <= dimensions <= _MOST_DIMENSIONS:
         broken(cursor.file, f"tensor {name} has {dimensions} dimensions")
     shape = tuple(cursor.number("Q") for _ in range(dimensions))[::-1]  # the file says rows last

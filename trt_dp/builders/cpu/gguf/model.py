@@ -109,15 +109,15 @@ def _config(found: Header) -> dict[str, Any]:
 
 def _family(found: Header) -> str:
     if found.metadata.get("split.count", 1) != 1:
-        count = found.metadata["split.count"]
+        count = _shown(found.metadata["split.count"])
         _refuse(found, f"is one of {count} parts; join them with llama-gguf-split --merge")
     family = found.metadata.get("general.architecture")
     if family not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
-        _refuse(found, f"has the architecture {family!r}, which cannot be built; known: {known}")
+        _refuse(found, f"has the architecture {_shown(family)}, which cannot be built; known: {known}")
     kind = found.metadata.get("general.type", "model")
     if kind != "model":
-        _refuse(found, f"holds a {kind}, not a model; give the file of the model itself")
+        _refuse(found, f"has the type {_shown(kind)}, not 'model'; give the file of the model itself")
     return str(family)
 
 
