@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from trt_dp.dataset.request_line import answer, lasting, measure, parse
 from trt_dp.errors import BadLine, PlacementError
-from trt_dp.placement.plan import Machine, plan, visible
+from trt_dp.placement.machine import Machine, visible
+from trt_dp.placement.plan import plan
 from trt_dp.report.summary import percentiles
 from trt_dp.system.safe_text import brief, plain
 from trt_dp.types import Request, Result, Timing

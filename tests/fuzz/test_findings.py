@@ -18,6 +18,7 @@ from trt_dp.coordinator.journal import Journal
 from trt_dp.coordinator.tally import Tally
 from trt_dp.dataset.index import open_dataset
 from trt_dp.dataset.request_line import measure, parse
+from trt_dp.engines import choose
 from trt_dp.engines import folder as engine_folder
 from trt_dp.engines.cpu.folder import read_model
 from trt_dp.errors import BadLine, DatasetError, EngineRefused, UsageError
@@ -68,7 +69,7 @@ def test_a_folder_with_garbage_is_no_engine(tmp_path, name, content):
     """A folder is recognised, or refused in a sentence, whatever stands in its files."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError):
-        engine_folder.recognise(tmp_path)
+        choose.recognise(tmp_path)
     assert engine_folder.fingerprint(tmp_path)
 
 
@@ -114,7 +115,7 @@ def test_a_checkpoint_for_a_senseless_number_of_ranks_is_refused(tmp_path, mappi
 
 
 RECIPES = {
-    "an open quote": ("build", b'extra = "--a \'b"\n', "extra is no line of words"),
+    "an open quote": ("build", b'extra = "--a \'b"\n', "`extra` cannot be split into words"),
     "a NUL": ("build", b'output = "a\\u0000b"\n', "NUL character"),
     "a NUL in a list": ("build", b'extra = ["a\\u0000b"]\n', "NUL character"),
     "nested too deeply": ("prepare-dataset", b"a = " + DEEP, "cannot read the recipe"),

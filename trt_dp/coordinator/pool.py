@@ -22,7 +22,7 @@ from msgspec import Struct
 from trt_dp.coordinator.slot import Slot, end_of_process, sensible, wait_for
 from trt_dp.errors import ChannelClosed
 from trt_dp.launchers import Launcher
-from trt_dp.placement.plan import clean
+from trt_dp.placement.environment import clean
 from trt_dp.system.safe_text import brief
 from trt_dp.types import RECORD, SPAN, Placement
 from trt_dp.wire.channel import HANDSHAKE_SECONDS, MAX_MESSAGE, Channel, Door

@@ -26,7 +26,8 @@ from trt_dp.dataset.index import Index, open_dataset
 from trt_dp.dataset.request_line import lasting
 from trt_dp.engines import folder as engine_folder
 from trt_dp.errors import DatasetError
-from trt_dp.placement import plan as placement
+from trt_dp.placement.machine import look
+from trt_dp.placement.plan import plan as place
 from trt_dp.report.summary import Activity, Report, Whole, phases, summarise
 from trt_dp.types import Placement
 
@@ -47,7 +48,7 @@ def run(job: Job, display: Display) -> Outcome:
     make_launcher = plugins.find(plugins.LAUNCHERS, job.launcher)
     check(job)
     index = _open_index(job, display)
-    plan = placement.plan(placement.look(), job.workers, job.gpus_per_worker, job.workers_per_gpu)
+    plan = place(look(), job.workers, job.gpus_per_worker, job.workers_per_gpu)
     for note in plan.notes:
         display.say(note)
     with open_folder(job.folder) as folder:
@@ -88,7 +89,7 @@ def _open_index(job: Job, display: Display) -> Index:
 
 
 def _check_tokenizer(job: Job, why: str) -> None:
-    engine_folder.check_tokenizer(Path(job.engine.path or "."), why)
+    engine_folder.check_tokenizer(Path(job.engine.path) if job.engine.path else None, why)
 
 
 def _asked(job: Job, index: Index) -> Asked:

@@ -52,7 +52,7 @@ def silent(*_: object) -> None:
 def build(model: Path, into: Path, precision: str = "f32") -> Path:
     """The engine of a checkpoint or a file."""
     into.mkdir()
-    cpu.build(model, into, silent, precision=precision)
+    cpu.build(model, into, silent, cpu.Options(precision=precision))
     return into
 
 
