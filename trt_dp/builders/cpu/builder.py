@@ -12,6 +12,7 @@ from trt_dp.builders import Watch
 from trt_dp.errors import EngineRefused
 
 PREFERENCE = 10
+FILES = (".gguf",)
 
 
 class Options(Struct, frozen=True):

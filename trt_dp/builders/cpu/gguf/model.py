@@ -114,10 +114,14 @@ def _family(found: Header) -> str:
     family = found.metadata.get("general.architecture")
     if family not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
-        _refuse(found, f"has the architecture {_shown(family)}, which cannot be built; known: {known}")
+        _refuse(
+            found, f"has the architecture {_shown(family)}, which cannot be built; known: {known}"
+        )
     kind = found.metadata.get("general.type", "model")
     if kind != "model":
-        _refuse(found, f"has the type {_shown(kind)}, not 'model'; give the file of the model itself")
+        _refuse(
+            found, f"has the type {_shown(kind)}, not 'model'; give the file of the model itself"
+        )
     return str(family)
 
 
