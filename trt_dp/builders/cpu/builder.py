@@ -19,7 +19,11 @@ class Options(Struct, frozen=True):
     """How to convert."""
 
     precision: Annotated[
-        str, Meta(description="Of the weights: f32, bf16, f16, int8 or int4. [default: f32]")
+        str,
+        Meta(
+            description="Of the weights: f32, bf16, f16, int8, int4, or stored: as the model's file has them. "
+            "[default: f32]"
+        ),
     ] = "f32"
     via: Annotated[
         str, Meta(description="Convert with another tool: optimum (for other architectures).")

@@ -6,15 +6,16 @@ import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from trt_dp.builders import BESIDE, Watch
-from trt_dp.builders.cpu import architecture, gguf, graph, ir, parts, weights
+from trt_dp.builders.cpu import architecture, gguf, graph, ir, parts, stored, weights
 from trt_dp.builders.cpu.architecture import Architecture
-from trt_dp.builders.cpu.checkpoint import Checkpoint, open_checkpoint
+from trt_dp.builders.cpu.checkpoint import Checkpoint, Floats, Tensor, open_checkpoint
 from trt_dp.builders.cpu.weights import Coding
 from trt_dp.errors import TrtDpError
 
@@ -34,8 +35,7 @@ def _build(model: Path, into: Path, watch: Watch, precision: str) -> dict[str, o
     checkpoint, beside = _open(model)
     a = architecture.read(checkpoint.config)
     checkpoint = msgspec.structs.replace(checkpoint, tensors=parts.pick(checkpoint, a))
-    shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
-    codings = weights.plan(shapes, precision)
+    codings = _plan(checkpoint.tensors, precision)
     sha256 = _write(a, checkpoint, codings, into, watch)
     for name, content in beside.items():
         (into / name).write_bytes(content)
@@ -49,6 +49,12 @@ def _open(model: Path) -> tuple[Checkpoint, Mapping[str, bytes]]:
         return checkpoint, gguf.files(header, checkpoint.config)
     files = (file for pattern in _COPIED for file in sorted(model.glob(pattern)))
     return open_checkpoint(model), {file.name: file.read_bytes() for file in files}
+
+
+def _plan(tensors: Mapping[str, Tensor], precision: str) -> dict[str, Coding]:
+    if precision == stored.PRECISION:
+        return stored.plan(tensors)
+    return weights.plan({name: tensor.shape for name, tensor in tensors.items()}, precision)
 
 
 def _write(
@@ -86,12 +92,16 @@ def _stream(
         ends = [offsets[blob.name] for blob in coding.blobs]
         for raw, rows in checkpoint.blocks(tensor):
             digest.update(raw)
-            for number, part in enumerate(weights.encode(coding, rows)):
+            for number, part in enumerate(_encode(coding, raw, rows)):
                 file.seek(ends[number])
                 ends[number] += file.write(np.ascontiguousarray(part).data.cast("B"))
             done += len(raw)
             watch("writing weights", done, total)
     return digest.hexdigest()
+
+
+def _encode(coding: Coding, raw: memoryview, rows: Floats) -> tuple[NDArray[Any], ...]:
+    return stored.encode(coding, raw, rows) if coding.kept else weights.encode(coding, rows)
 
 
 def _provenance(

@@ -11,7 +11,7 @@ import msgspec
 
 from trt_dp.builders.cpu.checkpoint import Checkpoint, Tensor
 from trt_dp.builders.cpu.gguf import header
-from trt_dp.builders.cpu.gguf.blocks import blocks
+from trt_dp.builders.cpu.gguf.blocks import PLAIN, blocks
 from trt_dp.builders.cpu.gguf.header import Header
 from trt_dp.errors import UsageError
 
@@ -221,6 +221,8 @@ def _weights(found: Header) -> list[Tensor]:
 
 
 def _renamed(found: Header, tensor: Tensor, head_rows: int) -> Tensor:
+    if len(tensor.shape) == 1 and tensor.dtype not in PLAIN:
+        header.broken(found.file, f"tensor {tensor.name} of one dimension is {tensor.dtype}")
     if tensor.name in _OUTER:
         return msgspec.structs.replace(tensor, name=_OUTER[tensor.name])
     match = _LAYER.fullmatch(tensor.name)
