@@ -16,7 +16,7 @@ from conftest import read_lines, run_echo, trt_dp, write_dataset
 from trt_dp.builders.trtllm.folders import world_of
 from trt_dp.coordinator.journal import Journal
 from trt_dp.coordinator.tally import Tally
-from trt_dp.dataset.index import open_dataset
+from trt_dp.dataset.open import open_dataset
 from trt_dp.dataset.request_line import measure, parse
 from trt_dp.engines import choose
 from trt_dp.engines import folder as engine_folder
@@ -45,7 +45,7 @@ def test_a_document_nested_too_deeply_is_refused(tmp_path):
     """The same for NVIDIA's JSON document, which is decoded as a whole."""
     path = tmp_path / "requests.json"
     path.write_bytes(b'{"metadata":' + DEEP)
-    with pytest.raises(DatasetError, match="looks like a JSON document"):
+    with pytest.raises(DatasetError, match="looks like NVIDIA"):
         open_dataset(path, None, lambda *_: None)
 
 
@@ -178,7 +178,7 @@ def test_a_journal_with_lengths_below_nothing_is_not_believed(tmp_path):
     journal.append(records, b"1234567\n")
     journal.close()
     journal = Journal(tmp_path / "journal", 4)
-    assert not journal.settled.any()
+    assert not journal.completed.any()
     journal.close()
 
 
