@@ -23,8 +23,13 @@ gguf = pytest.importorskip("gguf")
 import gguf_files  # noqa: E402 - it imports gguf
 
 from trt_dp.builders.cpu import builder as cpu  # noqa: E402 - it imports openvino
-from trt_dp.builders.cpu import reference  # noqa: E402
-from trt_dp.builders.cpu.gguf import header, open_gguf  # noqa: E402
+from trt_dp.builders.cpu import (  # noqa: E402
+    reference,
+    stored,
+    weights,
+)
+from trt_dp.builders.cpu.checkpoint import Tensor  # noqa: E402
+from trt_dp.builders.cpu.gguf import groups, header, open_gguf  # noqa: E402
 
 WIDE = {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 1}
 FAMILIES = {
@@ -101,18 +106,47 @@ def test_every_type_makes_the_engine_of_its_values(tmp_path, kind, precision):
     assert_equal_engines(one, other)
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"), [("llama", "Q4_K"), ("qwen2", "Q8_0"), ("qwen3", "Q6_K")]
-)
-def test_answers_are_those_of_the_same_weights_in_safetensors(tmp_path, name, kind):
-    """Greedy tokens of the two engines are equal."""
+@pytest.mark.parametrize("kind", ["F16", "BF16", *groups.KNOWN])
+def test_stored_engines_answer_like_exact_ones(tmp_path, kind):
+    """An engine that keeps a file's codes gives the greedy tokens of the values that they stand for, in f32."""
     pytest.importorskip("openvino_genai")
-    settings = config(**(FAMILIES[name] | WIDE | {"num_attention_heads": 8, "head_dim": 32}))
-    settings["num_key_value_heads"] = 4
-    file, folder = both(tmp_path, settings, kind)
-    engines = build(file, tmp_path / "one"), build(folder, tmp_path / "other")
+    family = {"Q4_K": "qwen3", "Q8_0": "qwen2"}.get(kind, "llama")
+    settings = config(**(FAMILIES[family] | WIDE | {"num_attention_heads": 8, "head_dim": 32}))
+    file, folder = both(tmp_path, settings | {"num_key_value_heads": 4}, kind)
+    engines = build(file, tmp_path / "one", ""), build(folder, tmp_path / "other")
     found, wanted = (reference.answers(e, checkpoints.prompts(128), 12) for e in engines)
     assert wanted == found
+
+
+@pytest.mark.parametrize("kind", groups.KNOWN)
+def test_stored_codes_are_worth_the_files_values(kind):
+    """Codes, scales and zeros of every type multiply back to the values that gguf reads, groups of zeros too."""
+    values = np.random.default_rng(1).normal(0, 0.1, (4, 256)).astype(np.float32)
+    values[0] = 0
+    raw, _ = gguf_files.stored(config(), {"lm_head.weight": values}, kind)[0]["output.weight"]
+    rows = gguf.quants.dequantize(raw, gguf.GGMLQuantizationType[kind])
+    coding = stored.plan({"w": Tensor("w", Path(), kind, (4, 256), 0, raw.size)})["w"]
+    codes, scales, *zeros = stored.encode(coding, raw.data.cast("B"), rows)
+    found = (unpacked(coding, codes).reshape(len(scales), -1) - sum(zeros)) * scales
+    assert len(scales) == 1024 // groups.KNOWN[kind].values
+    assert np.abs(found.reshape(4, 256) - rows).max() <= (2e-7 if zeros else 0)
+
+
+def unpacked(coding: weights.Coding, codes: np.ndarray) -> np.ndarray:
+    """Codes as numbers, those of four bits from their pairs."""
+    kind = coding.values.type
+    if kind.endswith("8"):
+        return codes
+    halves = np.stack([codes & 0xF, codes >> 4], axis=1).astype(np.int8)
+    return np.where(halves > 7, halves - 16, halves) if kind == "i4" else halves
+
+
+@pytest.mark.parametrize("kind", ["IQ4_NL", "Q2_K"])
+def test_a_type_that_no_engine_holds_is_refused_as_it_is(tmp_path, kind):
+    """Its file can be built in another precision, which the message says."""
+    file, _ = gguf_files.model(tmp_path, config(**WIDE), tensors(config(**WIDE)), kind)
+    with pytest.raises(UsageError, match=f"is {kind}, which no engine holds as it is; build it as"):
+        build(file, tmp_path / "engine", "")
 
 
 def test_large_tensors_are_read_in_blocks(tmp_path, monkeypatch):

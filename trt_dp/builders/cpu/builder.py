@@ -21,10 +21,10 @@ class Options(Struct, frozen=True):
     precision: Annotated[
         str,
         Meta(
-            description="Of the weights: f32, bf16, f16, int8, int4, or stored: as the model's file has them. "
-            "[default: f32]"
+            description="Of the weights: f32, bf16, f16, int8, int4, or stored (as in the file). "
+            "[default: f32; for GGUF files stored]"
         ),
-    ] = "f32"
+    ] = ""
     via: Annotated[
         str, Meta(description="Convert with another tool: optimum (for other architectures).")
     ] = ""
@@ -42,9 +42,10 @@ def build(model: Path, into: Path, watch: Watch, options: Options = DEFAULTS) ->
     """Make the engine folder of a checkpoint; raises TrtDpError if that cannot be done exactly."""
     from trt_dp.builders.cpu import convert, optimum  # noqa: PLC0415 - it loads numpy and OpenVINO
 
+    precision = options.precision or ("stored" if model.is_file() else "f32")
     if options.via:
-        return optimum.build(model, into, watch, precision=options.precision, via=options.via)
-    return convert.build(model, into, watch, options.precision)
+        return optimum.build(model, into, watch, precision=precision, via=options.via)
+    return convert.build(model, into, watch, precision)
 
 
 def check(model: Path, engine: Path, watch: Watch, facts: dict[str, object]) -> str:
