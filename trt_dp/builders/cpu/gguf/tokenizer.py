@@ -98,8 +98,11 @@ def _config(vocabulary: Vocabulary) -> dict[str, Any]:
 def _template(vocabulary: Vocabulary) -> Any:
     """One template, or all of them by their names where there are several."""
     metadata = vocabulary.metadata
+    names = metadata.get("tokenizer.chat_templates", [])
     keys = {"default": _TEMPLATE}
-    keys |= {name: f"{_TEMPLATE}.{name}" for name in metadata.get("tokenizer.chat_templates", [])}
+    if not isinstance(names, list):
+        broken(vocabulary.file, "its tokenizer.chat_templates is not a list")
+    keys |= {str(name): f"{_TEMPLATE}.{name}" for name in names}
     found = {name: metadata[key] for name, key in keys.items() if key in metadata}
     if not all(isinstance(text, str) for text in found.values()):
         broken(vocabulary.file, "its chat template is not a text")
