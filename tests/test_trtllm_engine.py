@@ -179,6 +179,21 @@ def test_stops_at_any_eos_only_when_asked(tmp_path, mode):
     assert (results[0].output_ids, results[0].finish_reason) == (whole, "length")
 
 
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("mode", ["inflight", "static"])
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("asked", [5, 12])
+def test_no_stop_id_is_part_of_an_answer(tmp_path, mode, order, asked):
+    """Whichever of the stop ids ends an answer, and even in its last place, it is left out and the reason is stop."""
+    folder = make_engine(tmp_path / "e")
+    whole = expected([3, 1, 4], 12)
+    stops = [whole[4], whole[9]][::order]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": stops}))
+    engine = make(folder, Sampling(stop_at_eos=True), mode=mode)
+    result = ask(engine, [([3, 1, 4], asked)])[0]
+    assert (result.output_ids, result.finish_reason) == (whole[:4], "stop")
+
+
 def test_stop_at_eos_needs_an_eos(tmp_path):
     """Without a file that names the EOS, stopping at it is refused before loading."""
     with pytest.raises(EngineRefused, match="which token ends an answer"):

@@ -38,8 +38,7 @@ class TrtllmEngine:
     TrtllmEngine with the same options, the one of rank 0 is used like any engine, and the others are closed
     as soon as they are made: `close` returns when rank 0 closes.
 
-    With `stop_at_eos` an answer ends as TensorRT-LLM ends it; whether the EOS is its last id is
-    TensorRT-LLM's choice, and could not be checked without a GPU. Several GPUs are untried as well.
+    With `stop_at_eos` an answer ends before the first stop id, which is not part of it.
     """
 
     def __init__(

@@ -214,11 +214,11 @@ class _Executor:
         prompt, place = request.input_token_ids, len(one.ids)
         new = _answers.token(prompt, place, self._engine.vocabulary, seed)
         one.first = one.first or time.monotonic()
-        if new == request.end_id:
+        if new == request.end_id:  # as in the real one: the end_id is left out, stop words are not
             return self._finish(one, FinishReason.END_ID)  # noqa: F821
+        one.ids.append(new)
         if [new] in (request.stop_words or []):
             return self._finish(one, FinishReason.STOP_WORDS)  # noqa: F821
-        one.ids.append(new)
         if one.fault == "timeout":
             return self._finish(one, FinishReason.TIMED_OUT)  # noqa: F821
         if len(one.ids) == request.max_tokens:

@@ -99,4 +99,9 @@ class LLM:
         ends = [] if params.ignore_eos else [params.end_id, *(params.stop_token_ids or [])]
         seed = 0 if params.top_k == 1 else params.seed or 0
         tokens = _answers.answer(ids, count, self._vocabulary, ends, seed)
-        return CompletionOutput(tokens, "length" if len(tokens) == count else "stop")
+        if len(tokens) == count:
+            return CompletionOutput(tokens, "length")
+        last = _answers.token(ids, len(tokens), self._vocabulary, seed)
+        kept = last == params.end_id or params.include_stop_str_in_output or len(tokens) + 1 == count
+        reason = "stop" if last == params.end_id or len(tokens) + 1 < count else "length"
+        return CompletionOutput([*tokens, last] if kept else tokens, reason)
