@@ -252,10 +252,21 @@ def test_static_batch_is_saved_from_its_bad_request(double, tmp_path):
     double(faults="901=error")
     requests = [([n + 1], 6) for n in range(20)]
     requests[4] = ([901], 6)
-    results = ask(make(make_engine(tmp_path / "e"), mode="static"), requests)
+    engine = make(make_engine(tmp_path / "e"), mode="static")
+    results = ask(engine, requests)
+    assert engine.facts()["failed_batches"] == 1
     assert "Encountered an error" in results.pop(4).error.message
     del requests[4]
     assert tokens(results) == [expected(*request) for request in requests]
+
+
+@pytest.mark.usefixtures("double")
+def test_static_batches_take_what_in_flight_ones_do(tmp_path):
+    """A prompt above the engine's max_input_len, which counts for nothing at run time, keeps its batch static."""
+    engine = make(make_engine(tmp_path / "e"), mode="static")
+    requests = [([n + 1] * 60, 6) for n in range(16)]
+    assert tokens(ask(engine, requests)) == [expected(*request) for request in requests]
+    assert "failed_batches" not in engine.facts()
 
 
 @pytest.mark.usefixtures("double")

@@ -28,7 +28,7 @@ class EngineConfig:
         self.stages = mapping["pp_size"]
         self.max_batch_size = build["max_batch_size"]
         self.max_num_tokens = build["max_num_tokens"]
-        self.max_seq_len = build["max_seq_len"]
+        self.max_input_len, self.max_seq_len = build["max_input_len"], build["max_seq_len"]
         self.paged_context = build["plugin_config"]["use_paged_context_fmha"]
         self.vocabulary = pretrained["vocab_size"]
         for rank in range(self.world):

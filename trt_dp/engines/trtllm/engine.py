@@ -76,10 +76,12 @@ class TrtllmEngine:
         check_devices(model, len(placement.devices))
         chunked = model.paged_context if chunked_context is None else chunked_context
         check_options(model, max_batch_size, chunked=chunked, max_num_tokens=max_num_tokens)
+        self._limits = limits(model, chunked=chunked, max_num_tokens=max_num_tokens)
         spawn, rank = trtllm_load.place(ranks, model)
         self._settings = Settings(
             loader=loader,
             max_batch_size=max_batch_size or model.max_batch_size,
+            max_input_len=self._limits.max_input,
             kv_fraction=kv_fraction,
             max_kv_tokens=max_kv_tokens,
             block_reuse=block_reuse,
@@ -96,7 +98,6 @@ class TrtllmEngine:
         _check_sharing(placement, model, spawn=spawn)
         self._mode = mode
         self._silence_seconds = silence_seconds
-        self._limits = limits(model, chunked=chunked, max_num_tokens=max_num_tokens)
         self._ending = Ending(stop_ids(model.folder) if spec.sampling.stop_at_eos else ())
         self.capacity = window or _window(model, self._settings)
         self._seat = Seat(placement.devices, placement.sharers)

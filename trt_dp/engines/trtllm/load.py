@@ -27,6 +27,7 @@ class Settings(Struct, frozen=True):
 
     loader: Loader
     max_batch_size: int
+    max_input_len: int  # what the runtime takes; the engine's own number is often smaller, and unused there
     kv_fraction: float
     max_kv_tokens: int  # 0: as many as fit
     block_reuse: bool
@@ -93,6 +94,7 @@ def _by_runner(library: Library, model: Model, settings: Settings) -> Loaded:
         engine_dir=str(model.folder),
         rank=settings.rank,
         max_batch_size=settings.max_batch_size,
+        max_input_len=settings.max_input_len,
         kv_cache_free_gpu_memory_fraction=settings.kv_fraction,
         max_tokens_in_paged_kv_cache=settings.max_kv_tokens or None,
         kv_cache_enable_block_reuse=settings.block_reuse,
