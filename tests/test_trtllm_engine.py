@@ -14,6 +14,7 @@ from conftest import alive, children, read_lines, start_trt_dp, trt_dp, workers_
 from doubles.tensorrt_llm._answers import answer
 from doubles.tensorrt_llm._machine import SLOTS
 from trtllm_engines import (
+    DOUBLES,
     VOCABULARY,
     environment,
     expected,
@@ -576,6 +577,58 @@ def test_workers_share_a_gpu(tmp_path):
         assert 0 < len(shares) <= 3  # the last to load may find all answered
         assert min(shares) > 0.25
         assert sum(shares) < 1
+
+
+def _with_weights(tmp_path: Path, gib: int) -> dict[str, str]:
+    """An environment in which an engine of this size loads on GPUs of 80 GiB that nvidia-smi tells of."""
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    return {
+        "CUDA_VISIBLE_DEVICES": "0",
+        "TRTLLM_DOUBLE_GPU": str(memory),
+        "TRTLLM_DOUBLE_WEIGHTS": str(gib / 80),
+        "TRTLLM_DOUBLE_SECONDS": "0.02",
+        "TMPDIR": str(tmp_path),
+        "PATH": os.pathsep.join((str(DOUBLES / "bin"), os.environ["PATH"])),
+    }
+
+
+def _sized(folder: Path, gib: int) -> Path:
+    os.truncate(make_engine(folder) / "rank0.engine", gib * 2**30)
+    return folder
+
+
+def test_the_second_engines_weights_are_reserved(tmp_path):
+    """Two engines with 30 GiB of weights load on one GPU of 80 GiB: the first leaves room for the second."""
+    done, answers, _ = run(
+        tmp_path,
+        _sized(tmp_path / "e", 30),
+        some_requests(120),
+        *("--workers-per-gpu", 2, "--max-restarts", 0),
+        **_with_weights(tmp_path, 30),
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(answers) == 120
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    fractions = sorted(worker["facts"]["kv_fraction"] for worker in report["workers"])
+    assert fractions == [
+        0.15,
+        0.9,
+    ]  # 0.9 of 16 GiB for two, of the 48 beside the first one's weights
+
+
+def test_engines_that_do_not_fit_together_are_refused(tmp_path):
+    """Two engines with 45 GiB of weights on one GPU of 80 GiB end the run with the sizes and what to do."""
+    done, _, _ = run(
+        tmp_path,
+        _sized(tmp_path / "e", 45),
+        some_requests(3),
+        *("--workers-per-gpu", 2),
+        **_with_weights(tmp_path, 45),
+    )
+    assert done.returncode == 1
+    assert "2 engines of 47.0 GiB (weights and buffers) do not fit in the 80.0 GiB" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_run_refuses_with_one_sentence(tmp_path):

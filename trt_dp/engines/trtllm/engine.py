@@ -147,9 +147,9 @@ class TrtllmEngine:
         if not any_version:
             check_version(self._model, library.version)
         settings = self._settings
-        with self._seat.loading(settings.kv_fraction) as fraction:
+        with self._seat.loading(settings.kv_fraction, self._model.weights) as fraction:
             self._kv_fraction = fraction
-            _log.info("its KV cache takes %.3f of the memory that is left free", fraction)
+            _log.info("the KV cache takes %.3f of the memory that the weights leave free", fraction)
             share = structs.replace(settings, kv_fraction=fraction)
             self._loaded = trtllm_load.load(library, self._model, share)
         session = self._loaded.session

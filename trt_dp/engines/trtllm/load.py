@@ -27,7 +27,9 @@ class Settings(Struct, frozen=True):
 
     loader: Loader
     max_batch_size: int
-    max_input_len: int  # what the runtime takes; the engine's own number is often smaller, and unused there
+    max_input_len: (
+        int  # what the runtime takes; the engine's own number is often smaller, and unused there
+    )
     kv_fraction: float
     max_kv_tokens: int  # 0: as many as fit
     block_reuse: bool

@@ -77,7 +77,8 @@ class TrtllmTorchEngine:
         }
         self._seat = Seat(placement.devices, placement.sharers)
         self._version, self._api = torch_library()
-        with self._seat.loading(kv_fraction) as fraction:
+        weights = _bytes_of_weights(self._folder) // len(placement.devices)
+        with self._seat.loading(kv_fraction, weights) as fraction:
             self._kv_fraction = fraction
             self._load(len(placement.devices), {k: v for k, v in wished.items() if v})
         self._done: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
@@ -217,6 +218,12 @@ def _checkpoint(path: str | None) -> tuple[Path, int]:
         raise EngineRefused(msg)
     size = config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size")
     return folder, size if isinstance(size, int) else 0
+
+
+def _bytes_of_weights(folder: Path) -> int:
+    """The size of a checkpoint's weights, as they are on the disk."""
+    files = list(folder.glob("*.safetensors")) or list(folder.glob("*.bin"))
+    return sum(file.stat().st_size for file in files)
 
 
 def why_not() -> str | None:

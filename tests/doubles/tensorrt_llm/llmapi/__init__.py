@@ -102,6 +102,8 @@ class LLM:
         if len(tokens) == count:
             return CompletionOutput(tokens, "length")
         last = _answers.token(ids, len(tokens), self._vocabulary, seed)
-        kept = last == params.end_id or params.include_stop_str_in_output or len(tokens) + 1 == count
+        kept = (
+            last == params.end_id or params.include_stop_str_in_output or len(tokens) + 1 == count
+        )
         reason = "stop" if last == params.end_id or len(tokens) + 1 < count else "length"
         return CompletionOutput([*tokens, last] if kept else tokens, reason)
