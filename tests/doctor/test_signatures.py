@@ -10,7 +10,7 @@ import pytest
 from trt_dp.doctor import probe
 from trt_dp.doctor.signatures import parse
 
-THEIRS = json.loads((Path(__file__).parent / "data" / "trtllm_signatures.json").read_text())
+THEIRS = json.loads((Path(__file__).parents[1] / "data" / "trtllm_signatures.json").read_text())
 OURS = [
     (module, name, known)
     for module, classes in probe.recorded().modules.items()

@@ -18,8 +18,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "tests"))
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS / "support")]
 
 import fuzz_files  # noqa: E402 - the path above is needed first
 import fuzz_lines  # noqa: E402

@@ -24,7 +24,7 @@ from trt_dp.errors import BadLine, DatasetError, EngineRefused, UsageError
 from trt_dp.types import RECORD
 
 DEEP = b"[" * 100_000
-SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+FUZZ = Path(__file__).with_name("fuzz.py")
 
 LINES = {
     "ids nested deeply": b'{"input_ids":' + DEEP + b',"output_tokens":1}',
@@ -212,7 +212,7 @@ def test_a_worker_that_dies_of_everything_costs_no_request(tmp_path):
 @pytest.mark.parametrize(("target", "times"), [("lines", 2000), ("files", 200), ("engines", 100)])
 def test_a_little_fuzzing_finds_nothing(tmp_path, target, times):
     """A small share of scripts/fuzz, with inputs that are the same each time."""
-    command = [sys.executable, SCRIPTS / "fuzz.py", target, "--times", str(times)]
+    command = [sys.executable, FUZZ, target, "--times", str(times)]
     done = subprocess.run(
         [*command, "--keep", tmp_path / "kept"], capture_output=True, text=True, check=False
     )

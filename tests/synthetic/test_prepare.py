@@ -22,7 +22,7 @@ from trt_dp.synthetic.workload import Empirical, Lognormal, Normal, Prefixes, Te
 NORMAL = Normal(300, 50, 20, 30, 9)
 UNIFORM = Uniform(300, 1, 40, 5, 60)
 LOGNORMAL = Lognormal(300, 40, 1.0, 400, 20, 0.5, 100)
-SAMPLE = Path(__file__).parents[1] / "datasets" / "sample.jsonl"
+SAMPLE = Path(__file__).parents[2] / "datasets" / "sample.jsonl"
 SEEDS = (1, 77, 31337)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 VERSION = os.environ.get("TRTLLM_DOUBLE_VERSION", "1.2.1")
 NUMBERS = tuple(int(part) for part in VERSION.split(".")[:2])
-RECORD = json.loads((Path(__file__).parents[2] / "data" / "trtllm_signatures.json").read_text())
+RECORD = json.loads((Path(__file__).parents[3] / "data" / "trtllm_signatures.json").read_text())
 
 
 def signature(recorded: list[str]) -> inspect.Signature:

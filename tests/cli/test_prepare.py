@@ -19,7 +19,7 @@ from trt_dp.errors import UsageError
 from trt_dp.synthetic.vocabulary import learned
 from trt_dp.tokenizer import open_tokenizer
 
-RECIPES = Path(__file__).parents[1] / "datasets"
+RECIPES = Path(__file__).parents[2] / "datasets"
 SMALL = ("--num-requests", "5", "--input-mean", "6")
 
 

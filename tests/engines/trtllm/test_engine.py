@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import alive, children, read_lines, start_trt_dp, trt_dp, workers_of
-from doubles.tensorrt_llm._answers import answer
-from doubles.tensorrt_llm._machine import SLOTS
+from doubles.run.tensorrt_llm._answers import answer
+from doubles.run.tensorrt_llm._machine import SLOTS
 from trtllm_engines import (
     DOUBLES,
     VOCABULARY,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import read_lines, trt_dp
-from doubles.tensorrt_llm._answers import answer
+from doubles.run.tensorrt_llm._answers import answer
 from trtllm_engines import (
     VOCABULARY,
     environment,

@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-_DATA = Path(__file__).parents[1] / "data" / "trtllm_cli.json"
+_DATA = Path(__file__).parents[2] / "data" / "trtllm_cli.json"
 
 
 def parser(version: str) -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Builds for TensorRT-LLM, with doubles of its tools (tests/doubles_build): see there for what these cannot prove."""
+"""Builds for TensorRT-LLM, with doubles of its tools (tests/doubles/build): see there for what these cannot prove."""
 
 import importlib.util
 import json
@@ -20,8 +20,8 @@ from trt_dp.cli import main as cli
 from trt_dp.cli import recipes
 from trt_dp.engines.folder import recognise
 
-ROOT = Path(__file__).parents[1]
-DOUBLES = Path(__file__).parent / "doubles_build"
+ROOT = Path(__file__).parents[3]
+DOUBLES = ROOT / "tests" / "doubles" / "build"
 RECIPES = sorted((ROOT / "engines").glob("*.toml"))
 GPU = "NVIDIA H100 80GB HBM3, 580.1"
 

@@ -6,9 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-from doubles.tensorrt_llm._answers import answer
+from doubles.run.tensorrt_llm._answers import answer
 
-DOUBLES = Path(__file__).parent / "doubles"
+DOUBLES = Path(__file__).parents[1] / "doubles" / "run"
 VOCABULARY = 1000
 BUILD = {
     "max_batch_size": 8,

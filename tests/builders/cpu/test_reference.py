@@ -19,7 +19,7 @@ pytest.importorskip("openvino_genai")
 from trt_dp.builders.cpu import builder as cpu  # noqa: E402 - they import openvino
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
-GOLDEN = Path(__file__).parent / "data" / "greedy.json"
+GOLDEN = Path(__file__).parents[2] / "data" / "greedy.json"
 COUNT = 16
 
 pytestmark = pytest.mark.filterwarnings("default:::transformers", "default:::torch")
