@@ -589,7 +589,7 @@ def _with_weights(tmp_path: Path, gib: int) -> dict[str, str]:
         "TRTLLM_DOUBLE_WEIGHTS": str(gib / 80),
         "TRTLLM_DOUBLE_SECONDS": "0.02",
         "TMPDIR": str(tmp_path),
-        "PATH": os.pathsep.join((str(DOUBLES / "bin"), os.environ["PATH"])),
+        "PATH": os.pathsep.join((str(DOUBLES.parent / "bin"), os.environ["PATH"])),
     }
 
 

@@ -21,6 +21,7 @@ from trt_dp.engines.trtllm.folder import (
 from trt_dp.engines.trtllm.inflight import Ending, Inflight, check_sampling
 from trt_dp.engines.trtllm.library import engine_library
 from trt_dp.engines.trtllm.load import Loader, Ranks, Scheduler, Settings
+from trt_dp.engines.trtllm.ranks import LiveRanks
 from trt_dp.engines.trtllm.static import Static
 from trt_dp.engines.trtllm.stop_ids import stop_ids
 from trt_dp.errors import EngineRefused, UsageError
@@ -111,6 +112,8 @@ class TrtllmEngine:
     def step(self) -> list[Result]:
         """Let TensorRT-LLM go on, and give what is answered; returns within a moment when nothing is."""
         results = self._driver.step()
+        if not results:
+            self._ranks.check()
         silent = self._driver.silent_seconds()
         if not results and silent > self._silence_seconds:
             msg = (
@@ -152,6 +155,7 @@ class TrtllmEngine:
             _log.info("the KV cache takes %.3f of the memory that the weights leave free", fraction)
             share = structs.replace(settings, kv_fraction=fraction)
             self._loaded = trtllm_load.load(library, self._model, share)
+        self._ranks = LiveRanks()
         session = self._loaded.session
         inflight = Inflight(library.bindings, session, sampling, self._ending)
         self._driver: Inflight | Static = inflight

@@ -7,11 +7,13 @@ what a later one of these added is not used.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any, Literal
 
 from msgspec import Struct
 
+from trt_dp.engines.trtllm import ranks
 from trt_dp.engines.trtllm.folder import Model
 from trt_dp.engines.trtllm.library import Library, first_line
 from trt_dp.errors import EngineRefused, UsageError
@@ -49,12 +51,12 @@ class Loaded(Struct, frozen=True):
     runner: Any = None
 
 
-def place(ranks: Ranks, model: Model) -> tuple[bool, int]:
+def place(how: Ranks, model: Model) -> tuple[bool, int]:
     """Whether TensorRT-LLM starts the ranks itself, and else which of an MPI launcher's ranks this process is."""
     size, rank = world()
-    if ranks == "auto":
-        ranks = "mpi" if size > 1 else "spawn"
-    if ranks == "spawn":
+    if how == "auto":
+        how = "mpi" if size > 1 else "spawn"
+    if how == "spawn":
         if size > 1:
             msg = f"ranks=spawn needs a process without MPI, and this is one of {size} MPI ranks: leave it out"
             raise EngineRefused(msg)
@@ -84,8 +86,11 @@ def check_loader(settings: Settings) -> None:
 def load(library: Library, model: Model, settings: Settings) -> Loaded:
     """Load the engine; raises EngineRefused with TensorRT-LLM's reason. On all but the first rank as well."""
     how = _by_runner if settings.loader == "runner" else _by_executor
+    if settings.spawn:
+        ranks.check_can_start(library.worker_executable, model.world_size)
     try:
-        return how(library, model, settings)
+        with ranks.watched() if settings.spawn else contextlib.nullcontext():
+            return how(library, model, settings)
     except (RuntimeError, AssertionError, ValueError, TypeError, AttributeError, OSError) as error:
         msg = f"TensorRT-LLM {library.version} cannot load {model.folder}: {first_line(error)}"
         raise EngineRefused(msg) from error

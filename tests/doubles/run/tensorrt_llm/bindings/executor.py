@@ -5,7 +5,7 @@ import time
 from collections import deque
 from pathlib import Path
 
-from .. import _answers, _machine
+from .. import _answers, _machine, _mpi
 from .._recorded import NUMBERS, RECORD, Read, bind, enums, recorded, values
 
 _HERE = "tensorrt_llm.bindings.executor"
@@ -114,6 +114,8 @@ class _Executor:
         _machine.check_world(engine, mode, spawning and spawning.worker_executable_path)
         cache = config.kv_cache_config
         _machine.take_memory((cache and cache.free_gpu_memory_fraction) or 0.9)
+        executable = spawning and spawning.worker_executable_path
+        self._ranks = _mpi.ranks(mode, executable, engine.world)
         self._leads = int(_machine.os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == 0
         self._queue, self._active, self._ready = deque(), [], deque()
         self._stats: deque = deque(maxlen=config.iter_stats_max_iterations or 1000)
@@ -140,7 +142,7 @@ class _Executor:
             raise TypeError("await_responses(): incompatible function arguments: timeout")
         until = None if timeout is None else time.monotonic() + timeout.total_seconds()
         while not self._ready and (until is None or time.monotonic() < until):
-            if self._queue or self._active:
+            if (self._queue or self._active) and self._ranks.turn(0.02):
                 self._iterate()
             else:
                 time.sleep(0.001)
@@ -162,6 +164,8 @@ class _Executor:
         return self._open and self._leads
 
     def shutdown(self):
+        if self._open:
+            self._ranks.shutdown()
         self._open = False
 
     def _check_open(self) -> None:

@@ -5,7 +5,7 @@ import json
 import time
 from pathlib import Path
 
-from .. import _answers, _machine
+from .. import _answers, _machine, _mpi
 from .._recorded import RECORD, bind, recorded, values
 
 _HERE = "tensorrt_llm.llmapi"
@@ -64,6 +64,7 @@ class LLM:
         self._tokenizer = None if given["skip_tokenizer_init"] else object()
         cache = given["kwargs"].get("kv_cache_config")
         _machine.take_memory((cache and cache.free_gpu_memory_fraction) or 0.9)
+        self._pool = _mpi.pool(given["tensor_parallel_size"])
         self._open = True
 
     def generate_async(self, inputs, sampling_params, **_):
@@ -85,6 +86,7 @@ class LLM:
         return RequestOutput(lambda: self._answer(ids, sampling_params, fault), loop)
 
     def shutdown(self):
+        self._pool.shutdown()
         self._open = False
 
     def _answer(self, ids, params, fault):
