@@ -100,3 +100,4 @@ class Source(Struct, frozen=True):
     path: str
     size: int
     mtime_ns: int
+    document: bool = False  # NVIDIA's JSON document, where requests have no ids of their own

@@ -14,7 +14,7 @@ import pytest
 from trt_dp.dataset import index as dataset
 from trt_dp.dataset import scan
 from trt_dp.dataset.index import open_dataset
-from trt_dp.errors import DatasetError
+from trt_dp.errors import BadLine, DatasetError
 from trt_dp.types import Failure
 
 BOM = b"\xef\xbb\xbf"
@@ -249,13 +249,13 @@ def test_the_first_ten_bad_lines_are_shown_and_the_rest_counted(place):
     assert listed[0].startswith("  line 2: ")
     assert listed[-1].startswith("  line 11: ")
     assert "malformed" in listed[0]
-    assert "1,234 lines are no requests" in text
+    assert "1,234 invalid lines. Fix the file or pass --skip-bad" in text
     assert "and 1,224 more" in text
     assert "--skip-bad" in text
     assert str(place.path) in text
 
 
-@pytest.mark.parametrize(("bad", "said"), [(1, "a line is no request"), (10, "10 lines are")])
+@pytest.mark.parametrize(("bad", "said"), [(1, "1 invalid line. "), (10, "10 invalid lines. ")])
 def test_few_bad_lines_are_all_shown(place, bad, said):
     """Up to ten bad lines are listed without a word about more."""
     text = place.open(b"\n".join([line(1), *[b"bad"] * bad])).refusal()
@@ -606,9 +606,9 @@ def test_a_helper_serves_slices_over_its_pipes_and_ends_with_them(place):
 # ── NVIDIA's JSON document ───────────────────────────────────────────────────────────────────────
 
 SAMPLES = [
-    {"input_len": 2, "input_ids": [1, 2], "output_len": 3, "task_id": 10},
-    {"input_len": 1, "input_ids": [9], "output_len": 4, "task_id": 11},
-    {"input_len": 2, "input_ids": [1, 2], "output_len": 3, "task_id": 10},
+    {"input_len": 2, "input_ids": [1, 2], "output_len": 3, "task_id": -1},
+    {"input_len": 1, "input_ids": [9], "output_len": 4, "task_id": None},
+    {"input_len": 2, "input_ids": [1, 2], "output_len": 3, "task_id": -1},
 ]
 DOCUMENT = {"metadata": {"workload_type": "dataset", "tokenizer": "t"}, "samples": SAMPLES}
 FORMS = {
@@ -639,15 +639,48 @@ def test_a_documents_samples_are_found_at_their_offsets(place, no_scanning, text
 
 
 def test_bad_samples_are_named_by_their_number(place):
-    """A sample that is no request is told by its number in the document."""
+    """An invalid sample is named by its number in the document."""
     samples = [SAMPLES[0], {**SAMPLES[1], "input_len": 7}, 5, {**SAMPLES[0], "input_ids": []}]
     index = place.open(json.dumps({"metadata": {}, "samples": samples}, indent=4).encode())
     text = index.refusal()
-    assert "3 samples are no requests" in text
+    assert "3 invalid samples" in text
     assert "sample 2: `input_len` is 7, but there are 1 ids" in text
     assert "sample 3: " in text
     assert "sample 4: " in text
     assert json.loads(index.read([0])[0]) == SAMPLES[0]
+
+
+@pytest.mark.parametrize("adapter", [0, 7, -2, "a"])
+def test_a_sample_that_names_a_lora_adapter_is_refused(place, adapter):
+    """In NVIDIA's document `task_id` names a LoRA adapter, and no engine applies one."""
+    samples = [SAMPLES[0], {**SAMPLES[1], "task_id": adapter}]
+    index = place.open(json.dumps({"samples": samples}).encode())
+    assert list(index.bad) == [1]
+    assert "`task_id`" in index.bad[1]
+    assert "LoRA" in index.bad[1]
+
+
+def test_an_invalid_sample_fails_under_its_place_in_the_file(place):
+    """A document's requests have no ids, so a failure is named by its place."""
+    index = place.open(json.dumps({"samples": [SAMPLES[0], {**SAMPLES[1], "task_id": 7}]}).encode())
+    _, failed = index.failures([1], {})
+    assert json.loads(failed)["task_id"] == 1
+
+
+def test_a_cache_made_under_older_rules_is_not_believed(place, monkeypatch):
+    """A line that an older version refused is checked again, and the dataset stays the same one."""
+    monkeypatch.setattr(dataset, "_VERSION", dataset._VERSION - 1)  # noqa: SLF001
+    monkeypatch.setattr("trt_dp.dataset.scan.measure", _refuse_all)
+    older = place.open(line(1))
+    assert list(older.bad) == [0]
+    monkeypatch.undo()
+    newer = place.open()
+    assert (newer.bad, newer.fingerprint) == ({}, older.fingerprint)
+
+
+def _refuse_all(_line):
+    reason = "no"
+    raise BadLine(reason)
 
 
 def test_an_over_long_sample_is_bad_alone(place, monkeypatch):

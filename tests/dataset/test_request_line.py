@@ -30,6 +30,13 @@ def reason_of(line: bytes) -> str:
 
 
 ACCEPTED = {
+    "null prompt": b'{"task_id":7,"prompt":null,"input_ids":[5,6,7],"output_tokens":9}',
+    "null lora_request": b'{"task_id":7,"input_ids":[5,6,7],"output_tokens":9,"lora_request":null}',
+    "null media_paths": b'{"task_id":7,"media_paths":null,"input_ids":[5,6,7],"output_tokens":9}',
+    "null logits": b'{"task_id":7,"input_ids":[5,6,7],"output_tokens":9,"logits":null}',
+    "null input_ids": b'{"task_id":7,"input_ids":null,"logits":[5,6,7],"output_tokens":9}',
+    "no media": b'{"task_id":7,"input_ids":[5,6,7],"output_tokens":9,"media_paths":[]}',
+    "no media first": b'{"media_paths":[ ],"task_id":7,"input_ids":[5,6,7],"output_tokens":9}',
     "plain": b'{"task_id": 7, "input_ids": [5, 6, 7], "output_tokens": 9}',
     "logits": b'{"task_id": 7, "logits": [5, 6, 7], "output_tokens": 9}',
     "output_len": b'{"task_id": 7, "input_ids": [5, 6, 7], "output_len": 9}',
@@ -114,7 +121,7 @@ IDS = {
     "empty with a space": (b"[ \t]", "`input_ids` is empty"),
     "not a list": (b"5", "array"),
     "a string like a list": (b'"[1,2]"', "array"),
-    "no value": (b"null", "array"),
+    "no value": (b"null", "`input_ids` is missing"),
     "object": (b'{"0":1}', "array"),
 }
 
@@ -173,10 +180,15 @@ def test_what_is_no_request_is_refused_with_the_reason(line, why):
     assert task_id_of(3, line) in (None, 3)
 
 
-@pytest.mark.parametrize("value", [b'"hi"', b"null", b"{}", b"[]", b"[1]"])
-@pytest.mark.parametrize("name", ["lora_request", "media_paths"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("lora_request", value) for value in (b'"hi"', b"{}", b"[]", b"[1]", b"false")],
+        *[("media_paths", value) for value in (b'"hi"', b"{}", b"[1]", b'["a"]', b"[[]]")],
+    ],
+)
 def test_known_but_unsupported_fields_are_refused_by_name(name, value):
-    """Fields of trtllm-bench that no engine here honours are refused by name, whatever they hold."""
+    """Fields of trtllm-bench that no engine supports are refused by name where they hold something."""
     line = b'{"input_ids":[1],"output_tokens":1,"%b":%b}' % (name.encode(), value)
     assert name in reason_of(line)
 
@@ -185,8 +197,9 @@ def test_known_but_unsupported_fields_are_refused_by_name(name, value):
     ("fields", "why"),
     [
         ('"prompt":""', "`prompt` is empty"),
-        ('"prompt":null', "Expected `str`"),
-        ('"prompt":[1,2]', "Expected `str`"),
+        ('"prompt":null', "`input_ids` is missing"),
+        ('"prompt":null,"input_ids":null', "`input_ids` is missing"),
+        ('"prompt":[1,2]', "Expected `str"),
         ('"prompt":"hi","input_ids":[1]', "and ids"),
         ('"prompt":"[1]","logits":[1]', "and ids"),
         ('"prompt":"hi","input_len":3', "and ids (or their number)"),
@@ -207,6 +220,31 @@ def test_a_text_prompt_is_measured_without_its_tokens_and_parsed_with_them(text)
     request = parse(4, line, TEXT, lambda given: list(given.encode()))
     assert request.input_ids.tolist() == list(text.encode())
     assert (request.task_id, request.output_tokens) == ("t", 9)
+
+
+@pytest.mark.parametrize("other", ["input_ids", "logits", "lora_request", "media_paths"])
+def test_a_text_prompt_may_have_null_for_what_it_has_not(other):
+    """A text prompt beside a null is a text prompt, as trtllm-bench reads it."""
+    line = json.dumps({"prompt": "hi", "output_tokens": 9, other: None}).encode()
+    assert measure(line) == (TEXT, 9)
+    assert parse(4, line, TEXT, lambda given: list(given.encode())).task_id == 4
+
+
+@pytest.mark.parametrize(
+    ("line", "task_id"),
+    [
+        (b'{"task_id":7,"input_ids":[5],"output_tokens":0}', 7),
+        (b'{"task_id":"a","input_ids":[5],"topk":[1]}', "a"),
+        (b'{"input_ids":[5],"output_tokens":0}', 3),
+        (b'{"task_id":1.5,"input_ids":[5],"output_tokens":1}', None),
+        (b'{"task_id":7,"input_ids":[5]', None),
+        (b"[7]", None),
+    ],
+)
+def test_the_task_id_of_an_invalid_line_is_told_where_it_can_be_read(line, task_id):
+    """A failure is named as an answer would be, unless the line's own id cannot be read."""
+    assert reason_of(line)
+    assert task_id_of(3, line) == task_id
 
 
 def test_a_text_without_a_token_is_refused():

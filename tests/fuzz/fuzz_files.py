@@ -48,7 +48,7 @@ def _quiet(*_: object) -> None:
 def _whole_files() -> list[bytes]:
     lines = b"".join(seed.rstrip(b"\r\n") + b"\n" for seed in fuzz_lines.SEEDS[:7])
     samples = [
-        {"input_len": 2, "input_ids": [i, 2], "output_len": 3, "task_id": i} for i in range(5)
+        {"input_len": 2, "input_ids": [i, 2], "output_len": 3, "task_id": -1} for i in range(5)
     ]
     document = {"metadata": {"a": [1, {"b": "]}"}]}, "samples": samples}
     written = json.dumps(document).encode()
@@ -92,13 +92,18 @@ def _check_index(index: dataset.Index, content: bytes) -> None:
     for number, text in enumerate(texts):
         start = int(spans["offset"][number])
         assert content[start : start + len(text)] == text
-        assert fuzz_lines.check(text) == (number not in index.bad)
+        valid = fuzz_lines.check(text) and not (index.unit == "sample" and _names_adapter(text))
+        assert valid == (number not in index.bad)
     failures, lines = index.failures(list(index.bad), {})
     assert int(failures["length"].sum()) == len(lines)
     if index.unit == "sample":
         with contextlib.suppress(ValueError, RecursionError):
             found = json.loads(content.decode("utf-8-sig"))["samples"]
             assert [json.loads(text) for text in texts] == found
+
+
+def _names_adapter(sample: bytes) -> bool:
+    return json.loads(sample).get("task_id") not in (None, -1)
 
 
 @contextlib.contextmanager

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 from conftest import trt_dp, write_dataset
-from havoc import world
+from havoc import verdict, world
 from havoc.plan import CLOSE, ONCE, POISON, STRIKES, Misdeed, Plan, Strike, draw
+from havoc.sitting import Ended, Struck
 from havoc.trial import Trial, undergo
 
 from trt_dp.coordinator.journal import Journal
@@ -111,6 +113,46 @@ def test_a_real_model_under_faults(tmp_path) -> None:
     assert len(trial.faults) >= 3
 
 
+def test_a_dataset_altered_between_sittings_is_refused(tmp_path) -> None:
+    """A resume over another dataset ends with status 2, which the judge accepts only if the dataset was altered."""
+    plan = Plan(1, "echo", 40, 1, QUICK)
+    place = world.World(tmp_path / "world", plan, None)
+    assert _sit(place).returncode == 0
+    place.dataset.write_bytes(place.dataset.read_bytes().replace(b"[1", b"[2", 1))
+    refused = _sit(place)
+    assert refused.returncode == 2
+    ended = Ended(2, refused.stderr, "", (Struck("alter_dataset", 0.0),))
+    assert list(verdict.wrong_in(place, ended)) == []
+    untouched = Ended(2, refused.stderr, "", ())
+    assert len(list(verdict.wrong_in(place, untouched))) == 1
+
+
+def _sit(place: world.World) -> subprocess.CompletedProcess[str]:
+    environment = place.environment("")
+    return subprocess.run(
+        place.command, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_workers_that_never_connect(tmp_path, clean) -> None:
+    """A worker that never connects is started again after the start limit, and the run completes."""
+    trial = _undergo(tmp_path, clean, settings=QUICK, absent=(1,), workers=1, start_seconds=3.0)
+    assert trial.verdict == type(trial.verdict)()
+    assert "did not connect in 3 s" in trial.report["deaths"][0]["reason"]
+
+
+@pytest.mark.skipif(not world.has_mpi(), reason="no mpirun, or no mpi4py")
+def test_mpi_workers_under_faults(tmp_path, clean) -> None:
+    """Workers that mpirun started are killed, with mpirun or without, and no request is lost."""
+    strikes = (Strike("kill_worker", 0.1), Strike("kill_rank", 0.4), Strike("kill_guard", 0.7))
+    once = (Misdeed("segfault", 300),)
+    settings = {**QUICK, "step_seconds": "0.02"}
+    trial = _undergo(tmp_path, clean, settings=settings, strikes=strikes, once=once, launcher="mpi")
+    assert trial.verdict == type(trial.verdict)()
+    assert trial.faults["mpi"] == 1
+    assert len(trial.faults) >= 4
+
+
 def test_plans_are_drawn_from_their_seed_alone() -> None:
     """The same seed draws the same plan, and many seeds draw every kind of fault."""
     drawn = [draw(seed) for seed in range(400)]
@@ -121,6 +163,8 @@ def test_plans_are_drawn_from_their_seed_alone() -> None:
     assert {plan.settings.get("close", CLOSE[0]) for plan in drawn} == set(CLOSE)
     assert max(plan.workers for plan in drawn) == 64
     assert all(plan.faults for plan in drawn)
+    assert {plan.launcher for plan in drawn} == {"local", "mpi"}
+    assert any(plan.absent for plan in drawn)
 
 
 def test_a_journal_cut_at_every_byte(tmp_path) -> None:

@@ -14,7 +14,7 @@ Meaning = tuple[int | str | None, list[int] | str, int]
 
 
 def meaning(line: bytes) -> Meaning | None:
-    """The task_id, the ids (or the text) and the number of output tokens; None where it is no request."""
+    """The task_id, the ids (or the text) and the number of output tokens; None where it is invalid."""
     try:
         fields = json.loads(line.decode("utf-8"), parse_constant=_refuse)
         json.dumps(fields, ensure_ascii=False).encode()
@@ -22,7 +22,7 @@ def meaning(line: bytes) -> Meaning | None:
         return None
     if not isinstance(fields, dict) or not fields.keys() <= FIELDS:
         return None
-    if "lora_request" in fields or "media_paths" in fields:
+    if fields.get("lora_request") is not None or fields.get("media_paths") not in (None, []):
         return None
     task_id = fields.get("task_id")
     prompt, outputs = _prompt(fields), _outputs(fields)
@@ -44,8 +44,8 @@ def _is_count(value: object) -> bool:
 
 
 def _prompt(fields: dict[str, object]) -> list[int] | str | None:
-    given = [fields[name] for name in ("input_ids", "logits") if name in fields]
-    if "prompt" in fields:
+    given = [fields[name] for name in ("input_ids", "logits") if fields.get(name) is not None]
+    if fields.get("prompt") is not None:
         text = fields["prompt"]
         alone = not given and "input_len" not in fields
         return text if alone and isinstance(text, str) and text else None

@@ -48,6 +48,14 @@ def test_text_prompts_are_tokenised_in_the_workers(tmp_path, folder):
     assert [line["input_tokens"] for line in found] == [len(text.encode()) for text in texts]
 
 
+def test_answers_to_a_document_have_their_place_as_id(tmp_path, folder):
+    """The `task_id` of NVIDIA's document names an adapter, so answers are named by their place in the file."""
+    sample = {"input_ids": [5], "input_len": 1, "output_len": 1, "task_id": -1}
+    assert [
+        line["task_id"] for line in answered(tmp_path, folder, [{"samples": [sample] * 3}])
+    ] == [*range(3)]
+
+
 def test_tokens_of_text_prompts_are_counted_in_the_report(tmp_path, folder):
     """The report counts the input tokens of text, which only the workers know."""
     answered(tmp_path, folder, [{"prompt": "abcd", "output_tokens": 1}] * 10)

@@ -110,6 +110,9 @@ def run(
     stall_seconds: Annotated[
         float, typer.Option(help="End a worker whose engine does not return for this long.")
     ] = 120.0,
+    start_seconds: Annotated[
+        float, typer.Option(help="End a worker that takes longer to connect.")
+    ] = 120.0,
     load_seconds: Annotated[
         float, typer.Option(help="End a worker whose engine takes longer to load.")
     ] = 1800.0,
@@ -148,7 +151,11 @@ def run(
         timing=not no_timing,
         detokenize=detokenize,
         limits=Limits(
-            stall_seconds, load_seconds, max_restarts=max_restarts, answer_seconds=answer_seconds
+            start_seconds=start_seconds,
+            load_seconds=load_seconds,
+            stall_seconds=stall_seconds,
+            answer_seconds=answer_seconds,
+            max_restarts=max_restarts,
         ),
         grace_seconds=grace_seconds,
     )

@@ -36,6 +36,7 @@ def check(job: Job) -> None:
     limits, sampling = job.limits, job.engine.sampling
     for name, value, least in (
         ("--stall-seconds", limits.stall_seconds, 0.1),
+        ("--start-seconds", limits.start_seconds, 0.1),
         ("--load-seconds", limits.load_seconds, 0.1),
         ("--answer-seconds", limits.answer_seconds, 0.1),
         ("--grace-seconds", job.grace_seconds, 0.0),

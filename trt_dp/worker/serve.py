@@ -228,7 +228,8 @@ class _Worker:
 
     def _parse(self, index: int, line: bytes, tokens: int) -> Request:
         try:
-            return lines.parse(index, line, tokens, self._tokenize)
+            request = lines.parse(index, line, tokens, self._tokenize)
+            return lines.numbered(request) if self._setup.source.document else request
         except BadLine as reason:
             raise UsageError(lines.CHANGED.format(self._setup.source.path)) from reason
 

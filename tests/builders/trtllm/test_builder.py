@@ -7,12 +7,11 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import COMMAND, alive, children, start_trt_dp, write_dataset
+from conftest import COMMAND, alive, children, start_trt_dp, wait_until, write_dataset
 
 from trt_dp import demo
 from trt_dp.builders.trtllm import tools
@@ -388,11 +387,9 @@ def test_a_stopped_build_leaves_no_orphan_and_no_folder(machine, model, monkeypa
     words = ("build", model, "--engine", "trtllm", "--output", "engines/e")
     process = start_trt_dp(*words)
     log = machine / "engines/.e.partial/build.log"
-    until = time.monotonic() + 60
-    while not (log.exists() and "hanging" in log.read_text()) and time.monotonic() < until:
-        time.sleep(0.05)
+    wait_until(lambda: log.exists() and "hanging" in log.read_text(), 60)
+    wait_until(lambda: len(children(process.pid)) == 3)  # the guard, the tool, and its child
     family = children(process.pid)
-    assert len(family) == 3  # the guard, the tool, and what the tool has started
     process.send_signal(stop)
     _, said = process.communicate(timeout=60)
     psutil.wait_procs(family, timeout=10)
