@@ -669,7 +669,7 @@ def test_an_invalid_sample_fails_under_its_place_in_the_file(place):
 
 def test_a_cache_made_under_older_rules_is_not_believed(place, monkeypatch):
     """A line that an older version refused is checked again, and the dataset stays the same one."""
-    monkeypatch.setattr(dataset, "_VERSION", dataset._VERSION - 1)  # noqa: SLF001
+    monkeypatch.setattr(dataset, "_VERSION", dataset._VERSION - 1)
     monkeypatch.setattr("trt_dp.dataset.scan.measure", _refuse_all)
     older = place.open(line(1))
     assert list(older.bad) == [0]

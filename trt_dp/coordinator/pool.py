@@ -19,6 +19,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from trt_dp.coordinator.last_words import last_words, log_size
 from trt_dp.coordinator.slot import Slot, end_of_process, sensible, wait_for
 from trt_dp.errors import ChannelClosed
 from trt_dp.launchers import Launcher
@@ -46,6 +47,7 @@ _SELDOM = 0.5
 _AWAY_SECONDS = 2.0
 _ENDS_ITSELF_SECONDS = 0.5
 _KILLED_SECONDS = 30.0
+_RESTARTS_BEFORE_READY = 1  # what fails to load twice fails always, and loading may take minutes
 
 
 class Limits(Struct, frozen=True):
@@ -191,6 +193,7 @@ class Pool:
         slot.launches += 1
         slot.enter("starting")
         slot.reason = slot.hint = ""
+        slot.is_ready, slot.logged = False, log_size(slot.log)
         try:
             slot.process = self._launcher.start(slot.placement, environment, slot.log)
         except OSError as error:
@@ -253,6 +256,7 @@ class Pool:
                 break
             elif isinstance(message, Ready) and slot.state == "loading" and message.capacity > 0:
                 slot.enter("ready")
+                slot.was_ready = slot.is_ready = True
                 events.append(message)
             elif isinstance(message, Done) and slot.state == "ready":
                 slot.deaths = 0
@@ -315,8 +319,10 @@ class Pool:
                 slot.process.kill()
             return []
         slot.deaths += 1
-        closed = slot.deaths > self._limits.max_restarts or status is None
-        reason = slot.reason or end_of_process(status)
+        restarts = self._limits.max_restarts
+        most = restarts if slot.was_ready else min(restarts, _RESTARTS_BEFORE_READY)
+        closed = slot.deaths > most or status is None
+        reason = slot.reason or _reason(slot, status)
         slot.process = None
         slot.enter("closed")
         if not closed:
@@ -338,6 +344,12 @@ class Pool:
             return
         mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if slot.channel.sending else 0)
         self._selector.modify(slot.channel, mask, slot)
+
+
+def _reason(slot: Slot, status: int | None) -> str:
+    """How a process ended; if it never was ready, also what its log says last."""
+    said = "" if slot.is_ready else brief(last_words(slot.log, slot.logged))
+    return f"{end_of_process(status)}: {said}" if said else end_of_process(status)
 
 
 def _first_word(channel: Channel[ToCoordinator]) -> ToCoordinator | Literal[False] | None:

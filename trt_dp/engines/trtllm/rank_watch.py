@@ -18,20 +18,21 @@ from trt_dp.system.guard import descendants
 PROGRAM = "executorWorker"
 _START_SECONDS = 300.0
 _OWN_REASON_SECONDS = 3.0
-_LOOK_SECONDS = 0.05
+_LOOK_SECONDS = 0.02
 
 
 def main(pid: int) -> None:
-    """Watch until the process ends, or must be ended."""
+    """Say that it watches, and watch until the process ends or must be ended."""
+    os.write(1, b"watching\n")
     started, seen = time.monotonic(), set[int]()
     while os.getppid() == pid:
         ranks = ranks_of(pid)
         if seen - ranks:
-            _end(pid, f"error: {PROGRAM} died while the engine was loading; its reason is above")
+            _end(pid, f"{PROGRAM} died while the engine was loading")
             return
         seen |= ranks
         if not seen and time.monotonic() - started > _START_SECONDS:
-            _end(pid, f"error: no {PROGRAM} has started in {_START_SECONDS:.0f} s")
+            _end(pid, f"no {PROGRAM} has started in {_START_SECONDS:.0f} s")
             return
         time.sleep(_LOOK_SECONDS)
 
@@ -53,8 +54,8 @@ def _end(pid: int, why: str) -> None:
     time.sleep(_OWN_REASON_SECONDS)
     if os.getppid() != pid:
         return
-    sys.stdout.write(f"{why}\n")
-    sys.stdout.flush()
+    sys.stderr.write(f"{why}\n")
+    sys.stderr.flush()
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 

@@ -67,9 +67,10 @@ def check_can_start(executable: Path, world_size: int) -> None:
 def watched() -> Iterator[None]:
     """While this lasts, a rank that dies or never starts ends this process instead of letting it wait for ever."""
     command = safe_files.python("trt_dp.engines.trtllm.rank_watch", str(os.getpid()))
-    watch = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        watch.kill()
-        watch.wait()
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as watch:
+        try:
+            if watch.stdout:
+                watch.stdout.readline()  # it watches from now on
+            yield
+        finally:
+            watch.kill()
