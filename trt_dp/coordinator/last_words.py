@@ -1,4 +1,4 @@
-"""Why a worker died before it was ready, as far as its log tells: a library often prints its reason and aborts."""
+"""Why a worker died while its engine was loading, as far as its log tells: libraries print their reason and abort."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 _MOST_BYTES = 64 * 1024
 _KINDS = (  # what C++ and TensorRT-LLM print over an error, then what anything else does
     re.compile(r"what\(\):|\[ERROR\]"),
-    re.compile(r"error\b|out of memory|cannot open shared object", re.IGNORECASE),
+    re.compile(
+        r"error\b|out of memory|cannot open shared object|died while|has started in", re.IGNORECASE
+    ),
 )
 
 
@@ -21,7 +23,7 @@ def log_size(log: Path) -> int:
 
 
 def last_words(log: Path, start: int) -> str:
-    """The line that best explains the end of what was logged from `start` on; nothing where nothing was."""
+    """The line that best explains the end of what was logged from `start` on; nothing where none does."""
     try:
         with log.open("rb") as file:
             file.seek(max(start, log_size(log) - _MOST_BYTES))
@@ -32,10 +34,10 @@ def last_words(log: Path, start: int) -> str:
 
 
 def choose(text: str) -> str:
-    """The last line that tells of an error, or else the last line."""
+    """The last line that tells of an error."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for kind in _KINDS:
         found = [line for line in lines if kind.search(line)]
         if found:
             return found[-1].removeprefix("what():").strip()
-    return lines[-1] if lines else ""
+    return ""

@@ -47,7 +47,7 @@ _SELDOM = 0.5
 _AWAY_SECONDS = 2.0
 _ENDS_ITSELF_SECONDS = 0.5
 _KILLED_SECONDS = 30.0
-_RESTARTS_BEFORE_READY = 1  # what fails to load twice fails always, and loading may take minutes
+_RESTARTS_WHILE_LOADING = 1  # what fails to load twice fails always, and loading may take minutes
 
 
 class Limits(Struct, frozen=True):
@@ -193,7 +193,7 @@ class Pool:
         slot.launches += 1
         slot.enter("starting")
         slot.reason = slot.hint = ""
-        slot.is_ready, slot.logged = False, log_size(slot.log)
+        slot.is_loading, slot.logged = False, log_size(slot.log)
         try:
             slot.process = self._launcher.start(slot.placement, environment, slot.log)
         except OSError as error:
@@ -224,6 +224,7 @@ class Pool:
         slot.channel = channel
         channel.limit = MAX_MESSAGE
         slot.enter("loading")
+        slot.is_loading = True
         self._selector.register(channel, selectors.EVENT_READ, slot)
         self._send(slot, self._setup(slot.placement))
         return True
@@ -256,7 +257,7 @@ class Pool:
                 break
             elif isinstance(message, Ready) and slot.state == "loading" and message.capacity > 0:
                 slot.enter("ready")
-                slot.was_ready = slot.is_ready = True
+                slot.was_ready, slot.is_loading = True, False
                 events.append(message)
             elif isinstance(message, Done) and slot.state == "ready":
                 slot.deaths = 0
@@ -319,8 +320,9 @@ class Pool:
                 slot.process.kill()
             return []
         slot.deaths += 1
-        restarts = self._limits.max_restarts
-        most = restarts if slot.was_ready else min(restarts, _RESTARTS_BEFORE_READY)
+        most = self._limits.max_restarts
+        if slot.is_loading and not slot.was_ready:
+            most = min(most, _RESTARTS_WHILE_LOADING)
         closed = slot.deaths > most or status is None
         reason = slot.reason or _reason(slot, status)
         slot.process = None
@@ -347,8 +349,8 @@ class Pool:
 
 
 def _reason(slot: Slot, status: int | None) -> str:
-    """How a process ended; if it never was ready, also what its log says last."""
-    said = "" if slot.is_ready else brief(last_words(slot.log, slot.logged))
+    """How a process ended; if its engine was loading, also the error that its log tells of."""
+    said = brief(last_words(slot.log, slot.logged)) if slot.is_loading else ""
     return f"{end_of_process(status)}: {said}" if said else end_of_process(status)
 
 

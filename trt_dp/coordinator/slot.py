@@ -34,7 +34,7 @@ class Slot:
         self.answered = 0.0  # when it last answered one, or was given the first of them
         self.deaths = 0  # in a row, without an answer between them
         self.was_ready = False  # in any of its launches
-        self.is_ready = False  # in this launch
+        self.is_loading = False  # its engine, in this launch; not yet ready
         self.logged = 0  # bytes in its log when the last launch began
         self.reason = ""  # what it died of, where its exit status does not tell
         self.hint = ""  # what its channel said at the end, in case it has to be killed
