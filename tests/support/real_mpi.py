@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,6 @@ from pathlib import Path
 from trtllm_engines import DOUBLES, environment
 
 PREFIX = Path(sys.executable).parent.parent
-SOURCE = DOUBLES.parent / "mpi" / "executor_worker.c"
-_LIBRARY = "int tensorrt_llm_stand_in(void) { return 0; }\n"
 AS_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
 
 
@@ -83,29 +82,11 @@ def as_user() -> list[str]:
 
 
 def install_double(folder: Path) -> Path:
-    """The double as an installed package: with a compiled executorWorker, and its library in tensorrt_llm/libs."""
-    site = folder / "doubles" / "run"
-    shutil.copytree(DOUBLES.parents[1] / "data", folder / "data")
-    shutil.copytree(DOUBLES, site, ignore=shutil.ignore_patterns("__pycache__"))
-    package = site / "tensorrt_llm"
-    libraries = package / "libs"
-    libraries.mkdir()
-    (site / "stand_in.c").write_text(_LIBRARY)
-    _run("cc", "-shared", "-fPIC", "-o", libraries / "libtensorrt_llm.so", site / "stand_in.c")
-    executable = package / "bin" / "executorWorker"
-    executable.unlink()
-    _run(
-        PREFIX / "bin" / "mpicc",
-        *("-Wl,--disable-new-dtags", "-o", executable, SOURCE, f"-L{libraries}", "-ltensorrt_llm"),
-    )
+    """The double as an installed package, in a folder for PYTHONPATH."""
+    site = folder / "site"
+    installer = str(DOUBLES.parent / "install.py")
+    runpy.run_path(installer)["install_run"](site)
     return site
-
-
-def _run(*words: object) -> None:
-    done = subprocess.run(
-        [str(word) for word in words], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def environment_of(mpi: dict[str, str], site: Path, **more: str) -> dict[str, str]:

@@ -162,10 +162,10 @@ def test_checkpoints_run_whoever_runs_them(tmp_path, start, mpi, who):
 @_needs_4
 def test_a_program_without_its_library_is_no_hang(tmp_path, start, site):
     """An executorWorker whose library is nowhere ends the run at once, with the library's name and what to do."""
-    whole, incomplete = site.parents[1], tmp_path / "double"
-    shutil.copytree(whole, incomplete, ignore=shutil.ignore_patterns("libs", "__pycache__"))
+    incomplete = tmp_path / "site"
+    shutil.copytree(site, incomplete, ignore=shutil.ignore_patterns("libs", "__pycache__"))
     path = make_engine(tmp_path / "e", tp=2)
-    process = start(4, "root", path, "--n-gpus", 2, PYTHONPATH=str(incomplete / "doubles" / "run"))
+    process = start(4, "root", path, "--n-gpus", 2, PYTHONPATH=str(incomplete))
     code, said = _end(process)
     assert code == 1
     assert "executorWorker" in said
