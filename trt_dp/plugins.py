@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from trt_dp.errors import UsageError
+from trt_dp.system.redact import redact
 
 ENGINES = "trt_dp.engines"
 BUILDERS = "trt_dp.builders"
@@ -83,6 +84,6 @@ def convert(plugin: Callable[..., Any], options: dict[str, str]) -> dict[str, An
         try:
             converted[key] = msgspec.convert(value, known[key], strict=False)
         except msgspec.ValidationError as error:
-            msg = f"--set {key}={value}: {error}"
+            msg = f"--set {key}={redact(key, value)}: {error}"
             raise UsageError(msg) from error
     return converted

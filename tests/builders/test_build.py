@@ -14,7 +14,8 @@ from conftest import alive, children, start_trt_dp, trt_dp
 from trt_dp import demo
 from trt_dp.builders import Watch, hub
 from trt_dp.builders import build as builder
-from trt_dp.engines.folder import PROVENANCE, fingerprint, recognise
+from trt_dp.engines.choose import recognise
+from trt_dp.engines.folder import PROVENANCE, fingerprint
 from trt_dp.errors import UsageError
 from trt_dp.tokenizer import open_tokenizer
 
@@ -25,8 +26,8 @@ def quiet(_what: str, _done: int, _total: int) -> None:
     """Show no progress."""
 
 
-def built(output: Path, watch: Watch = quiet, **job) -> builder.Outcome:
-    return builder.build(builder.Job(output, **job), watch)
+def built(output: Path, watch: Watch = quiet, **wanted) -> builder.Built:
+    return builder.build(builder.Build(output, **wanted), watch)
 
 
 @pytest.fixture
@@ -211,11 +212,17 @@ def test_a_folder_without_an_engine_is_a_sentence(tmp_path, files, sentence):
 
 
 def test_engine_folders_are_known_by_what_they_hold(tmp_path):
-    """An OpenVINO folder is for cpu, a TensorRT-LLM one for trtllm, and what trt_dp.json says goes before."""
-    (tmp_path / "config.json").write_text('{"pretrained_config": {}, "build_config": {}}')
-    (tmp_path / "rank0.engine").touch()
-    assert recognise(tmp_path) == "trtllm"
-    (tmp_path / "openvino_model.xml").touch()
-    assert recognise(tmp_path) == "cpu"
-    (tmp_path / PROVENANCE).write_text('{"engine": "mine"}')
-    assert recognise(tmp_path) == "mine"
+    """A folder that an engine recognises is that engine's; trt_dp.json decides where it is there."""
+    trtllm, cpu = tmp_path / "trtllm", tmp_path / "cpu"
+    for folder in (trtllm, cpu):
+        folder.mkdir()
+    (trtllm / "config.json").write_text('{"pretrained_config": {}}')
+    (trtllm / "rank0.engine").touch()
+    assert recognise(trtllm) == "trtllm"
+    (cpu / "openvino_model.xml").touch()
+    assert recognise(cpu) == "cpu"
+    (trtllm / "openvino_model.xml").touch()
+    with pytest.raises(UsageError, match="can be run by cpu, trtllm: choose one with --engine"):
+        recognise(trtllm)
+    (trtllm / PROVENANCE).write_text('{"engine": "mine"}')
+    assert recognise(trtllm) == "mine"

@@ -12,7 +12,7 @@ import textwrap
 import pytest
 from conftest import run_echo, trt_dp
 
-from trt_dp.report.summary import PHASES
+from trt_dp.report.schema import PHASES
 
 
 @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["report", "-h"], ["plugins"]])
@@ -35,7 +35,7 @@ def test_help_needs_nothing_heavy(words) -> None:
     ("words", "sentence"),
     [
         (["--engine", "nope"], "there is no engine 'nope'; known: "),
-        ([], "trt-dp build makes an engine"),
+        ([], "build an engine with trt-dp build"),
         (["--engine", "echo", "--launcher", "ray9"], "there is no launcher 'ray9'; known: "),
         (["--engine", "echo", "--engine-path", "gone"], "gone does not exist: --engine-path"),
         (["--engine", "echo", "--stall-seconds", "nan"], "--stall-seconds is nan"),
@@ -123,7 +123,8 @@ def test_workers_are_confined_to_their_cores(tmp_path, dataset) -> None:
         "--n-workers", workers, "--n-gpus", 1, env=env,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "no GPU here: --n-gpus 1 means 1 CPU core for each worker" in done.stderr
+    assert f"no GPU here: {workers} worker" in done.stderr
+    assert ", 1 for each" in done.stderr
     for environment, cores, _ in _spied(tmp_path / "run"):
         assert len(cores) == 1
         assert environment["OMP_NUM_THREADS"] == "1"
@@ -202,3 +203,26 @@ def test_inline_launcher_serves_in_this_process(tmp_path, dataset) -> None:
     local = run_echo(dataset, tmp_path / "local")
     results = [(run.folder / "results.jsonl").read_bytes() for run in (inline, local)]
     assert results[0] == results[1]
+
+
+def test_an_engine_that_needs_no_folder_ignores_the_default_one(tmp_path, dataset) -> None:
+    """A build in engines/default neither reaches echo nor keeps its run from being resumed."""
+    words = ["run", "--engine", "echo", "--request-path", dataset, "--output-dir", "run"]
+    assert trt_dp(*words, cwd=tmp_path).returncode == 0
+    asked = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert asked["engine"].get("path") is None
+    folder = tmp_path / "engines/default"
+    folder.mkdir(parents=True)
+    (folder / "trt_dp.json").write_text('{"engine": "cpu", "fingerprint": "new"}')
+    done = trt_dp(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_explicit_folder_reaches_an_engine_that_needs_none(tmp_path, dataset) -> None:
+    """What the user asked for is kept: echo may take the tokenizer from there."""
+    (tmp_path / "somewhere").mkdir()
+    words = ["run", "--engine", "echo", "--request-path", dataset, "--output-dir", "run"]
+    done = trt_dp(*words, "--engine-path", "somewhere", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    asked = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert asked["engine"]["path"] == str(tmp_path / "somewhere")

@@ -5,13 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trt_dp.coordinator.dispatcher import (
-    DEATHS_ALONE,
-    SUSPECTS_TOGETHER,
-    Dispatcher,
-    Stray,
-    given_up,
-)
+from trt_dp.coordinator.blame import given_up
+from trt_dp.coordinator.dispatcher import Dispatcher, Stray
+from trt_dp.coordinator.quarantine import DEATHS_ALONE, SUSPECTS_TOGETHER
 
 CAPACITY = 256
 
@@ -39,8 +35,8 @@ def test_a_worker_never_holds_more_than_its_credit():
     assert take(queue, 0, 10) == []
     queue.finish(0, [3, 4])
     assert take(queue, 0, 10) == [10, 11]
-    assert queue.held == 10
-    assert queue.waiting == 988
+    assert queue.in_flight == 10
+    assert queue.pending == 988
     assert queue.unfinished == 998
 
 
@@ -49,7 +45,7 @@ def test_a_worker_may_lower_its_credit():
     queue = dispatcher(100, 1)
     take(queue, 0, 10)
     assert take(queue, 0, 5) == []
-    assert queue.held == 10
+    assert queue.in_flight == 10
 
 
 def test_the_last_requests_are_spread():
@@ -57,7 +53,7 @@ def test_the_last_requests_are_spread():
     queue = dispatcher(100, 2)
     assert len(take(queue, 0)) == 50
     assert len(take(queue, 1)) == 50
-    assert queue.waiting == 0
+    assert queue.pending == 0
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 7, 16])
@@ -110,13 +106,13 @@ def test_a_stray_answer_changes_nothing(answered):
     take(queue, 0, 10)
     take(queue, 1, 10)
     queue.finish(0, [9])
-    before = (queue.held, queue.waiting, queue.unfinished)
+    before = (queue.in_flight, queue.pending, queue.unfinished)
     with pytest.raises(Stray):
         queue.finish(0, answered)
-    assert (queue.held, queue.waiting, queue.unfinished) == before
+    assert (queue.in_flight, queue.pending, queue.unfinished) == before
     queue.finish(0, range(9))
     queue.finish(1, range(10, 20))
-    assert queue.held == 0
+    assert queue.in_flight == 0
 
 
 def test_a_worker_that_holds_nothing_cannot_answer():
@@ -142,7 +138,7 @@ def test_what_a_dead_worker_held_waits_until_nothing_else_is_pending():
         queue.finish(1, taken)
         seen += taken
     assert seen == list(range(40, 100))
-    assert queue.waiting == 40
+    assert queue.pending == 40
 
 
 def test_suspects_run_by_sixteen_in_an_otherwise_empty_worker():
@@ -335,10 +331,10 @@ class World:
 
     def check(self) -> None:
         held = set().union(*self.held.values())
-        assert self.queue.held == len(held)
+        assert self.queue.in_flight == len(held)
         gone = self.answered | self.given_up
         assert self.queue.unfinished == len(self.everything - gone)
-        assert self.queue.waiting == len(self.everything - gone - held)
+        assert self.queue.pending == len(self.everything - gone - held)
 
     def end(self) -> int:
         """Run on with workers that die of guilty requests only; returns how many rounds it took."""

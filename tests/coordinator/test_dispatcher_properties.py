@@ -16,7 +16,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from trt_dp.coordinator.dispatcher import DEATHS_ALONE, SUSPECTS_TOGETHER, Dispatcher, Stray
+from trt_dp.coordinator.dispatcher import Dispatcher, Stray
+from trt_dp.coordinator.quarantine import DEATHS_ALONE, SUSPECTS_TOGETHER
 
 WORKERS = st.integers(0, 4)
 LIMITS = st.integers(1, 40)
@@ -121,8 +122,8 @@ class Queue(RuleBasedStateMachine):
         places = [set(self.pending), self.suspects, self.gone, self.given_up, *self.held.values()]
         assert sum(map(len, places)) == len(self.all)
         assert set().union(*places) == self.all
-        assert self.queue.held == sum(map(len, self.held.values()))
-        assert self.queue.waiting == len(self.pending) + len(self.suspects)
+        assert self.queue.in_flight == sum(map(len, self.held.values()))
+        assert self.queue.pending == len(self.pending) + len(self.suspects)
         assert self.queue.unfinished == self._unfinished()
 
     def _may(self, worker, index):

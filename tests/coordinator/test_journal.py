@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import textwrap
@@ -47,8 +48,8 @@ def opened(path):
         journal.close()
 
 
-def settled(journal: Journal) -> list[int]:
-    return np.flatnonzero(journal.settled).tolist()
+def completed(journal: Journal) -> list[int]:
+    return np.flatnonzero(journal.completed).tolist()
 
 
 def exported(journal: Journal, tmp_path) -> bytes:
@@ -71,14 +72,14 @@ def test_answers_come_out_in_input_order(opened, tmp_path):
 
 
 def test_a_second_session_finds_what_the_first_wrote(opened, tmp_path):
-    """Opening the file again gives the same settled requests, lines and failures."""
+    """Opening the file again gives the same completed requests, lines and failures."""
     first = opened()
     first.append(*block(5, 3))
     first.append(*block(9, failed=True))
     content = exported(first, tmp_path)
     first.close()
     second = opened()
-    assert settled(second) == [3, 5, 9]
+    assert completed(second) == [3, 5, 9]
     assert np.flatnonzero(second.failed).tolist() == [9]
     assert exported(second, tmp_path) == content
     assert [second.line(index) for index in (3, 5, 9)] == [text(3), text(5), text(9)]
@@ -90,8 +91,8 @@ def test_failures_are_exported_apart(opened, tmp_path):
     journal = opened()
     journal.append(*block(2, 0))
     journal.append(*block(3, 1, failed=True))
-    assert journal.export(tmp_path / "results", ~journal.failed) == 2
-    assert journal.export(tmp_path / "failures", journal.failed) == 2
+    assert journal.export(tmp_path / "results", ~journal.failed).requests == 2
+    assert journal.export(tmp_path / "failures", journal.failed).requests == 2
     assert (tmp_path / "results").read_bytes() == text(0) + text(2)
     assert (tmp_path / "failures").read_bytes() == text(1) + text(3)
 
@@ -110,10 +111,30 @@ def test_the_first_answer_counts(opened, tmp_path, again):
     assert not journal.failed.any()
 
 
+@pytest.mark.parametrize("piece", [5, 64, 1 << 20])
+def test_the_digest_of_an_export_is_that_of_its_lines_without_timing(
+    opened, tmp_path, monkeypatch, piece
+):
+    """Whatever the lines tell of their run, and however they are read, the digest is that of the rest."""
+    monkeypatch.setattr("trt_dp.coordinator.journal._PIECE", piece)
+    journal, timing = opened(), b',"worker":1,"timing":{}'
+    for indices in ((5, 3), (0,), (7, 6, 4)):
+        records, _ = block(*indices)
+        lines = [text(index)[:-2] + timing * (index % 3) + b"}\n" for index in indices]
+        records["length"] = [len(line) for line in lines]
+        records["timing_length"] = [len(timing) * (index % 3) for index in indices]
+        journal.append(records, b"".join(lines))
+    plain = b"".join(text(index) for index in (0, 3, 4, 5, 6, 7))
+    digest = hashlib.sha256(plain).hexdigest()
+    assert journal.export(tmp_path / "out", ~journal.failed).sha256 == digest
+    journal.close()
+    assert opened().export(tmp_path / "out", ~journal.failed).sha256 == digest
+
+
 def test_an_export_of_nothing_is_an_empty_file(opened, tmp_path):
-    """A selection that holds nothing settled leaves an empty file, and none half written."""
+    """A selection that holds nothing completed leaves an empty file, and none half written."""
     journal = opened()
-    assert journal.export(tmp_path / "out", ~journal.failed) == 0
+    assert journal.export(tmp_path / "out", ~journal.failed).requests == 0
     assert (tmp_path / "out").read_bytes() == b""
     assert not list(tmp_path.glob("*.partial"))
 
@@ -165,13 +186,13 @@ def test_a_tail_torn_at_any_byte_is_survived(path, sizes):
         kept = max(number for number, size in enumerate(sizes) if size <= cut)
         path.write_bytes(whole[:cut])
         journal = Journal(path, REQUESTS)
-        assert settled(journal) == SETTLED[kept], cut
+        assert completed(journal) == SETTLED[kept], cut
         assert journal.dropped_bytes == cut - sizes[kept], cut
         assert path.stat().st_size == sizes[kept]
         journal.append(*block(12, mark="after"))
         journal.close()
         journal = Journal(path, REQUESTS)
-        assert settled(journal) == sorted([*SETTLED[kept], 12]), cut
+        assert completed(journal) == sorted([*SETTLED[kept], 12]), cut
         assert journal.dropped_bytes == 0
         assert journal.line(12) == text(12, "after")
         for index in SETTLED[kept]:
@@ -185,10 +206,10 @@ def test_a_journal_cut_within_its_first_line_starts_anew(path, cut, opened):
     """A crash while the first line was written leaves an empty journal, not a foreign file."""
     path.write_bytes(path.read_bytes()[:cut])
     journal = opened()
-    assert settled(journal) == []
+    assert completed(journal) == []
     journal.append(*block(3))
     journal.close()
-    assert settled(opened()) == [3]
+    assert completed(opened()) == [3]
 
 
 def test_a_flipped_byte_in_the_last_block_drops_that_block(path, sizes):
@@ -197,7 +218,7 @@ def test_a_flipped_byte_in_the_last_block_drops_that_block(path, sizes):
     for at in range(sizes[2], sizes[3]):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         journal = Journal(path, REQUESTS)
-        assert settled(journal) == SETTLED[2], at
+        assert completed(journal) == SETTLED[2], at
         assert journal.dropped_bytes == sizes[3] - sizes[2]
         journal.close()
 
@@ -209,7 +230,7 @@ def test_garbage_behind_the_last_block_is_dropped(path, opened, tail):
     with path.open("ab") as file:
         file.write(tail)
     journal = opened()
-    assert settled(journal) == SETTLED[3]
+    assert completed(journal) == SETTLED[3]
     assert journal.dropped_bytes == len(tail)
 
 
@@ -219,7 +240,7 @@ def test_a_block_about_requests_that_do_not_exist_is_dropped(opened):
     large.append(*block(3))
     large.append(*block(99))
     large.close()
-    assert settled(opened(REQUESTS)) == [3]
+    assert completed(opened(REQUESTS)) == [3]
 
 
 @pytest.mark.parametrize("content", [b"something else entirely\n", b"trt-dp journal 1\n", b"{}"])
@@ -305,18 +326,18 @@ def test_a_full_disk_while_appending_keeps_what_was_before(tmp_path, room):
             journal.append(*block(2, 3, 4))
         except JournalError as error:
             print(error)
-        print(path.stat().st_size - size, np.flatnonzero(journal.settled).tolist())
+        print(path.stat().st_size - size, np.flatnonzero(journal.completed).tolist())
         limit(resource.RLIM_INFINITY)
         journal.append(*block(5))
         journal.close()
         again = Journal(path, 50)
-        print(np.flatnonzero(again.settled).tolist(), again.dropped_bytes, again.line(5)[:2])
+        print(np.flatnonzero(again.completed).tolist(), again.dropped_bytes, again.line(5)[:2])
         again.close()
         """,
     )
     assert len(said) == 3
     assert "File too large" in said[0]
-    assert "what was answered before is kept" in said[0]
+    assert "All earlier answers are saved" in said[0]
     assert said[1:] == ["0 [0, 1]", "[0, 1, 5] 0 b'5 '"]
 
 
@@ -334,11 +355,11 @@ def test_a_full_disk_while_exporting_keeps_the_existing_results(tmp_path):
             print(error)
         print(out.read_bytes(), [p.name for p in folder.iterdir() if "partial" in p.name])
         limit(resource.RLIM_INFINITY)
-        print(journal.export(out, ~journal.failed), out.stat().st_size)
+        print(journal.export(out, ~journal.failed).requests, out.stat().st_size)
         journal.close()
         """,
     )
     assert len(said) == 3
     assert "File too large" in said[0]
-    assert "the journal is kept" in said[0]
+    assert "The journal keeps all answers" in said[0]
     assert said[1:] == ["b'before' []", f"50 {50 * 1001}"]

@@ -66,8 +66,8 @@ def firsts(blocks: list[list[int]]) -> dict[int, bytes]:
     return found
 
 
-def settled_lines(journal: Journal) -> dict[int, bytes]:
-    return {i: journal.line(i) for i in np.flatnonzero(journal.settled).tolist()}
+def completed_lines(journal: Journal) -> dict[int, bytes]:
+    return {i: journal.line(i) for i in np.flatnonzero(journal.completed).tolist()}
 
 
 def goes_on(path: Path, before: dict[int, bytes]) -> None:
@@ -80,7 +80,7 @@ def goes_on(path: Path, before: dict[int, bytes]) -> None:
     expected = before | {index: line(index, 99) for index in rest}
     with opened(path) as journal:
         everything = np.ones(REQUESTS, np.bool_)
-        assert journal.export(path.with_name("out"), everything) == REQUESTS
+        assert journal.export(path.with_name("out"), everything).requests == REQUESTS
     assert path.with_name("out").read_bytes() == b"".join(expected[i] for i in range(REQUESTS))
 
 
@@ -89,7 +89,7 @@ def test_whole_it_gives_the_first_answers_back(blocks):
     """Whatever came in whatever order, the first answer of each request is what is found again."""
     with written(blocks) as (path, _, _):
         with opened(path) as journal:
-            assert settled_lines(journal) == firsts(blocks)
+            assert completed_lines(journal) == firsts(blocks)
         goes_on(path, firsts(blocks))
 
 
@@ -101,7 +101,7 @@ def test_cut_anywhere_it_keeps_every_whole_block_before(blocks, data):
         path.write_bytes(whole[:cut])
         kept = sum(end <= cut for end in ends[1:])
         with opened(path) as journal:
-            assert settled_lines(journal) == firsts(blocks[:kept])
+            assert completed_lines(journal) == firsts(blocks[:kept])
             assert journal.dropped_bytes == max(0, cut - ends[kept])
         goes_on(path, firsts(blocks[:kept]))
 
@@ -114,7 +114,7 @@ def test_repeated_blocks_change_no_answer(blocks, data):
         at = ends[data.draw(st.integers(chosen + 1, len(blocks)))]
         path.write_bytes(whole[:at] + whole[ends[chosen] : ends[chosen + 1]] + whole[at:])
         with opened(path) as journal:
-            assert settled_lines(journal) == firsts(blocks)
+            assert completed_lines(journal) == firsts(blocks)
             assert journal.dropped_bytes == 0
         goes_on(path, firsts(blocks))
 
@@ -146,7 +146,7 @@ def test_damaged_it_never_gives_a_wrong_line_and_keeps_what_lies_before(blocks, 
         path.write_bytes(content)
         kept = sum(end <= first for end in ends[1:])
         with opened(path) as journal:
-            found = settled_lines(journal)
+            found = completed_lines(journal)
         before = firsts(blocks[:kept])
         assert {index: found.get(index) for index in before} == before
         for index, text in found.items():
@@ -160,10 +160,10 @@ def test_foreign_files_are_refused_or_empty(content):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "journal"
         path.write_bytes(content)
-        magic = b"trt-dp journal 2\n"
+        magic = b"trt-dp journal 3\n"
         if content.startswith(magic) or magic.startswith(content):
             with opened(path) as journal:
-                assert not journal.settled.any()
+                assert not journal.completed.any()
             return
         with pytest.raises(FolderError):
             Journal(path, REQUESTS)

@@ -12,9 +12,12 @@ from conftest import trt_dp
 
 from trt_dp.display import doctor as display_doctor
 from trt_dp.doctor import examine as doctor
-from trt_dp.doctor import probe, signatures
+from trt_dp.doctor import probe
 from trt_dp.doctor.examine import Ability, Examination
-from trt_dp.doctor.signatures import Record, differences, overloads, parse, split
+from trt_dp.doctor.probe import Answer
+from trt_dp.engines.trtllm import signatures
+from trt_dp.engines.trtllm.differences import recorded
+from trt_dp.engines.trtllm.signatures import Record, differences, overloads, parse, split
 from trt_dp.launchers.mpi import launcher as mpi
 from trt_dp.plugins import ENGINES, LAUNCHERS
 
@@ -54,7 +57,7 @@ def test_each_way_of_not_running_has_its_line(install) -> None:
     points = "[trt_dp.engines]\n" + "".join(f"{n} = stranger_{n}:Engine\n" for n in _STRANGERS)
     install("strangers", {f"stranger_{n}": code for n, code in _STRANGERS.items()}, points)
     why = {
-        name: doctor._ability(ENGINES, name, 1.0 if name == "hanging" else 60.0).why
+        name: doctor._answer(ENGINES, name, 1.0 if name == "hanging" else 60.0).why
         for name in _STRANGERS
     }
     assert "No module named 'a_library_that_is_not_there'" in why["missing"]
@@ -68,19 +71,21 @@ def test_each_way_of_not_running_has_its_line(install) -> None:
 def test_a_launcher_says_what_it_misses(monkeypatch) -> None:
     """The launcher mpi without an mpirun is not able, in its own words."""
     monkeypatch.setattr(mpi, "find_mpirun", lambda: None)
-    assert "needs mpirun" in probe.obstacles(LAUNCHERS, "mpi")[0]
-    assert probe.obstacles(LAUNCHERS, "local") == []
+    said = probe.ask(LAUNCHERS, "mpi")
+    assert "needs mpirun" in said.why
+    assert said.facts == {"mpirun": "no mpirun"}
+    assert probe.ask(LAUNCHERS, "local") == Answer()
 
 
 def test_an_engine_for_gpus_needs_one(monkeypatch) -> None:
     """TensorRT-LLM's engines cannot run without the library, nor with it on a machine without a GPU."""
     monkeypatch.setitem(sys.modules, "tensorrt_llm", None)
     for name in ("trtllm", "trtllm-torch"):
-        assert "TensorRT-LLM is" in probe.obstacles(ENGINES, name)[0]
-    monkeypatch.setattr(doctor, "_ask", lambda *_: [])
+        assert "TensorRT-LLM is" in probe.ask(ENGINES, name).why
+        assert probe.ask(ENGINES, name).needs_gpu
     for setting, why in (("", "there is no GPU here"), ("0", "")):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
-        assert doctor._ability(ENGINES, "trtllm", 60).why == why
+        assert doctor._ability("engine", "trtllm", Answer(needs_gpu=True)).why == why
 
 
 def test_the_command_tells_all(install) -> None:
@@ -99,10 +104,10 @@ def test_the_command_tells_all(install) -> None:
 
 
 def test_echo_alone_is_not_health() -> None:
-    """Echo runs everywhere, so it does not count; the table says what stands in another's way."""
-    echo = Ability("engine", "echo", able=True)
+    """An engine without a model runs everywhere, so it does not count; the table says what stops the others."""
+    echo = Ability("engine", "echo", able=True, has_model=False)
     ill = Ability("engine", "cpu", able=False, why="OpenVINO is not installed")
-    found = Examination({"tensorrt-llm": ""}, {}, [], "no mpirun", [echo, ill], [])
+    found = Examination({}, {}, [], [echo, ill], {})
     assert not found.healthy
     assert "no: OpenVINO is not installed" in display_doctor.told(found)
     assert "TensorRT-LLM" not in display_doctor.told(found)
@@ -161,15 +166,15 @@ def _tool(tmp_path, monkeypatch, flags: list[str]) -> None:
 
 def test_a_library_as_recorded_shows_no_difference(tmp_path, install, monkeypatch) -> None:
     """What has every recorded name, in Python or in a binding's docstring, is found to be as recorded."""
-    record = probe.recorded()
+    record = recorded()
     install("tensorrt_llm", _modules(record), version="1.2.1")
     _tool(tmp_path, monkeypatch, record.flags["trtllm-build"])
-    assert doctor._differences(60) == []
+    assert doctor._differences("trtllm", 60) == []
 
 
 def test_each_difference_is_named(tmp_path, install, monkeypatch) -> None:
     """A class, parameter, method, attribute, member, module or flag that is gone or changed is named where it was."""
-    record = probe.recorded()
+    record = recorded()
     modules = _modules(record)
     bindings = "tensorrt_llm/bindings/executor"
 
@@ -195,7 +200,7 @@ def test_each_difference_is_named(tmp_path, install, monkeypatch) -> None:
     flags = record.flags["trtllm-build"]
     _tool(tmp_path, monkeypatch, [flag for flag in flags if flag != "--gemm_plugin"])
     where = "tensorrt_llm.bindings.executor"
-    assert sorted(doctor._differences(60)) == sorted(
+    assert sorted(doctor._differences("trtllm", 60)) == sorted(
         [
             f"{where}.OutputConfig is not there",
             f"{where}.Request has no parameter 'pad_id'",
@@ -216,7 +221,7 @@ def test_a_library_that_crashes_costs_only_its_probe(install) -> None:
     """A TensorRT-LLM that ends the process when it is imported is one line, with its last words."""
     code = "import os\nprint('MPI_Init failed', flush=True)\nos._exit(3)"
     install("tensorrt_llm", {"tensorrt_llm/__init__": code}, version="1.2.1")
-    (line,) = doctor._differences(60)
+    (line,) = doctor._differences("trtllm", 60)
     assert "status 3: MPI_Init failed" in line
 
 
@@ -264,6 +269,6 @@ def test_a_real_binding_is_read() -> None:
 
 def test_the_record_is_one_that_can_be_read() -> None:
     """The package's data is a record, and says that nothing of it was run."""
-    record = probe.recorded()
+    record = recorded()
     assert "nothing of it was run" in record.about
     assert json.dumps(record.flags)

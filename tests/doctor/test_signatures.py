@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from trt_dp.doctor import probe
-from trt_dp.doctor.signatures import parse
+from trt_dp.engines.trtllm import differences
+from trt_dp.engines.trtllm.signatures import parse
 
 THEIRS = json.loads((Path(__file__).parents[1] / "data" / "trtllm_signatures.json").read_text())
 OURS = [
     (module, name, known)
-    for module, classes in probe.recorded().modules.items()
+    for module, classes in differences.recorded().modules.items()
     for name, known in classes.items()
 ]
 

@@ -22,11 +22,13 @@ from trt_dp.builders import build as builder
 from trt_dp.builders.cpu import builder as cpu
 from trt_dp.cli import main as cli
 from trt_dp.coordinator import run as runner
-from trt_dp.dataset import index as dataset
+from trt_dp.dataset import open as dataset
+from trt_dp.dataset.index import Index
+from trt_dp.engines import choose
 from trt_dp.engines import folder as engine_folder
 from trt_dp.engines.cpu import folder as cpu_folder
 from trt_dp.errors import TrtDpError
-from trt_dp.report.summary import Report
+from trt_dp.report.schema import Report
 from trt_dp.synthetic import prepare
 from trt_dp.tokenizer import open_tokenizer
 
@@ -83,7 +85,7 @@ def _files(folder: Path, dice: random.Random) -> Iterator[Turn]:
     yield turn
 
 
-def _check_index(index: dataset.Index, content: bytes) -> None:
+def _check_index(index: Index, content: bytes) -> None:
     """Every request lies where the index says, is judged as a line of its own is, and a document's are json's."""
     index.refusal()
     everything = np.arange(len(index))
@@ -172,7 +174,7 @@ def _breaks(
 def _engines(folder: Path, dice: random.Random) -> Iterator[Turn]:
     write = _breaks(folder / "engine", dice, _ENGINE_FILES)
     looks = [
-        engine_folder.recognise,
+        choose.recognise,
         engine_folder.fingerprint,
         lambda path: cpu_folder.read_model(str(path)),
         lambda path: open_tokenizer(str(path)),
@@ -206,7 +208,10 @@ def _checkpoints(folder: Path, dice: random.Random) -> Iterator[Turn]:
         into.mkdir()
         try:
             cpu.build(
-                folder / "model", into, _quiet, precision=dice.choice(["f32", "int8", "int4"])
+                folder / "model",
+                into,
+                _quiet,
+                cpu.Options(precision=dice.choice(["f32", "int8", "int4"])),
             )
         except _REFUSED:
             return False
@@ -230,12 +235,12 @@ _RECIPES = [
 def _recipes(folder: Path, dice: random.Random) -> Iterator[Turn]:
     broken, path = Breaker(_RECIPES, dice), folder / "recipe.toml"
 
-    def checked(job: prepare.Job, _progress: object) -> None:
+    def checked(job: prepare.Preparation, _progress: object) -> None:
         prepare._check(job)
         raise _Fine
 
-    def planned(job: builder.Job, _watch: object) -> None:
-        builder._sized(builder._options("cpu", cpu.build, job.options))
+    def planned(wanted: builder.Build, *_: object) -> None:
+        builder._choose(wanted)
         raise _Fine
 
     kept = prepare.prepare, builder.build, builder.plan, Path.cwd()

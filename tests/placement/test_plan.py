@@ -8,7 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trt_dp.errors import PlacementError
-from trt_dp.placement.plan import Machine, clean, look, parse_listing, plan, usable_cores, visible
+from trt_dp.placement.environment import clean
+from trt_dp.placement.gpus import parse_listing
+from trt_dp.placement.machine import Machine, look, usable_cores, visible
+from trt_dp.placement.plan import plan
 
 FOUR = Machine(gpus=("0", "1", "2", "3"), cores=tuple(range(16)))
 INSTALLED = ["0 GPU-aaaa-1", "1 GPU-aabb-2", "2 GPU-cccc-3"]
@@ -156,6 +159,8 @@ def on_cores(cores: int, workers=None, per_worker=None, per_gpu=1):
 @given(st.integers(1, 12), COUNT, COUNT)
 def test_cores_are_shared_out_disjointly_where_there_are_enough(cores, workers, per_worker):
     """Two workers share a core only when there are more workers than cores, and that is noted."""
+    if per_worker and per_worker > cores:
+        return
     planned = on_cores(cores, workers, per_worker)
     if workers:
         assert len(planned.placements) == workers
@@ -175,7 +180,7 @@ def test_cores_are_shared_out_disjointly_where_there_are_enough(cores, workers, 
 
 def test_without_gpus_it_is_said_that_cores_are_used():
     """Nobody who expected GPUs is left to wonder."""
-    assert on_cores(4).notes == ("no GPU here: workers run on CPU cores",)
+    assert on_cores(4).notes == ("no GPU here: 2 workers on 4 CPU cores, 2 for each",)
     assert [placement.cores for placement in on_cores(4).placements] == [(10, 11), (12, 13)]
 
 
@@ -183,21 +188,30 @@ def test_more_workers_than_cores_is_a_note_and_no_refusal():
     """Sixteen workers on two cores are planned, with a word about it."""
     planned = on_cores(2, 16)
     assert len(planned.placements) == 16
-    assert "16 workers on 2 cores: some share one" in planned.notes
+    assert planned.notes == ("no GPU here: 16 workers on 2 CPU cores, so some share a core",)
 
 
 def test_gpus_per_worker_mean_cores_on_a_machine_without():
     """--n-gpus on a machine without GPUs is translated aloud."""
     planned = on_cores(8, None, 4)
     assert [len(placement.cores) for placement in planned.placements] == [4, 4]
-    assert "--n-gpus 4 means 4 CPU cores" in planned.notes[0]
+    assert planned.notes == ("no GPU here: 2 workers on 8 CPU cores, 4 for each",)
 
 
 def test_too_many_cores_asked_for_are_noted():
-    """More cores than there are become fewer for each, and that is said."""
+    """Where the workers together ask for too many cores, each gets fewer, and one sentence says so."""
     planned = on_cores(4, 2, 4)
     assert [placement.cores for placement in planned.placements] == [(10, 11), (12, 13)]
-    assert "2 workers on 4 cores: each gets 2" in planned.notes
+    assert planned.notes == ("no GPU here: 2 workers on 4 CPU cores, 2 for each instead of 4",)
+
+
+def test_more_cores_for_one_worker_than_there_are_is_refused():
+    """One worker cannot have more cores than the machine: --n-gpus 64 on two cores is refused, with what it means."""
+    with pytest.raises(
+        PlacementError,
+        match="there is no GPU, so --n-gpus 64 means CPU cores for each worker, and there are 2",
+    ):
+        on_cores(2, None, 64)
 
 
 def test_sharing_gpus_needs_gpus():

@@ -138,7 +138,7 @@ def test_workers_that_never_connect(tmp_path, clean) -> None:
     """A worker that never connects is started again after the start limit, and the run completes."""
     trial = _undergo(tmp_path, clean, settings=QUICK, absent=(1,), workers=1, start_seconds=3.0)
     assert trial.verdict == type(trial.verdict)()
-    assert "did not connect in 3 s" in trial.report["deaths"][0]["reason"]
+    assert "did not connect within 3 s" in trial.report["deaths"][0]["reason"]
 
 
 @pytest.mark.skipif(not world.has_mpi(), reason="no mpirun, or no mpi4py")
@@ -176,7 +176,7 @@ def test_a_journal_cut_at_every_byte(tmp_path) -> None:
         path.write_bytes(whole[:cut])
         journal = Journal(path, 300)
         kept = sum(end <= cut for end in ends)
-        assert journal.settled.nonzero()[0].tolist() == list(range(kept * 5))
+        assert journal.completed.nonzero()[0].tolist() == list(range(kept * 5))
         assert journal.line(kept * 5 - 1) == b'{"line":%d}\n' % (kept * 5 - 1)
         journal.close()
         assert path.read_bytes() == whole[: ends[kept - 1]]

@@ -23,7 +23,7 @@ from conftest import (
     write_dataset,
 )
 
-from trt_dp.coordinator.pool import Limits
+from trt_dp.coordinator.limits import Limits
 from trt_dp.coordinator.run import run
 from trt_dp.errors import EngineRefused, NoWorkersLeft, UsageError
 
@@ -36,7 +36,7 @@ def test_killed_workers_lose_nothing(tmp_path) -> None:
 
     def kill_one(snapshot) -> None:
         workers = workers_of(os.getpid())
-        if len(killed) < 6 and workers and snapshot.settled > 300 * len(killed):
+        if len(killed) < 6 and workers and snapshot.completed > 300 * len(killed):
             victim = chance.choice(workers)
             victim.send_signal(signal.SIGKILL)
             killed.append(victim.pid)
@@ -93,7 +93,7 @@ def test_stopped_worker_is_replaced(tmp_path) -> None:
     stopped = []
 
     def stop_one(snapshot) -> None:
-        if not stopped and snapshot.settled > 100:
+        if not stopped and snapshot.completed > 100:
             stopped.append(workers_of(os.getpid())[0])
             stopped[0].suspend()
 
@@ -183,7 +183,7 @@ def test_an_id_that_no_vocabulary_holds_fails_alone(tmp_path) -> None:
 
 def test_a_dead_engine_costs_no_request(tmp_path, dataset) -> None:
     """An engine that dies of every request before it ever answers ends the run, and gives no request up."""
-    with pytest.raises(NoWorkersLeft, match="0 of 200 requests are settled"):
+    with pytest.raises(NoWorkersLeft, match="0 of 200 requests are completed"):
         run_echo(dataset, tmp_path / "run", {"exit_after": "1"}, limits=Limits(max_restarts=5))
 
 

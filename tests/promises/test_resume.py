@@ -41,14 +41,14 @@ def _start(dataset, folder, *more) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_drains_and_keeps(tmp_path, kind) -> None:
-    """The first signal lets finish what is in hand, exits with 130, and the same command goes on from there."""
+    """The first signal waits for requests in flight, exits with 130, and the same command resumes the run."""
     dataset, folder = write_dataset(tmp_path / "requests.jsonl", 600), tmp_path / "run"
     process = _start(dataset, folder)
     below = children(process.pid)
     process.send_signal(kind)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert f"--output-dir {folder} goes on from there" in said
+    assert f"repeat the command with --output-dir {folder}" in said
     assert not alive(below)
     assert not (folder / "results.jsonl").exists()
     options = dict(setting.split("=") for setting in SLOW[1::2])
@@ -75,7 +75,7 @@ def test_a_second_signal_stops_at_once(tmp_path) -> None:
 
 def test_a_second_coordinator_is_refused(tmp_path) -> None:
     """While one run is in a folder another is refused, and the first is not disturbed."""
-    dataset, folder = write_dataset(tmp_path / "requests.jsonl", 200), tmp_path / "run"
+    dataset, folder = write_dataset(tmp_path / "requests.jsonl", 1000), tmp_path / "run"
     process = _start(dataset, folder)
     second = trt_dp(
         "run", "--engine", "echo", "--request-path", dataset, "--output-dir", folder, "--fresh"
@@ -112,11 +112,11 @@ def test_other_runs_folder_is_refused(tmp_path, dataset) -> None:
     folder = tmp_path / "run"
     run_echo(dataset, folder)
     other = write_dataset(tmp_path / "other.jsonl", 50)
-    with pytest.raises(FolderError, match="differs in the dataset's content"):
+    with pytest.raises(FolderError, match="the dataset changed since this run started"):
         run_echo(other, folder)
-    with pytest.raises(FolderError, match="differs in the engine"):
+    with pytest.raises(FolderError, match="it was started with --engine echo"):
         run_echo(dataset, folder, {"capacity": "3"})
-    with pytest.raises(FolderError, match="differs in --no-timing"):
+    with pytest.raises(FolderError, match="--no-timing must be as it was"):
         run_echo(dataset, folder, timing=True)
 
 
@@ -130,7 +130,7 @@ def test_touched_dataset_goes_on_and_changed_one_does_not(tmp_path, dataset) -> 
     digit = text.rindex("]") - 1
     other = "1" if text[digit] != "1" else "2"
     dataset.write_text(text[:digit] + other + text[digit + 1 :])
-    with pytest.raises(FolderError, match="differs in the dataset's content"):
+    with pytest.raises(FolderError, match="the dataset changed since this run started"):
         run_echo(dataset, folder)
 
 
@@ -188,7 +188,7 @@ def test_full_disk_keeps_what_was_journaled(tmp_path) -> None:
         [sys.executable, "-c", command], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 1, done.stderr
-    assert "see to that and run the same command again" in done.stderr
+    assert "Fix the cause, then repeat the command to resume" in done.stderr
     outcome = run_echo(dataset, folder)
     assert 0 < outcome.report.requests.answered_now < 3000
     assert expected_lines(dataset) == read_lines(folder / "results.jsonl")

@@ -9,20 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trt_dp.report import summary as report
-from trt_dp.report.summary import (
-    DEFINITIONS,
-    PHASES,
-    Activity,
-    Counts,
-    Death,
-    Percentiles,
-    Report,
-    Whole,
-    WorkerCounts,
-    percentiles,
-    phases,
-    summarise,
-)
+from trt_dp.report.counts import Counts, Whole, WorkerCounts
+from trt_dp.report.definitions import DEFINITIONS
+from trt_dp.report.schema import PHASES, Activity, Death, Percentiles, Report
+from trt_dp.report.summary import percentiles, summarise
 
 NONE = np.empty(0, np.float32)
 NO_ACTIVITY = Activity(0, 0.0, 0.0, 0.0)
@@ -37,10 +27,11 @@ def whole(**changes) -> Whole:
         "answered": 45,
         "failed": 5,
         "devices": [["0"], ["1"]],
-        "phases": phases([0.0, 1.0, 2.0, 3.0, 7.0, 8.0, 9.0, 10.0]),
+        "phases": dict(zip(PHASES, [1.0, 1.0, 1.0, 4.0, 1.0, 1.0, 1.0], strict=True)),
         "sorting": Activity(45, 0.5, 0.25, 90.0),
         "wall_seconds": 10.0,
-        "coordinator_cpu_seconds": 0.002,
+        "coordinator_cpu_seconds": 0.502,
+        "startup_cpu_seconds": 0.5,
         "coordinator_peak_rss_bytes": 1234,
         "dropped_journal_bytes": 7,
         "began": 100.0,
@@ -152,12 +143,13 @@ def test_requests_of_this_session_and_of_all_are_told_apart():
 
 
 def test_the_coordinators_cost_is_per_request_handled():
-    """Failures cost the coordinator too: its time is divided by all it handled."""
+    """Start-up is no part of a request's cost; failures are requests too."""
     found = summarise(whole(), counts(failed=0)).coordinator
     assert found.cpu_us_per_request == pytest.approx(2000 / 40)
     found = summarise(whole(), counts(failed=10)).coordinator
     assert found.cpu_us_per_request == pytest.approx(2000 / 50)
-    assert (found.cpu_seconds, found.peak_rss_bytes) == (0.002, 1234)
+    assert (found.cpu_seconds, found.startup_cpu_seconds) == (0.502, 0.5)
+    assert found.peak_rss_bytes == 1234
 
 
 def test_a_session_that_had_nothing_to_do_has_a_report():
@@ -199,7 +191,7 @@ def test_the_report_survives_json():
     assert again.dropped_journal_bytes == 7
 
 
-# ── phases ───────────────────────────────────────────────────────────────────────────────────────
+# ── deaths ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_deaths_are_told_since_the_run_began():
@@ -207,28 +199,6 @@ def test_deaths_are_told_since_the_run_began():
     made = summarise(whole(), counts())
     assert made.began_monotonic_seconds == 100.0
     assert made.deaths == [Death(0, "it was killed by SIGKILL", 3.0, 6, 0.5)]
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.lists(st.floats(0, 1e5), min_size=len(PHASES) + 1, max_size=len(PHASES) + 1))
-def test_phases_sum_to_the_wall_time(moments):
-    """The phases are consecutive: together they are the time from the first mark to the last."""
-    marks = sorted(moments)
-    found = phases(marks)
-    assert tuple(found) == PHASES
-    assert sum(found.values()) == pytest.approx(marks[-1] - marks[0], abs=1e-6)
-    assert min(found.values()) >= 0
-
-
-def test_each_phase_has_its_own_time():
-    """The n-th phase lies between the n-th mark and the next."""
-    found = phases([0, 1, 3, 6, 10, 15, 21, 28])
-    assert list(found.values()) == [1, 2, 3, 4, 5, 6, 7]
-
-
-def test_a_run_that_ended_early_has_the_phases_it_came_to():
-    """With fewer marks there are fewer phases, from the first on."""
-    assert phases([5.0, 6.0, 8.0]) == {PHASES[0]: 1.0, PHASES[1]: 2.0}
 
 
 # ── definitions ──────────────────────────────────────────────────────────────────────────────────

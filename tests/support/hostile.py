@@ -20,7 +20,7 @@ import numpy as np
 
 from trt_dp.launchers import local
 from trt_dp.types import RECORD, SPAN, Placement
-from trt_dp.worker.serve import ADDRESS, KEY, LAUNCH, WORKER
+from trt_dp.wire.environment import ADDRESS, KEY, LAUNCH, WORKER
 
 HUGE = (1 << 30) - 1
 Harm = Callable[["Wire"], None]

@@ -111,17 +111,18 @@ def test_another_engine_in_the_same_place_makes_it_another_run(tmp_path, folder)
     requests = [{"prompt": "hi", "output_tokens": 1}]
     answered(tmp_path, folder, requests)
     (folder / "config.json").write_text("{}")
-    with pytest.raises(FolderError, match="engine's folder"):
+    with pytest.raises(FolderError, match="the engine changed since this run started"):
         answered(tmp_path, folder, requests)
 
 
 def test_lengths_of_text_prompts_are_not_guessed(tmp_path):
     """`empirical` refuses a dataset whose prompts are text: they have no length without a tokenizer."""
-    from trt_dp.synthetic.prompts import read_lengths
+    from trt_dp.synthetic.seen_lengths import read_lengths
+    from trt_dp.synthetic.workload import Empirical
 
     path = write(tmp_path / "text.jsonl", [{"prompt": "hi", "output_tokens": 1}])
     with pytest.raises(DatasetError, match="line 1"):
-        read_lengths(path)
+        read_lengths(Empirical(1, path))
 
 
 @pytest.mark.parametrize(

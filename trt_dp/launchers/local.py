@@ -26,4 +26,4 @@ class LocalLauncher:
         return Guarded(command, environment, placement.cores, log, scratch)
 
     def close(self) -> None:
-        """Nothing to let go of: every guard has left with its worker."""
+        """There is nothing to free: every guard ends with its worker."""

@@ -1,23 +1,19 @@
-"""Lets a command be stopped cleanly: SIGTERM and SIGHUP do what Ctrl-C does."""
+"""Signals that stop a command: turned into an exception, or noted for a loop to act on."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 
 from trt_dp.errors import Interrupted
-
-_STOPPING = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
 def stoppable(left: str) -> Iterator[None]:
     """Turn Ctrl-C, SIGTERM and SIGHUP into Interrupted, which says what is left of the work."""
-    before = {kind: signal.getsignal(kind) for kind in _STOPPING}
-    for kind, handler in before.items():
-        if handler != signal.SIG_IGN:  # nohup ignores SIGHUP: leave that as it is
-            signal.signal(kind, signal.default_int_handler)
+    before = {kind: signal.signal(kind, signal.default_int_handler) for kind in _stopping()}
     try:
         yield
     except KeyboardInterrupt as error:
@@ -26,3 +22,25 @@ def stoppable(left: str) -> Iterator[None]:
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[list[int]]:
+    """While this lasts, SIGINT, SIGTERM and SIGHUP only add their number to a list; a loop acts on it."""
+    numbers: list[int] = []
+    before = {
+        kind: signal.signal(kind, lambda number, _: numbers.append(number)) for kind in _stopping()
+    }
+    try:
+        yield numbers
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def _stopping() -> list[signal.Signals]:
+    """The signals that stop this process and are not ignored; none outside the main thread, as Python demands."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    kinds = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    return [kind for kind in kinds if signal.getsignal(kind) not in (signal.SIG_IGN, None)]

@@ -20,6 +20,7 @@ from checkpoints import config, tensors, write, write_raw, write_safetensors
 from trt_dp import plugins
 from trt_dp.builders.cpu import architecture, rope, weights
 from trt_dp.builders.cpu.checkpoint import blocks, open_checkpoint
+from trt_dp.builders.options import options_of
 from trt_dp.errors import UsageError
 
 pytest.importorskip("openvino")
@@ -34,7 +35,7 @@ def silent(*_: object) -> None:
 def build(model: Path, into: Path, **options: str) -> dict[str, object]:
     """Build without anyone watching."""
     into.mkdir(exist_ok=True)
-    return cpu.build(model, into, silent, **options)
+    return cpu.build(model, into, silent, cpu.Options(**options))
 
 
 def refusal(model: Path, **options: str) -> str:
@@ -93,8 +94,8 @@ def test_two_builds_are_equal_in_every_byte(tmp_path, model, precision):
     """The same checkpoint gives the same xml and bin, in one process as in two."""
     build(model, tmp_path / "one", precision=precision)
     build(model, tmp_path / "two", precision=precision)
-    code = "import sys, pathlib; from trt_dp.builders.cpu.builder import build; "
-    code += f"build(*map(pathlib.Path, sys.argv[1:]), lambda *_: None, precision={precision!r})"
+    code = "import sys, pathlib; from trt_dp.builders.cpu.builder import Options, build; "
+    code += f"build(*map(pathlib.Path, sys.argv[1:]), lambda *_: None, Options({precision!r}))"
     (tmp_path / "three").mkdir()
     subprocess.run([sys.executable, "-c", code, model, tmp_path / "three"], check=True, timeout=60)
     for name in ("openvino_model.xml", "openvino_model.bin"):
@@ -180,8 +181,8 @@ def test_blocks_of_a_tensor_are_the_tensor(tmp_path):
 def test_the_builder_is_found_by_its_engines_name():
     """It comes by entry point, and its options are known by name and type."""
     found = plugins.find("trt_dp.builders", "cpu")
-    assert found is cpu.build
-    assert {"precision": str, "via": str} == plugins.options_of(found)
+    assert found is cpu
+    assert [(one.name, one.kind) for one in options_of(found)] == [("precision", str), ("via", str)]
 
 
 # options
@@ -243,7 +244,7 @@ def test_what_optimum_cannot_do_is_said(model):
     """A precision it lacks, a failure with its last line, and a model that is no folder are refused."""
     assert "known: f32, f16, int8, int4" in refusal(model, via="optimum", precision="bf16")
     assert "KeyError: 'no such architecture'" in refusal(model, via="optimum", precision="int4")
-    assert "no folder" in refusal(model / "gone", via="optimum")
+    assert "not a folder" in refusal(model / "gone", via="optimum")
 
 
 # configs
@@ -389,7 +390,7 @@ def test_a_folder_without_weights_says_what_it_has_instead(tmp_path, model):
     ):
         file = file.rename(model / name)
         assert words in refusal(model)
-    assert "no folder" in refusal(tmp_path / "gone")
+    assert "not a folder" in refusal(tmp_path / "gone")
     (model / "config.json").unlink()
     assert "there is no" in refusal(model)
 
@@ -439,7 +440,7 @@ def test_a_file_that_was_cut_short_is_refused(model):
 
 HEADERS = [
     (b"{", "no JSON"),
-    (b"[]", "no object"),
+    (b"[]", "not a JSON object"),
     (b'{"a": {}, "a": {}}', "twice"),
     ({"a": 1}, "no dtype, shape and data_offsets"),
     ({"a": {"dtype": "F32", "shape": [1]}}, "no dtype, shape and data_offsets"),

@@ -29,7 +29,7 @@ def built(folder: Path, model: Path, **options: str) -> Path:
     """The engine of a checkpoint."""
     engine = folder / "engine"
     engine.mkdir()
-    cpu.build(model, engine, lambda *_: None, **options)
+    cpu.build(model, engine, lambda *_: None, cpu.Options(**options))
     return engine
 
 

@@ -17,7 +17,7 @@ from trt_dp import demo
 from trt_dp.builders.trtllm import tools
 from trt_dp.cli import main as cli
 from trt_dp.cli import recipes
-from trt_dp.engines.folder import recognise
+from trt_dp.engines.choose import recognise
 
 ROOT = Path(__file__).parents[3]
 DOUBLES = ROOT / "tests" / "doubles" / "build"
@@ -423,16 +423,16 @@ def test_a_flag_that_this_version_lacks_is_refused_before_anything_is_converted(
         (("--tp-size", "0"), "--tp-size is 0"),
         (("--max-batch-size", "-1"), "--max-batch-size is -1"),
         (("--max-input-len", "9", "--max-seq-len", "9"), "at least one token of output"),
-        (("--precision", "f32"), "--precision is no option of the trtllm engine's build"),
+        (("--precision", "f32"), "the builder trtllm has no option --precision"),
         (("--calib-dataset", "x"), "--calib-dataset is for --quantization fp8"),
         (("--from-checkpoint", "ckpt", "--tp-size", "2"), "--tp-size: this was decided when ckpt"),
-        (("--check",), "--check compares engines of the CPU"),
+        (("--check",), "the builder trtllm does not offer --check"),
         (("--", "--max_seq_len", "9"), "give --max-seq-len before it"),
         (("--", "--output_dir=x"), "give --output before it"),
         (("nowhere/at/all",), "does not exist"),
         (("empty",), "has no config.json"),
         (("--from-checkpoint", "empty"), "has no config.json"),
-        (("--from-checkpoint", "model"), "is no TensorRT-LLM checkpoint"),
+        (("--from-checkpoint", "model"), "is not a TensorRT-LLM checkpoint"),
         (("ckpt",), "name it with --from-checkpoint"),
         (("quantised",), "is quantised already"),
         (("--from-checkpoint", "torn"), "lacks rank1.safetensors"),
@@ -529,7 +529,7 @@ def test_the_cpu_engine_takes_no_words_for_a_tool(command, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     done = command("build", "--engine", "cpu", "--", "--foo")
     assert done.returncode == 2
-    assert "-- EXTRA is no option of the cpu engine's build" in done.stderr
+    assert "the builder cpu has no option -- EXTRA" in done.stderr
 
 
 def test_a_recipe_holds_options_and_the_command_line_wins(command, machine, model):
@@ -551,10 +551,10 @@ def test_a_recipe_holds_options_and_the_command_line_wins(command, machine, mode
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("max-batchsize = 3", "max-batchsize: not known; there are calib-dataset"),
-        ("extra = 3", "extra must be a string"),
+        ("max-batchsize = 3", "unknown option max-batchsize; known: calib-dataset"),
+        ("extra = 3", "`extra` must be a string"),
         ("tp-size = 'two'", "Invalid value for '--tp-size'"),
-        ("dry-run = true", "dry-run: not known"),
+        ("dry-run = true", "unknown option dry-run"),
         ("= 3", "cannot read the recipe"),
     ],
 )

