@@ -6,6 +6,7 @@ nvidia-smi on PATH, real MPI under it, and an executorWorker that is compiled he
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -23,13 +24,17 @@ def main(site: Path, programs: Path) -> None:
     install_run(site)
     package = site / "tensorrt_llm"
     shutil.copytree(HERE / "build" / "tensorrt_llm", package, ignore=_ignored, dirs_exist_ok=True)
+    (package / "real_mpi").touch()  # which _mpi.py looks for
     info = site / "tensorrt_llm-1.2.1.dist-info"
     info.mkdir(exist_ok=True)
     (info / "METADATA").write_text(_METADATA)
-    start = f"#!{sys.executable}\nimport runpy\n"
-    build = HERE / "build" / "trtllm_build.py"
+    start = "#!/usr/bin/env python3\nimport runpy\n"
+    build = package / "trtllm_build.py"
+    shutil.copy(HERE / "build" / "trtllm_build.py", build)
+    shutil.copy(HERE.parent / "data" / "trtllm_cli.json", package / "trtllm_cli.json")
     _executable(
-        programs / "trtllm-build", f"{start}runpy.run_path({str(build)!r}, run_name='__main__')\n"
+        programs / "trtllm-build",
+        f"{start}runpy.run_path({_inside(build)!r}, run_name='__main__')\n",
     )
     _executable(programs / "nvidia-smi", (HERE / "bin" / "nvidia-smi").read_text())
 
@@ -51,6 +56,12 @@ def install_run(site: Path) -> None:
         *("-Wl,--disable-new-dtags", "-o", worker, HERE / "mpi" / "executor_worker.c"),
         *(f"-L{package / 'libs'}", "-ltensorrt_llm"),
     )
+
+
+def _inside(path: Path) -> str:
+    """A path as it is seen from within a file system that lies under ROOT here."""
+    root = os.environ.get("LAYER", "") + "/root"
+    return str(path).removeprefix(root) if len(root) > len("/root") else str(path)
 
 
 def _ignored(folder: str, names: list[str]) -> list[str]:

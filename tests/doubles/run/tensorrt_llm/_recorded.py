@@ -59,7 +59,7 @@ def recorded(module: str):
         for name, parameters in record.get("methods", {}).items():
             setattr(cls, name, _checked(getattr(cls, name, None), name, parameters))
         if "call" in record:
-            cls.__init__.__signature__ = signature(record["call"])
+            cls.__init__.__signature__ = cls.__signature__ = signature(record["call"])
         extra = [n for n in vars(cls) if not n.startswith("_") and n not in _public(record)]
         assert not extra, f"{cls.__name__} has {extra}, which the record does not"
         cls.__module__ = module
@@ -112,10 +112,22 @@ def values(module: str, name: str, check=None) -> type:
     def make(self, *args, **kwargs) -> None:
         Values.__init__(self, *args, **kwargs)
 
-    make.__signature__ = signature(RECORD["modules"][module][name]["call"])
+    record = RECORD["modules"][module][name]
+    make.__signature__ = signature(record["call"])
     extra = {"_check": check} if check else {}
     own = {"_module": module, "__module__": module, "__init__": make}
-    return type(name, (Values,), {**own, **extra})
+    shown = {"__signature__": make.__signature__, "__annotations__": _named(record)}
+    return type(name, (Values,), {**own, **shown, **extra})
+
+
+def readable(module: str, name: str) -> type:
+    """A class that is only ever seen as a value: it has its name and its attributes' names."""
+    record = RECORD["modules"][module][name]
+    return type(name, (), {"__module__": module, "__annotations__": _named(record)})
+
+
+def _named(record: dict) -> dict[str, type]:
+    return dict.fromkeys(record.get("attributes", []), object)
 
 
 class Read:

@@ -28,7 +28,7 @@ class LLaMAForCausalLM:
             bytes=weights,
         )
         made = cls(mapping, quant_config)
-        made.vocabulary = model["vocab_size"]
+        made.vocabulary, made.positions = model["vocab_size"], model["max_position_embeddings"]
         return made
 
     def save_checkpoint(self, output_dir, save_config=True):
@@ -38,6 +38,7 @@ class LLaMAForCausalLM:
             config = {
                 "architecture": "LlamaForCausalLM",
                 "vocab_size": self.vocabulary,
+                "max_position_embeddings": self.positions,
                 "mapping": self.mapping.to_dict(),
                 "quantization": {"quant_algo": self.quant_config.quant_algo},
             }

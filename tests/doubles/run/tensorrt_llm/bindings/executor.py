@@ -6,7 +6,7 @@ from collections import deque
 from pathlib import Path
 
 from .. import _answers, _machine, _mpi
-from .._recorded import NUMBERS, RECORD, Read, bind, enums, recorded, values
+from .._recorded import NUMBERS, RECORD, Read, bind, enums, readable, recorded, values
 
 _HERE = "tensorrt_llm.bindings.executor"
 globals().update(enums(_HERE))
@@ -55,6 +55,8 @@ for _name in (
     "LogitsPostProcessorConfig",
 ):
     globals()[_name] = values(_HERE, _name)
+for _name in ("Result", "RequestPerfMetrics", "IterationStats"):
+    globals()[_name] = readable(_HERE, _name)
 
 
 @recorded(_HERE)
