@@ -10,10 +10,10 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 HERE = Path(__file__).parent
+PREFIX = Path(sys.prefix)  # with the headers and the library of Open MPI, from the package index
 _LIBRARY = "int tensorrt_llm_stand_in(void) { return 0; }\n"
 _METADATA = "Metadata-Version: 2.1\nName: tensorrt_llm\nVersion: 1.2.1\n"
 _NO_CACHE = shutil.ignore_patterns("__pycache__")
@@ -51,11 +51,9 @@ def install_run(site: Path) -> None:
     _run("cc", "-shared", "-fPIC", "-o", package / "libs" / "libtensorrt_llm.so", source)
     worker = package / "bin" / "executorWorker"
     worker.unlink()
-    _run(
-        _mpicc(),
-        *("-Wl,--disable-new-dtags", "-o", worker, HERE / "mpi" / "executor_worker.c"),
-        *(f"-L{package / 'libs'}", "-ltensorrt_llm"),
-    )
+    source = HERE / "mpi" / "executor_worker.c"
+    libraries = (f"-L{package / 'libs'}", "-ltensorrt_llm", f"-L{PREFIX / 'lib'}", "-lmpi")
+    _run("cc", f"-I{PREFIX / 'include'}", "-o", worker, source, *libraries)
 
 
 def _inside(path: Path) -> str:
@@ -68,11 +66,6 @@ def _ignored(folder: str, names: list[str]) -> list[str]:
     """The build double's own __init__ only says what it is."""
     own = ["__init__.py"] if Path(folder) == HERE / "build" / "tensorrt_llm" else []
     return [*own, *_NO_CACHE(folder, names)]
-
-
-def _mpicc() -> str:
-    beside = Path(sysconfig.get_path("scripts")) / "mpicc"
-    return str(beside) if beside.exists() else "mpicc"
 
 
 def _executable(path: Path, text: str) -> None:

@@ -99,7 +99,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path):
     def start(path: Path, requests: Path, *words: object, timing: bool = False, status: int = 0):
         out = tmp_path / f"run-{len(list(tmp_path.glob('run-*')))}"
         done = ask(
-            *("run", "--engine-path", path, "--request-path", requests, "--output-dir", out),
+            *("run", "--engine-path", path, "--request-path", requests, "--output", out),
             *(() if timing else ("--no-timing",)),
             *words,
         )

@@ -180,7 +180,7 @@ def test_killed_worker_is_replaced(model, requests, tmp_path):
     out = tmp_path / "out"
     words = ["--n-gpus", model.world_size, "--no-timing", "--set", "max_batch_size=1"]
     line = [*COMMAND, "run", "--engine-path", model.folder, "--request-path", requests]
-    line = [str(word) for word in [*line, "--output-dir", out, *words]]
+    line = [str(word) for word in [*line, "--output", out, *words]]
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + SECONDS
     journal = out / "journal"
