@@ -27,6 +27,7 @@ class Part(Struct, frozen=True):
     name: str
     unit: str
     first: int
+    blanks: int = 0  # blank lines in the inputs before it
 
 
 class Index(Struct, frozen=True, kw_only=True):
@@ -81,8 +82,8 @@ class Index(Struct, frozen=True, kw_only=True):
         """Where a request stands, as a user counts: line, row or sample from 1, and the file if there are several."""
         at = bisect_right(self.parts, index, key=lambda part: part.first) - 1
         part = self.parts[max(0, at)]
-        blank_before = np.searchsorted(self.blanks, [part.first, index], side="right")
-        number = index - part.first + 1 + int(blank_before[1] - blank_before[0])
+        blank_before = int(np.searchsorted(self.blanks, index, side="right")) - part.blanks
+        number = index - part.first + 1 + blank_before
         return (
             f"{part.name} {part.unit} {number}" if len(self.parts) > 1 else f"{part.unit} {number}"
         )
@@ -100,9 +101,9 @@ class Index(Struct, frozen=True, kw_only=True):
     def failures(self, indices: Iterable[int], errors: dict[int, Failure]) -> tuple[Records, bytes]:
         """These requests as failures for the journal; an invalid line brings its own reason."""
         chosen = list(indices)
-        texts = self.read(chosen)
+        heads = self._heads(chosen)
         lines = [
-            self._failure(i, text, errors.get(i)) for i, text in zip(chosen, texts, strict=True)
+            self._failure(i, head, errors.get(i)) for i, head in zip(chosen, heads, strict=True)
         ]
         records = np.zeros(len(chosen), RECORD)
         records["index"], records["length"] = chosen, [len(line) for line in lines]
@@ -135,6 +136,17 @@ class Index(Struct, frozen=True, kw_only=True):
             ]
         except BadLine as reason:
             raise DatasetChanged(self.source.path) from reason
+
+    def _heads(self, indices: list[int]) -> list[bytes]:
+        """All but the ids of these requests, as JSON; a line of the user holds both."""
+        contents = self.read(indices)
+        if not self.source.store:
+            return contents
+        ids = 4 * self.lines["input_tokens"][indices].astype(np.int64)
+        return [
+            content[: len(content) - size]
+            for content, size in zip(contents, ids.tolist(), strict=True)
+        ]
 
     def _failure(self, index: int, line: bytes, error: Failure | None) -> bytes:
         if error is None:

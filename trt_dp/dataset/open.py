@@ -178,7 +178,7 @@ class _Gathered:
     def begin(self, name: str, unit: str) -> None:
         """The next pieces are from this input."""
         self._before = self._read
-        self._parts.append(Part(name, unit, self._count))
+        self._parts.append(Part(name, unit, self._count, sum(map(len, self._blanks))))
 
     def take(self, pieces: Iterable[Piece]) -> None:
         """Take the pieces of an input as they come."""

@@ -12,7 +12,7 @@ from msgspec import Raw, Struct, structs
 from trt_dp.dataset import array, json_row, lines
 from trt_dp.dataset.fields import Fields
 from trt_dp.dataset.inputs import Opened
-from trt_dp.dataset.readers.contract import Options, Row
+from trt_dp.dataset.readers.contract import Bad, Options, Row
 from trt_dp.errors import BadLine
 
 _BEGINNING = re.compile(rb'\s*\{\s*"(?:metadata|samples)"\s*:')
@@ -55,4 +55,5 @@ class NvidiaDocument:
     def rows(self, opened: Opened, options: Options) -> Iterator[Row]:
         """The samples in order; an invalid one has no id either."""
         del options
-        return array.rows(opened, from_sample, _samples)
+        for found in array.rows(opened, from_sample, _samples):
+            yield Bad(found.reason) if isinstance(found, Bad) else found
