@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
 
 import numpy as np
+from msgspec import Struct
 
-from trt_dp.dataset.result_line import answer, failure, with_timing
+from trt_dp.dataset.result_line import answer, failure, timing_length
 from trt_dp.tokenizer import Tokenizer
 from trt_dp.types import RECORD, Request, Result, Timing
 from trt_dp.wire.messages import Done, Setup
 
 
-class Line(NamedTuple):
+class Line(Struct):
     """A result line, and the length of its part that differs from run to run."""
 
     content: bytes
@@ -33,11 +33,10 @@ class LineWriter:
         if result.error:
             return Line(failure(request.task_id, result.error))
         text = self._decode(result.output_ids) if self._decode else None
-        line = answer(request, result, text)
         if not self._timing:
-            return Line(line)
-        timed = with_timing(line, self._worker, timing)
-        return Line(timed, len(timed) - len(line))
+            return Line(answer(request, result, text))
+        line = answer(request, result, text, self._worker, timing)
+        return Line(line, timing_length(line))
 
 
 class Answers:
