@@ -108,8 +108,8 @@ class Tally:
 
     def came(self, worker: int, records: Records, started: float) -> None:
         """Answers came from a worker and are in the journal."""
-        now, index = perf_counter(), records["index"]
-        answered = records[~records["failed"]]
+        now, failed = perf_counter(), records["failed"]
+        answered = records[~failed] if failed.any() else records
         mine = self._workers[worker]
         output_tokens = int(answered["output_tokens"].sum())
         mine.requests += len(answered)
@@ -118,10 +118,11 @@ class Tally:
         mine.hold(-len(records), now)
         self.output_tokens += output_tokens
         self.failed += len(records) - len(answered)
+        index, timed = records["index"], answered["index"]
         self._turnaround[index] = now - self._sent_at[index]
-        self._queue[answered["index"]] = answered["queue_seconds"]
-        self._first_token[answered["index"]] = answered["first_token_seconds"]
-        self._total[answered["index"]] = answered["total_seconds"]
+        self._queue[timed] = answered["queue_seconds"]
+        self._first_token[timed] = answered["first_token_seconds"]
+        self._total[timed] = answered["total_seconds"]
         self._receiving.add(started, now, len(records))
 
     def lost(self, worker: int, given_up: int, reason: str) -> None:
