@@ -148,7 +148,7 @@ class Inflight:
             return Result(
                 request.index, error=Failure("engine_error", problem or ""), timing=timing
             )
-        return Result(request.index, ids, reason, timing=timing)
+        return Result(request.index, ids, finish_reason=reason, timing=timing)
 
     def _sampling_config(self, index: int) -> Any:
         """Greedy, or with a random stream of the request's own, so that no answer depends on the schedule."""

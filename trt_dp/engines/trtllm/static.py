@@ -129,4 +129,4 @@ class Static:
         problem = problem_of(request, len(ids), reason, stopping=bool(self._ending.stops))
         if problem:
             return Result(request.index, error=Failure("engine_error", problem))
-        return Result(request.index, ids, reason)
+        return Result(request.index, ids, finish_reason=reason)

@@ -188,7 +188,7 @@ class TrtllmTorchEngine:
             problem = f"TensorRT-LLM ended it with {reason} after {len(ids)} tokens"
         if problem:
             return Result(request.index, error=Failure("engine_error", problem))
-        return Result(request.index, ids, reason)
+        return Result(request.index, ids, finish_reason=reason)
 
     def _sampling_params(self, request: Request) -> Any:
         """An end_id is always given: without one TensorRT-LLM asks a tokenizer, and none is loaded."""
