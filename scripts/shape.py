@@ -144,7 +144,8 @@ def imported(tree: ast.Module, modules: set[str]) -> set[str]:
         if isinstance(each, ast.Import):
             names |= {alias.name for alias in each.names}
         if isinstance(each, ast.ImportFrom):
-            names |= {f"{each.module}.{alias.name}" for alias in each.names} | {str(each.module)}
+            inner = {f"{each.module}.{alias.name}" for alias in each.names} & modules
+            names |= inner or {str(each.module)}
     return names & modules
 
 
