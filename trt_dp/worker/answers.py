@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from trt_dp.dataset.result_line import answer, failure, timing_length
+from trt_dp.system.redact import scrub
 from trt_dp.tokenizer import Tokenizer
 from trt_dp.types import RECORD, Request, Result, Timing
 from trt_dp.wire.messages import Done, Setup
@@ -25,13 +26,15 @@ class LineWriter:
 
     def __init__(self, setup: Setup, tokenizer: Tokenizer | None) -> None:
         self._worker = setup.placement.worker
+        self._options = setup.engine.options
         self._timing = setup.timing
         self._decode = tokenizer.decode if setup.detokenize and tokenizer else None
 
     def line(self, request: Request, result: Result, timing: Timing) -> Line:
         """The line of an answer or of a failure."""
         if result.error:
-            return Line(failure(request.task_id, result.error))
+            message = scrub(result.error.message, self._options)
+            return Line(failure(request.task_id, structs.replace(result.error, message=message)))
         text = self._decode(result.output_ids) if self._decode else None
         if not self._timing:
             return Line(answer(request, result, text))
