@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -67,7 +68,8 @@ def grouped(count: int, groups: int, dice: np.random.Generator) -> Workload:
     group = dice.integers(0, groups, count)
     within = 0.5
     between = np.sqrt(TAIL_SIGMA**2 - within**2)
-    medians = dice.normal(np.log(660) - TAIL_SIGMA**2 / 2, between, groups)
+    places = [NormalDist().inv_cdf((n + 0.5) / groups) for n in range(groups)]
+    medians = np.log(660) - TAIL_SIGMA**2 / 2 + between * np.array(places)
     drawn = whole(np.exp(medians[group] + dice.normal(0, within, count)), TAIL_LONGEST)
     plain = workload(drawn, limit=TAIL_LONGEST)
     return Workload(

@@ -20,7 +20,6 @@ class Ranked:
         self._alive = np.ones(len(indices), np.bool_)
         self._below = list(range(len(indices)))  # the nearest that is there, at or below; -1: none
         self._left = len(indices)
-        self._top = len(indices)
 
     def __len__(self) -> int:
         """How many are there."""
@@ -28,7 +27,11 @@ class Ranked:
 
     def rising(self) -> Lengths:
         """The lengths of all that are there, the shortest first."""
-        return self.lengths[: self._top][self._alive[: self._top]]
+        return self.lengths[self._alive]
+
+    def remaining(self) -> Indices:
+        """The requests that are there, in the order of the file."""
+        return np.sort(self.indices[self._alive])
 
     def take(self, room: int, longest: float) -> Indices:
         """Take up to `room` of those that are not longer than this, the longest of them first."""
