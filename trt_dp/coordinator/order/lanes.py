@@ -12,10 +12,10 @@ from trt_dp.coordinator.order.contract import (
     Indices,
     equal_share,
 )
-from trt_dp.coordinator.order.guess import Guess
+from trt_dp.coordinator.order.guess import Floats, Guess
 from trt_dp.coordinator.order.plan import LENIENT, Load, Plan, Task, make_plan
 from trt_dp.coordinator.order.ranked import Ranked
-from trt_dp.coordinator.order.step_time import StepTime
+from trt_dp.coordinator.order.step_time import StepShape, StepTime, unknown_shape
 
 _REPLANS = 150
 
@@ -27,11 +27,15 @@ class Lanes:
     far. Where some requests are too long for full batches, a few workers keep smaller ones: the lanes.
     """
 
-    def __init__(self, indices: Indices, guess: Guess, clock: Clock) -> None:
+    def __init__(self, indices: Indices, guess: Guess, clock: Clock, prompts: Floats | None = None, shape: StepShape | None = None) -> None:
         self._guess = guess
         self._clock = clock
+        self._shape = shape
+        self._prompts = prompts if prompts is not None else np.zeros(int(indices.max(initial=-1)) + 1)
         self._pending = Ranked(indices, guess.medians(indices))
-        self._in_flight = _InFlight(int(indices.max()) + 1 if len(indices) else 0)
+        self._in_flight = _InFlight(self._prompts)
+        self._contexts: dict[int, float] = {}
+        self._context = 0.0
         self._limits: dict[int, int] = {}
         self._steps: StepTime | None = None
         self._plan = Plan(0.0, {})
@@ -72,12 +76,14 @@ class Lanes:
     def lose(self, worker: int) -> None:
         """Others must do what this one would have done."""
         self._in_flight.lose(worker)
+        if self._steps is not None:
+            self._steps.lose(worker)
         self._limits.pop(worker, None)
         self._stale = True
 
     def _know(self, asking: Asking) -> StepTime:
         if self._steps is None:
-            self._steps = StepTime(asking.limit)
+            self._steps = StepTime(self._shape or unknown_shape(asking.limit))
         if asking.worker not in self._limits:
             self._limits[asking.worker] = asking.limit
             self._stale = True
@@ -90,22 +96,30 @@ class Lanes:
         if self._guess.refresh(running, done):
             pending = self._pending.remaining()
             self._pending = Ranked(pending, self._guess.medians(pending))
+        lengths = self._pending.rising()
+        left = self._pending.remaining()
+        prompt = float(self._prompts[left].mean()) if len(left) else 0.0
+        total = float(lengths.sum())
+        self._context = prompt + (float((lengths**2).sum()) / total / 2 if total else 0.0)
         loads = [self._load(worker, limit, steps, now) for worker, limit in self._limits.items()]
         absent = max(0, asking.workers - len(loads))
-        loads += [Load(-1 - n, asking.limit) for n in range(absent)]
-        lengths = self._pending.rising()
-        work = self._guess.mean_of_median() * float(lengths.sum())
+        loads += [Load(-1 - n, asking.limit, context=self._context) for n in range(absent)]
+        work = self._guess.mean_of_median() * total
         work += sum(load.work for load in loads)
         last = float(lengths[len(lengths) // 5]) if len(lengths) else 0.0
         tail = last * self._guess.surprise()
-        self._plan = make_plan(Task(loads, lengths, work, steps, tail), now)
+        self._contexts = {load.worker: load.context for load in loads}
+        self._plan = make_plan(Task(loads, lengths, work, steps, self._context, prompt, tail), now)
         self._stale = False
         self._since_plan = 0
 
     def _load(self, worker: int, limit: int, steps: StepTime, now: float) -> Load:
         mine, done = self._in_flight.of(worker, steps, now)
         means, medians = self._guess.rests(mine, done)
-        return Load(worker, limit, np.sort(medians), float(means.sum()))
+        work = float(means.sum())
+        area = float((means * (self._prompts[mine] + done + means / 2)).sum())
+        context = area / work if work else self._context
+        return Load(worker, limit, np.sort(medians), work, context)
 
     def _choose(self, asking: Asking, steps: StepTime) -> Indices:
         plan = self._plan
@@ -115,7 +129,8 @@ class Lanes:
             return NOTHING
         if plan.quotas is not None:
             return self._up_to(room, asking.worker, plan.quotas)
-        budget = (plan.end - self._clock()) / steps.seconds(asking.worker, max(1, cap))
+        context = self._contexts.get(asking.worker, self._context)
+        budget = (plan.end - self._clock()) / steps.seconds(asking.worker, max(1, cap), context)
         return self._pending.take(room, budget * LENIENT)
 
     def _up_to(self, room: int, worker: int, quotas: dict[int, float]) -> Indices:
@@ -132,8 +147,11 @@ class Lanes:
 class _InFlight:
     """Which requests each worker has, and how far it was, in steps and batch seconds, when they left."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, prompts: Floats) -> None:
+        size = len(prompts)
+        self._prompts = prompts
         self._sent = np.zeros(size)
+        self._kv_seconds = np.zeros(size)
         self._steps = np.zeros(size)
         self._batch_seconds = np.zeros(size)
         self._of: dict[int, dict[int, None]] = {}
@@ -141,22 +159,26 @@ class _InFlight:
     def add(self, worker: int, indices: Indices, steps: StepTime, now: float) -> None:
         """These left for this worker."""
         mine = self._of.setdefault(worker, {})
-        self._steps[indices] = steps.change(worker, len(mine) + len(indices), now)
-        self._batch_seconds[indices] = steps.batch_seconds(worker)
+        kv = float(self._prompts[indices].sum())
+        known = steps.change(worker, len(mine) + len(indices), kv, now)
+        self._steps[indices] = known.steps
+        self._batch_seconds[indices] = known.batch_seconds
+        self._kv_seconds[indices] = known.kv_seconds
         self._sent[indices] = now
         mine.update(dict.fromkeys(indices.tolist()))
 
     def remove(self, answered: Answered, steps: StepTime, now: float) -> None:
         """These came back: what they tell of step times goes to `steps`."""
         worker, mine = answered.worker, self._of.get(answered.worker, {})
-        known = [n for n, index in enumerate(answered.indices) if mine.pop(index, 0) is None]
-        steps.change(worker, len(mine), now)
-        integral = steps.batch_seconds(worker)
-        for n in known:
+        mine_now = [n for n, index in enumerate(answered.indices) if mine.pop(index, 0) is None]
+        gone = sum(self._prompts[answered.indices[n]] + answered.tokens[n] for n in mine_now)
+        known = steps.change(worker, len(mine), -float(gone), now)
+        for n in mine_now:
             index = answered.indices[n]
             if (passed := now - float(self._sent[index])) > 0:
-                batch = (integral - float(self._batch_seconds[index])) / passed
-                steps.observe(worker, answered.tokens[n], answered.seconds[n], batch)
+                batch = (known.batch_seconds - float(self._batch_seconds[index])) / passed
+                kv = (known.kv_seconds - float(self._kv_seconds[index])) / passed
+                steps.observe(worker, answered.tokens[n], answered.seconds[n], batch, kv)
 
     def lose(self, worker: int) -> None:
         """All that this worker had is gone from it."""
@@ -166,7 +188,7 @@ class _InFlight:
         """What this worker has, and the tokens of each that are done."""
         mine = self._of.get(worker, {})
         indices = np.fromiter(mine, np.int64, len(mine))
-        done = steps.change(worker, len(mine), now) - self._steps[indices]
+        done = steps.change(worker, len(mine), 0.0, now).steps - self._steps[indices]
         return indices, np.maximum(0.0, done)
 
     def progress(self, steps: StepTime, now: float) -> tuple[Indices, np.ndarray]:

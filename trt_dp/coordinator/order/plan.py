@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from trt_dp.coordinator.order.guess import Floats
 from trt_dp.coordinator.order.step_time import StepTime
@@ -15,12 +16,14 @@ _NOTHING = np.empty(0, np.float64)
 
 
 class Load(Struct):
-    """A worker: how many it takes, what each in flight still has to do, the least first, and all of them together."""
+    """A worker: how many it takes, what each in flight still has to do, the least first, all of them together, and
+    how many tokens of KV cache each has on average until it ends."""
 
     worker: int
     limit: int
     rests: Floats = _NOTHING
     work: float = 0.0
+    context: float = 0.0
 
     @property
     def longest(self) -> float:
@@ -41,6 +44,8 @@ class Task(Struct, frozen=True):
     pending: Floats
     work: float
     steps: StepTime
+    context: float = 0.0  # tokens of KV cache that a pending request has on average
+    prompt: float = 0.0
     tail: float = 0.0  # tokens that one of the last requests may go on after the others
 
 
@@ -57,7 +62,7 @@ def make_plan(task: Task, now: float) -> Plan:
     least = task.work / sum(_speed(task, load) for load in task.loads)
     if (coarse := _coarse_plan(task, now, least)) is not None:
         return coarse
-    low = least + task.tail * min(task.steps.seconds(load.worker, 1) for load in task.loads)
+    low = least + task.tail * min(_tau(task, load, 1) for load in task.loads)
     high = low * 1.0001 + 1e-9
     while _caps(task, high) is None:
         low, high = high, 2 * high
@@ -68,7 +73,11 @@ def make_plan(task: Task, now: float) -> Plan:
 
 
 def _speed(task: Task, load: Load) -> float:
-    return load.limit / task.steps.seconds(load.worker, load.limit)
+    return load.limit / task.steps.seconds(load.worker, load.limit, task.context)
+
+
+def _tau(task: Task, load: Load, batch: float) -> float:
+    return task.steps.seconds(load.worker, batch, load.context)
 
 
 def _coarse_plan(task: Task, now: float, seconds: float) -> Plan | None:
@@ -92,8 +101,8 @@ def _drain(task: Task, load: Load) -> float:
     """Seconds until all that this worker has in flight has ended, if nothing is added."""
     batches = np.arange(len(load.rests), 0, -1)
     gaps = np.diff(load.rests, prepend=0.0)
-    weighed = float((gaps * (1 + task.steps.slope * batches)).sum())
-    return weighed * task.steps.seconds(load.worker, 0)
+    weighed = float((gaps * (1 + task.steps.slope(load.context) * batches)).sum())
+    return weighed * _tau(task, load, 0)
 
 
 def _caps(task: Task, seconds: float) -> dict[int, int] | None:
@@ -101,30 +110,31 @@ def _caps(task: Task, seconds: float) -> dict[int, int] | None:
     caps = {load.worker: _cap(task, load, load.longest, seconds) for load in task.loads}
     if min(caps.values()) < 1 or not _find_lanes(task, seconds, caps):
         return None
-    steps = task.steps
-    room = sum(cap * seconds / steps.seconds(worker, cap) for worker, cap in caps.items())
+    room = sum(caps[load.worker] * seconds / _tau(task, load, caps[load.worker]) for load in task.loads)
     return {worker: int(cap) for worker, cap in caps.items()} if room >= task.work else None
 
 
 def _cap(task: Task, load: Load, longest: float, seconds: float) -> float:
     if longest <= 0:
         return load.limit
-    return min(float(load.limit), task.steps.largest_batch(load.worker, seconds / longest))
+    batch = task.steps.largest_batch(load.worker, seconds / longest, load.context)
+    return min(float(load.limit), batch)
 
 
 def _find_lanes(task: Task, seconds: float, caps: dict[int, float]) -> bool:
     """Lower the batches of as few workers as it takes for the longest pending requests to end in time."""
-    pending, steps = task.pending, task.steps
-    taus = {load.worker: steps.seconds(load.worker, caps[load.worker]) for load in task.loads}
+    pending = task.pending
+    taus = {load.worker: _tau(task, load, caps[load.worker]) for load in task.loads}
     left = len(pending)
     for load in sorted(task.loads, key=lambda load: taus[load.worker]):
         longest = float(pending[left - 1]) if left else 0.0
         if longest <= seconds / taus[load.worker]:
             return True
-        cap = _cap(task, load, max(load.longest, longest), seconds)
+        lane = replace(load, context=max(load.context, task.prompt + longest / 2))
+        cap = _cap(task, lane, max(load.longest, longest), seconds)
         if cap < 1:
             return False
         caps[load.worker] = cap
-        budget = seconds / steps.seconds(load.worker, cap)
+        budget = seconds / _tau(task, lane, cap)
         left = max(0, left - load.free(int(cap), budget, longest))
     return not left

@@ -1,101 +1,163 @@
-"""How long a step takes in a batch of so many, learnt from answers while a run goes on."""
+"""How long a step takes, by the batch and the KV cache it reads: learnt from answers while a run goes on."""
 
 from __future__ import annotations
 
 import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
 
-_MEMORY_TOKENS = 40_000.0
-_DISTINCT = 0.05
+_MEMORY_TOKENS = 200_000.0
+_SCALE_TOKENS = 30_000.0
+_RIDGE = 0.003
+_TYPICAL_CONTEXT = 4000.0
+
+
+class StepShape(Struct, frozen=True):
+    """How a step grows: by each sequence, and by each token of KV cache that it reads, in units of an empty step."""
+
+    per_sequence: float
+    per_kv_token: float
+    seconds: float = 1.0
+
+
+def unknown_shape(full_batch: int) -> StepShape:
+    """Before anything is measured: a full batch doubles a step, and reading the KV cache of long ones does again."""
+    return StepShape(1.0 / full_batch, 1.0 / (full_batch * _TYPICAL_CONTEXT))
 
 
 class _Worker:
-    """What is known of one worker: its batch and the steps it did, by our own reckoning."""
+    """One worker by our own reckoning: its batch, its KV tokens, the steps it did, and how slow it is."""
 
     def __init__(self, now: float) -> None:
         self.since = now
         self.batch = 0
+        self.kv = 0.0
         self.batch_seconds = 0.0
+        self.kv_seconds = 0.0
         self.steps = 0.0
-        self.tokens = 0.0
-        self.seconds = 0.0
-        self.mean_batch = 0.0
         self.scale = 1.0
+        self.took = 0.0
+        self.expected = 0.0
 
 
 class StepTime:
-    """Seconds of a step = scale of the worker x (1 + slope x batch) x unit; fitted over all workers.
+    """Seconds of a step = scale of the worker x seconds x (1 + per_sequence x batch + per_kv_token x KV tokens).
 
-    Before anything is measured, `slope` says that a full batch takes twice as long as a single sequence.
+    The scale says how slow a worker is; the rest is fitted over all workers, by least squares that forget.
     """
 
-    def __init__(self, full_batch: int, slope: float | None = None) -> None:
-        self.slope = slope if slope is not None else 1.0 / full_batch
-        self.unit = 1.0
+    def __init__(self, shape: StepShape) -> None:
+        self.shape = shape
+        self._prior = shape
         self.measured = False
         self._workers: dict[int, _Worker] = {}
+        self._matrix: NDArray[np.float64] = np.zeros((3, 3))
+        self._vector: NDArray[np.float64] = np.zeros(3)
 
-    def seconds(self, worker: int, batch: float) -> float:
-        """Of a step of this worker in this batch."""
+    def seconds(self, worker: int, batch: float, context: float) -> float:
+        """Of a step of this worker in this batch, whose sequences have so many tokens in the cache on average."""
         known = self._workers.get(worker)
         scale = known.scale if known else 1.0
-        return scale * self.unit * (1 + self.slope * batch)
+        return scale * self.shape.seconds * (1 + self.slope(context) * batch)
 
-    def largest_batch(self, worker: int, seconds: float) -> float:
+    def slope(self, context: float) -> float:
+        """By how much each sequence of so many tokens lengthens a step, in units of an empty one."""
+        return self.shape.per_sequence + self.shape.per_kv_token * context
+
+    def largest_batch(self, worker: int, seconds: float, context: float) -> float:
         """The batch in which a step of this worker takes so long; below 1 if none does."""
-        if not self.slope:
-            return np.inf if self.seconds(worker, 1) <= seconds else 0.0
-        return (seconds / self.seconds(worker, 0) - 1) / self.slope
+        slope = self.slope(context)
+        return (seconds / self.seconds(worker, 0, 0) - 1) / max(slope, 1e-12)
 
-    def change(self, worker: int, batch: int, now: float) -> float:
-        """This worker's batch is so large from now on; returns the steps it has done."""
+    def change(self, worker: int, batch: int, kv: float, now: float) -> _Worker:
+        """This worker has so many requests from now on, and so many KV tokens more or less; returns what it did."""
         known = self._workers.setdefault(worker, _Worker(now))
         passed = now - known.since
         if passed > 0 and known.batch:
+            step = self.seconds(worker, known.batch, known.kv / known.batch)
+            grown = passed / step * known.batch
             known.batch_seconds += known.batch * passed
-            known.steps += passed / self.seconds(worker, known.batch)
+            known.kv_seconds += (known.kv + grown / 2) * passed
+            known.kv += grown
+            known.steps += passed / step
         known.since = now
         known.batch = batch
-        return known.steps
+        known.kv = max(0.0, known.kv + kv) if batch else 0.0
+        return known
 
-    def batch_seconds(self, worker: int) -> float:
-        """The integral of its batch over time."""
-        return self._workers[worker].batch_seconds
-
-    def observe(self, worker: int, tokens: float, seconds: float, batch: float) -> None:
-        """A request of so many tokens took so long, in a batch that was so large on average."""
+    def observe(self, worker: int, tokens: int, seconds: float, batch: float, kv: float) -> None:
+        """A request of so many tokens took so long, with a batch and KV tokens that were so large on average."""
         known = self._workers[worker]
+        expected = tokens * self.shape.seconds
+        expected *= 1 + self.shape.per_sequence * batch + self.shape.per_kv_token * kv
+        kept = _SCALE_TOKENS / (_SCALE_TOKENS + tokens)
+        known.took = known.took * kept + seconds
+        known.expected = known.expected * kept + expected
+        row = np.array((1.0, batch, kv))
         kept = _MEMORY_TOKENS / (_MEMORY_TOKENS + tokens)
-        known.tokens = known.tokens * kept + tokens
-        known.seconds = known.seconds * kept + seconds
-        known.mean_batch += (batch - known.mean_batch) * min(1.0, tokens / known.tokens)
+        scale = known.scale if self.measured else 1.0
+        self._matrix = self._matrix * kept + row[:, None] * (row * tokens)
+        self._vector = self._vector * kept + row * (seconds / scale)
 
-    def forget(self, worker: int) -> None:
-        """The worker is dead: what comes after it may be another engine, on another device."""
+    def lose(self, worker: int) -> None:
+        """The worker is dead: the one that takes its place may be faster or slower."""
         self._workers.pop(worker, None)
 
     def fit(self) -> None:
-        """Find slope, unit and scales from what was observed."""
-        points = [w for w in self._workers.values() if w.tokens > 0]
-        if not points:
+        """Find the shape and the scales from what was observed."""
+        if not self._matrix[0, 0]:
             return
-        batches = np.array([w.mean_batch for w in points])
-        taus = np.array([w.seconds / w.tokens for w in points])
-        self._fit_slope(batches, taus)
-        units = taus / (1 + self.slope * batches)
-        self.unit = float(np.median(units))
-        for known, unit in zip(points, units.tolist(), strict=True):
-            known.scale = unit / self.unit
+        before = self.shape
+        self.shape = self._solve()
+        for known in self._workers.values():
+            if known.expected:
+                known.expected *= self._ratio(before)
+                known.scale = known.took / known.expected
+        self._centre()
         self.measured = True
 
-    def _fit_slope(self, batches: np.ndarray, taus: np.ndarray) -> None:
-        """The median slope between workers whose batches differ: a slow one among them does not matter much."""
-        first, second = np.triu_indices(min(len(batches), 64), 1)
-        apart = batches[second] - batches[first]
-        enough = np.abs(apart) > _DISTINCT * batches.max()
-        if not enough.any():
-            return
-        rise = float(np.median((taus[second] - taus[first])[enough] / apart[enough]))
-        rise = max(0.0, rise)
-        base = float(np.median(taus - rise * batches))
-        least = 0.01 * float(np.median(taus))
-        self.slope = rise / max(base, least)
+    def _ratio(self, before: StepShape) -> float:
+        """By how much steps are longer now than was thought before, in the typical batch."""
+        typical = self._matrix[0] / self._matrix[0, 0]
+        return _step(self.shape, typical) / _step(before, typical)
+
+    def _centre(self) -> None:
+        """A typical worker has scale 1."""
+        scales = [known.scale for known in self._workers.values() if known.expected]
+        if scales:
+            middle = float(np.median(scales))
+            for known in self._workers.values():
+                known.scale /= middle
+                known.expected *= middle
+            self.shape = StepShape(
+                self.shape.per_sequence, self.shape.per_kv_token, self.shape.seconds * middle
+            )
+
+    def _solve(self) -> StepShape:
+        """Least squares, drawn a little towards what was thought before anything was measured."""
+        weight = self._matrix[0, 0]
+        size = np.sqrt(np.diag(self._matrix) / weight)
+        size[size == 0] = 1.0
+        matrix = self._matrix / weight / np.outer(size, size)
+        vector = self._vector / weight / size
+        for prior, at in ((self._prior.per_sequence, 1), (self._prior.per_kv_token, 2)):
+            row = np.zeros(3)
+            row[0], row[at] = -prior * size[at], 1.0
+            matrix += _RIDGE * np.outer(row, row)
+        used = [0, 1, 2]
+        while True:
+            found = np.zeros(3)
+            found[used] = np.linalg.solve(matrix[np.ix_(used, used)], vector[used])
+            wrong = [at for at in used if at and found[at] < 0]
+            if not wrong:
+                break
+            used.remove(min(wrong, key=lambda at: found[at]))
+        found /= size
+        floor = 0.01 * float(self._vector[0] / weight)
+        base = max(float(found[0]), floor)
+        return StepShape(float(found[1]) / base, float(found[2]) / base, base)
+
+
+def _step(shape: StepShape, typical: NDArray[np.float64]) -> float:
+    grown = shape.per_sequence * typical[1] + shape.per_kv_token * typical[2]
+    return float(shape.seconds * (1 + grown))
