@@ -95,7 +95,7 @@ def memory_and_resume(folder: Path, count: int) -> None:
     report = run(million, run_folder)
     phases, earlier = report["phases_seconds"], count - report["requests"]["answered_now"]
     first = sum(phases[name] for name in ("index", "start", "load"))
-    print(f"resume with {earlier:,} of {count:,} settled: first dispatch after {first:.2f} s")
+    print(f"resume with {earlier:,} of {count:,} completed: first dispatch after {first:.2f} s")
 
 
 def help_time(repeats: int) -> None:

@@ -174,7 +174,11 @@ def stand_ins(tmp_path: Path) -> dict[str, str]:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stand-ins\nVersion: 1.0\n")
     points = "[trt_dp.engines]\nparent = stand_ins:Parent\nchorus = stand_ins:Chorus\n"
     (info / "entry_points.txt").write_text(points)
-    paths = [str(Path(__file__).parent), str(info.parent), os.environ.get("PYTHONPATH", "")]
+    paths = [
+        str(Path(__file__).parent / "support"),
+        str(info.parent),
+        os.environ.get("PYTHONPATH", ""),
+    ]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 

@@ -6,7 +6,16 @@ from typing import Literal
 import pytest
 
 from trt_dp.errors import UsageError
-from trt_dp.plugins import ENGINES, LAUNCHERS, check, convert, find, names, options_of
+from trt_dp.plugins import (
+    ENGINES,
+    LAUNCHERS,
+    check,
+    check_options,
+    convert,
+    find,
+    names,
+    options_of,
+)
 
 
 @pytest.fixture
@@ -181,3 +190,19 @@ def test_an_unknown_key_lists_the_known_ones():
 def test_no_options_convert_to_none():
     """Without --set the constructor's own defaults stand."""
     assert convert(Engine, {}) == {}
+
+
+def test_a_mistyped_key_is_met_with_the_nearest_one():
+    """A key that is nearly one of the engine's is refused before a run begins, and the near one is named."""
+    with pytest.raises(UsageError, match="did you mean 'step_seconds'"):
+        check_options(ENGINES, "echo", {"step_second": "1"})
+    with pytest.raises(UsageError, match="--set batch=x: "):
+        check_options(ENGINES, "echo", {"batch": "x"})
+    check_options(ENGINES, "echo", {"batch": "3"})
+
+
+def test_without_options_an_engine_is_not_even_loaded(install):
+    """Checking no options imports nothing."""
+    install("quiet_one", "[trt_dp.engines]\nquiet = quiet_one:Engine\n", "raise SystemExit")
+    check_options(ENGINES, "quiet", {})
+    assert "quiet_one" not in sys.modules

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trt_dp.dataset.request_line import answer, lasting, measure, parse
+from trt_dp.dataset.request_line import answer, measure, parse, with_timing
 from trt_dp.errors import BadLine, PlacementError
-from trt_dp.placement.plan import Machine, plan, visible
+from trt_dp.placement.machine import Machine, visible
+from trt_dp.placement.plan import plan
 from trt_dp.report.summary import percentiles
 from trt_dp.system.safe_text import brief, plain
-from trt_dp.types import Request, Result, Timing
+from trt_dp.types import END_OF_LINE, Request, Result, Timing
 
 NAMES = st.one_of(
     st.integers(0, 15).map(str),
@@ -226,13 +227,17 @@ def test_percentiles_are_the_plain_rule(seconds):
     worker=st.integers(0, 1000),
     seconds=st.tuples(SECONDS, SECONDS, SECONDS),
 )
-def test_what_lasts_is_the_line_without_worker_and_timing(task, ids, text, worker, seconds):
-    """Whatever stands in the text, cutting worker and timing off gives the line that --no-timing writes."""
+def test_timing_only_adds_fields_at_the_end(task, ids, text, worker, seconds):
+    """Whatever the text is, worker and timing are fields behind those that --no-timing writes."""
     request = Request(0, task, np.array([1]), 1)
     result = Result(0, ids, "length")
     bare = answer(request, result, text)
-    assert lasting(answer(request, result, text, worker, Timing(*seconds))) == bare
-    assert lasting(bare) == bare
+    timed = with_timing(bare, worker, Timing(*seconds))
+    assert timed.startswith(bare.removesuffix(END_OF_LINE))
+    found = json.loads(timed)
+    assert found.pop("worker") == worker
+    assert list(found.pop("timing")) == ["queue_seconds", "first_token_seconds", "total_seconds"]
+    assert found == json.loads(bare)
     assert json.loads(bare)["output_ids"] == ids
 
 

@@ -1,5 +1,20 @@
-"""`python -m trt_dp` is the command trt-dp."""
+"""`python -m trt_dp` and the command trt-dp: light, so that a Ctrl-C while the rest is imported is one line too."""
 
-from trt_dp.cli.main import main
+import sys
 
-main()
+_STOPPED = 130
+
+
+def main() -> None:
+    """Run the command; imports take most of its first moments, so they are inside the guard."""
+    try:
+        from trt_dp.cli.main import main as command
+
+        command()
+    except KeyboardInterrupt:
+        sys.stderr.write("trt-dp: stopped\n")
+        sys.exit(_STOPPED)
+
+
+if __name__ == "__main__":
+    main()

@@ -15,6 +15,7 @@ TrtDpError              one sentence for the user; the command ends with `exit_s
 ChannelClosed           the other side of a channel is gone, or talks nonsense
 BadLine                 one line is no request; its text is the reason
 RequestRefused          an engine cannot take this one request; its text is the reason
+BrokenFile              a JSON file cannot be read; its text names the file and the reason
 """
 
 from __future__ import annotations
@@ -87,3 +88,7 @@ class BadLine(ValueError):
 
 class RequestRefused(ValueError):
     """An engine cannot take this one request; the text is the reason and names the limit."""
+
+
+class BrokenFile(ValueError):
+    """A JSON file cannot be read, or is not an object; the text names the file and the reason."""

@@ -1,15 +1,17 @@
-"""Engines, builders and launchers by name, through entry points: the built-in ones come like anybody's."""
+"""Engines, builders and launchers by name, through entry points; the built-in ones use the same way in."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, get_type_hints
 
 import msgspec
 
 from trt_dp.errors import UsageError
+from trt_dp.system.redact import redact
 
 ENGINES = "trt_dp.engines"
 BUILDERS = "trt_dp.builders"
@@ -35,19 +37,27 @@ def find(group: str, name: str) -> Any:
 def check(group: str, name: str) -> None:
     """Raises UsageError unless exactly one plugin has this name; nothing is imported."""
     known = names(group)
-    owners = [point.value for point in known if point.name == name]
+    owners = sorted({point.value for point in known if point.name == name})
     what = group.rpartition(".")[2][:-1]
     if not owners:
-        listed = ", ".join(point.name for point in known) or "none: is trt-dp installed?"
-        msg = f"there is no {what} {name!r}; known: {listed}"
+        listed = [point.name for point in known]
+        msg = f"there is no {what} {name!r}{alternatives(name, listed)}"
         raise UsageError(msg)
-    if len(set(owners)) > 1:
-        msg = f"{what} {name!r} is claimed by several packages: {', '.join(sorted(set(owners)))}"
+    if len(owners) > 1:
+        msg = f"several packages provide the {what} {name!r}: {', '.join(owners)}. Uninstall all but one"
         raise UsageError(msg)
+
+
+def alternatives(name: str, known: Iterable[str]) -> str:
+    """What to say after an unknown name: the nearest known one, and all of them."""
+    listed = sorted(set(known))
+    near = get_close_matches(name, listed, n=1)
+    guess = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"{guess}; known: {', '.join(listed) or 'none'}"
 
 
 def options_of(plugin: Callable[..., Any]) -> dict[str, Any]:
-    """The options of a plugin and their types: its keyword-only parameters, or its constructor's."""
+    """The options of a plugin and their types: the keyword-only parameters of its constructor."""
     parameters = inspect.signature(plugin).parameters.values()
     hints = get_type_hints(plugin.__init__ if inspect.isclass(plugin) else plugin)
     return {
@@ -57,18 +67,23 @@ def options_of(plugin: Callable[..., Any]) -> dict[str, Any]:
     }
 
 
+def check_options(group: str, name: str, options: dict[str, str]) -> None:
+    """Raises UsageError for a `--set` key or value that this plugin does not take; loads it only if there are any."""
+    if options:
+        convert(find(group, name), options)
+
+
 def convert(plugin: Callable[..., Any], options: dict[str, str]) -> dict[str, Any]:
     """`--set` values as the constructor's types; raises UsageError for an unknown key or a wrong value."""
     known = options_of(plugin)
     converted = {}
     for key, value in options.items():
         if key not in known:
-            listed = ", ".join(sorted(known)) or "none"
-            msg = f"there is no option {key!r} for --set here; known: {listed}"
+            msg = f"there is no option {key!r} for --set here{alternatives(key, known)}"
             raise UsageError(msg)
         try:
             converted[key] = msgspec.convert(value, known[key], strict=False)
         except msgspec.ValidationError as error:
-            msg = f"--set {key}={value}: {error}"
+            msg = f"--set {key}={redact(key, value)}: {error}"
             raise UsageError(msg) from error
     return converted

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
-from trt_dp.errors import UsageError
+from trt_dp.errors import UNREADABLE, UsageError
 
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
 
 
 class Tokenizer(Protocol):
-    """What turns text into ids and back: its learned ids are `own`, of which some may be `special`."""
+    """Turns text into ids and back: `own` are the learned ids, of which some may be `special`."""
 
     name: str
     own: set[int]
     special: set[int]
+    vocab_size: int  # as the library counts it, mostly without added tokens
 
     def encode(self, texts: list[str], *, special: bool = False) -> list[list[int]]:
-        """The ids of each text; with `special`, framed as the model expects a prompt to be."""
+        """The ids of each text; with `special`, including BOS and the like where the tokenizer adds them."""
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of these ids, without special tokens."""
@@ -38,6 +39,7 @@ class FastTokenizer:
         self._loaded = loaded
         self.special = special | set(loaded.get_added_tokens_decoder())
         self.own = set(loaded.get_vocab(with_added_tokens=False).values())
+        self.vocab_size = int(loaded.get_vocab_size(with_added_tokens=False))
 
     def encode(self, texts: list[str], *, special: bool = False) -> list[list[int]]:
         """The ids of each text."""
@@ -59,6 +61,7 @@ class SlowTokenizer:
             getattr(loaded, "added_tokens_decoder", {})
         )
         self.own = set(loaded.get_vocab().values())
+        self.vocab_size = int(loaded.vocab_size)
 
     def encode(self, texts: list[str], *, special: bool = False) -> list[list[int]]:
         """The ids of each text."""
@@ -74,10 +77,10 @@ def open_tokenizer(name: str, *, trust_remote_code: bool = False) -> Tokenizer:
     folder = Path(name)
     local = folder.is_dir()
     if not local and (folder.exists() or name.startswith((".", "/", "~"))):
-        msg = f"the tokenizer {name} is no folder: give one that holds tokenizer.json, or a Hugging Face id"
+        msg = f"the tokenizer {name} is not a folder: give one with a tokenizer.json, or a Hugging Face id"
         raise UsageError(msg)
     if local and not holds_tokenizer(folder):
-        msg = f"the tokenizer {name}: there is none in this folder (tokenizer.json is missing)"
+        msg = f"the folder {name} has no tokenizer (tokenizer.json is missing)"
         raise UsageError(msg)
     try:
         return _open(name, folder, local=local, trust_remote_code=trust_remote_code)
@@ -90,7 +93,7 @@ def open_tokenizer(name: str, *, trust_remote_code: bool = False) -> Tokenizer:
 
 
 def holds_tokenizer(folder: Path) -> bool:
-    """Whether a folder looks as if it held a tokenizer."""
+    """Whether a folder has any file of a tokenizer."""
     return any((folder / file).is_file() for file in (*FILES, *_CONFIGS))
 
 
@@ -109,23 +112,48 @@ def _open(name: str, folder: Path, *, local: bool, trust_remote_code: bool) -> T
     if fast and not local:
         loaded = importlib.import_module("tokenizers").Tokenizer.from_pretrained(name)
         return FastTokenizer(name, loaded, set())
-    needed = "pip install 'trt-dp[tokenizers]'"
-    if not (folder / "tokenizer.json").is_file():
-        needed = "pip install transformers"
-    msg = f"the tokenizer {name} needs a library that is not installed: {needed}"
+    plain = (folder / "tokenizer.json").is_file() and not trust_remote_code
+    needed = "'trt-dp[tokenizers]'" if plain else "transformers"
+    why = " (--trust-remote-code needs transformers)" if trust_remote_code else ""
+    msg = f"the tokenizer {name} needs a library that is not installed{why}: pip install {needed}"
     raise UsageError(msg)
 
 
 def _named_special(folder: Path, loaded: Any) -> set[int]:
-    """The ids that the files beside a tokenizer.json name as EOS, BOS, PAD and the like."""
-    found = set()
+    """The ids of EOS, BOS, PAD and the like, as named by the files beside a tokenizer.json."""
+    found: set[int | None] = set()
     for path in (folder / name for name in _CONFIGS):
-        settings = msgspec.json.decode(path.read_bytes()) if path.is_file() else {}
-        for key, value in settings.items():
-            text = value.get("content") if isinstance(value, dict) else value
-            if key.endswith("_token") and isinstance(text, str):
-                found.add(loaded.token_to_id(text))
-    return found - {None}
+        settings = _settings(path) if path.is_file() else {}
+        found |= {loaded.token_to_id(text) for text in _special_texts(settings)}
+    return {token for token in found if token is not None}
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except UNREADABLE as error:
+        msg = f"cannot read the tokenizer's {path}: {error}"
+        raise UsageError(msg) from error
+
+
+def _special_texts(settings: dict[str, Any]) -> Iterator[str]:
+    """The special tokens in a tokenizer's settings: `..._token`, and the lists or tables `..._special_tokens`."""
+    for key, value in settings.items():
+        if key.endswith("_special_tokens"):
+            values = value.values() if isinstance(value, dict) else value
+            yield from _texts(values if isinstance(values, Iterable) else ())
+        elif key.endswith("_token"):
+            yield from _texts([value])
+        elif key == "added_tokens_decoder" and isinstance(value, dict):
+            yield from _texts(value.values())
+
+
+def _texts(tokens: Iterable[Any]) -> Iterator[str]:
+    """The text of each token, which may be given as a table."""
+    for token in tokens:
+        text = token.get("content") if isinstance(token, dict) else token
+        if isinstance(text, str):
+            yield text
 
 
 def _installed(library: str) -> bool:

@@ -17,10 +17,14 @@ RECORD = np.dtype(
         ("queue_seconds", "<f4"),
         ("first_token_seconds", "<f4"),
         ("total_seconds", "<f4"),
+        ("timing_length", "<u2"),
         ("failed", "?"),
     ]
 )
-"""What the coordinator knows of an answer: all but its text. `length` is that of its line."""
+"""What the coordinator knows of an answer: all but its text. `length` is that of its line, `timing_length` that of
+the part of it that differs from run to run: worker and timing, just before END_OF_LINE; 0 where the line has none."""
+
+END_OF_LINE = b"}\n"
 
 SPAN = np.dtype([("index", "<i8"), ("offset", "<i8"), ("length", "<i4"), ("input_tokens", "<i4")])
 """Where a request lies in the dataset, and how many ids it must turn out to have: 0 for a prompt given as text."""
@@ -100,3 +104,4 @@ class Source(Struct, frozen=True):
     path: str
     size: int
     mtime_ns: int
+    document: bool = False  # NVIDIA's JSON document, where requests have no ids of their own

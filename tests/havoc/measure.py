@@ -68,7 +68,7 @@ def resume(folder: Path, requests: int, repeats: int) -> dict[str, object]:
     words = [*TRT_DP, "run", "--engine", "echo", "--no-timing", "--n-workers", "2"]
     command = [*words, "--request-path", str(dataset), "--output-dir", str(run)]
     _until_it_grows(command, run / "journal")
-    _settle_half(run / "journal", requests)
+    _complete_half(run / "journal", requests)
     size = (run / "journal").stat().st_size
     seconds = [_until_it_grows(command, run / "journal") for _ in range(repeats)]
     found = {
@@ -95,10 +95,10 @@ def _until_it_grows(command: list[str], journal: Path) -> float:
     return seconds
 
 
-def _settle_half(path: Path, requests: int) -> None:
+def _complete_half(path: Path, requests: int) -> None:
     """Fill the journal with answers until half of the requests have one."""
     journal = Journal(path, requests)
-    pending = np.flatnonzero(~journal.settled)
+    pending = np.flatnonzero(~journal.completed)
     wanted = pending[: max(0, len(pending) - requests // 2)]
     for first in range(0, len(wanted), _BLOCK):
         chosen = wanted[first : first + _BLOCK].tolist()

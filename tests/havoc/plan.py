@@ -7,6 +7,7 @@ import random
 from msgspec import Struct
 
 STALL_SECONDS = 2.0
+START_SECONDS = 10.0  # enough for a real start on a busy machine
 START = -1.0  # before there is a worker
 ONCE = (
     *("mute", "raise_submit", "raise_step", "hang", "leak", "leave", "segfault", "abort", "killed"),
@@ -76,13 +77,17 @@ class Plan(Struct, frozen=True):
     stall_seconds: float = STALL_SECONDS
     max_restarts: int = 5
     clock: bool = False
+    launcher: str = "local"  # mpi becomes local where there is no MPI
+    absent: tuple[int, ...] = ()  # launches, counted over the run, that never connect
+    start_seconds: float = START_SECONDS
 
     @property
     def faults(self) -> int:
         """How many faults are in it, should all of them come to pass."""
         inside = len(self.once) + len(self.poison) + ("close" in self.settings)
         loading = "refuse_at" in self.settings
-        return len(self.strikes) + inside + loading + len(self.conditions) + self.clock
+        starting = len(self.absent) + loading
+        return len(self.strikes) + inside + starting + len(self.conditions) + self.clock
 
 
 def draw(seed: int, *, faults: int = 6) -> Plan:
@@ -94,19 +99,33 @@ def draw(seed: int, *, faults: int = 6) -> Plan:
     workers = 64 if scene == "crowd" else chance.choice((1, 2, 2, 2, 3, 4))
     count = max(1, round(chance.gauss(faults, faults / 4)))
     outside = count - chance.randint(0, count // 2)
-    return Plan(
-        seed,
-        inner,
-        requests,
-        workers,
-        _settings(chance, inner, workers),
-        tuple(_strikes(chance, outside)) if scene != "short" else (),
-        tuple(_misdeeds(chance, ONCE, count - outside, requests)),
-        _poison(chance, scene, requests),
-        _conditions(chance, scene),
-        STALL_SECONDS if workers < 64 else 15.0,
+    return Plan(  # a new draw goes at the end: old seeds keep the rest of their plans
+        seed=seed,
+        inner=inner,
+        requests=requests,
+        workers=workers,
+        settings=_settings(chance, inner, workers),
+        strikes=tuple(_strikes(chance, outside)) if scene != "short" else (),
+        once=tuple(_misdeeds(chance, ONCE, count - outside, requests)),
+        poison=_poison(chance, scene, requests),
+        conditions=_conditions(chance, scene),
+        stall_seconds=STALL_SECONDS if workers < 64 else 15.0,
         clock=chance.random() < 0.15,
+        launcher=_launcher(chance, scene, inner),
+        absent=_absent(chance, scene, workers),
     )
+
+
+def _launcher(chance: random.Random, scene: str, inner: str) -> str:
+    """MPI in every fourth storm over echo."""
+    return "mpi" if scene == "storm" and inner == "echo" and chance.random() < 0.25 else "local"
+
+
+def _absent(chance: random.Random, scene: str, workers: int) -> tuple[int, ...]:
+    """One or two launches that never connect, now and then: each costs the start limit."""
+    if scene not in ("storm", "poisoned") or chance.random() > 0.2:
+        return ()
+    return tuple(sorted(chance.sample(range(1, workers + 3), chance.randint(1, 2))))
 
 
 def _settings(chance: random.Random, inner: str, workers: int) -> dict[str, str]:

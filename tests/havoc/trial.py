@@ -109,9 +109,12 @@ def _count(world: World, sittings: list[Ended]) -> dict[str, int]:
     happened = [hit.kind for sitting in sittings for hit in sitting.struck]
     happened += [s.condition.partition("=")[0] for s in sittings if s.condition]
     marks = {mark.name for mark in world.marks.iterdir()}
-    happened += [name.rpartition("-")[0] for name in marks if not name.startswith("load-")]
+    happened += [
+        name.rpartition("-")[0] for name in marks if not name.startswith(("load-", "start-"))
+    ]
     happened += [f"poison_{misdeed.kind}" for misdeed in plan.poison]
     happened += ["refuse_load"] * (f"load-{settings.get('refuse_at')}" in marks)
     happened += [f"close_{settings['close']}"] if "close" in settings else []
     happened += ["clock_steps"] * plan.clock
+    happened += ["mpi"] * (world.launcher == "mpi")
     return dict(Counter(happened))

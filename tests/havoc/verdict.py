@@ -24,7 +24,11 @@ REASONS = {
     "killed": "killed by SIGKILL",
 }
 _SIGNALS = {"interrupt", "interrupt_twice", "terminate"}
-_OF_THE_DATASET = "changed while|cannot read|does not exist|no request"
+_MPIRUN_DIED = re.compile("exited with status|killed by")  # mpirun, and not as its rank did
+_OF_THE_DATASET = (
+    "changed while|cannot read|does not exist|no request|invalid (line|sample)"
+    "|differs in the dataset|dataset changed"  # before this sitting read it
+)
 _DATASET = {"alter_dataset", "truncate_dataset", "delete_dataset"}
 _INNOCENT_DEATHS = 4  # in company, by sixteen, and twice alone
 
@@ -47,7 +51,7 @@ class Verdict(Struct, frozen=True):
 
 def judge(world: World, sittings: list[Ended], clean: list[bytes]) -> Verdict:
     """All that is wrong with a run that has come to its end."""
-    wrong = [sentence for ended in sittings for sentence in _sitting(world, ended)]
+    wrong = [sentence for ended in sittings for sentence in wrong_in(world, ended)]
     left = wait_for_none(world, 5)
     if left:
         wrong.append(f"processes left: {left}")
@@ -61,7 +65,7 @@ def judge(world: World, sittings: list[Ended], clean: list[bytes]) -> Verdict:
     expected = [
         line for index, line in enumerate(clean[: world.plan.requests]) if index not in reasons
     ]
-    wrong += _failures(reasons, guilty)
+    wrong += _failures(reasons, guilty, mpi=world.launcher == "mpi")
     if sorted(reasons) != [index for index, _ in _failed(failures)]:
         wrong.append("failures are not in order")
     if answers != expected:
@@ -80,7 +84,7 @@ def read_report(world: World) -> dict[str, object]:
     return json.loads(path.read_bytes()) if path.exists() else {}
 
 
-def _sitting(world: World, ended: Ended) -> Iterator[str]:
+def wrong_in(world: World, ended: Ended) -> Iterator[str]:
     """What is wrong with how one sitting ended."""
     kinds = {hit.kind for hit in ended.struck}
     if ended.timed_out:
@@ -91,7 +95,7 @@ def _sitting(world: World, ended: Ended) -> Iterator[str]:
         yield f"status {ended.status}, and processes were left: {ended.left}"
     for status, rival_said in ended.refused:
         known = status == 2 and re.search(f"in use by another run|{_OF_THE_DATASET}", rival_said)
-        after = f"{world.plan.requests:,} of {world.plan.requests:,} requests are settled already"
+        after = f"{world.plan.requests:,} of {world.plan.requests:,} requests are"
         if not known and after not in rival_said:  # else the first had only its report to print
             yield f"a second coordinator got status {status}: {rival_said}"
     if "Traceback" in ended.said and not _may_be_cut_short(ended, kinds):
@@ -134,10 +138,13 @@ def _names_condition(ended: Ended) -> bool:
     return bool(re.search(words[ended.condition.partition("=")[0]], ended.said))
 
 
-def _failures(reasons: dict[int, dict[str, object]], guilty: dict[int, str]) -> Iterator[str]:
+def _failures(
+    reasons: dict[int, dict[str, object]], guilty: dict[int, str], *, mpi: bool
+) -> Iterator[str]:
     for index, kind in guilty.items():
         message = str(reasons.get(index, {}).get("message", "an answer"))
-        if REASONS[kind] not in message and not _other_death(reasons.get(index)):
+        true = REASONS[kind] in message or (mpi and _MPIRUN_DIED.search(message))
+        if not true and not _other_death(reasons.get(index)):
             yield f"request {index} should have failed by {kind}: {message}"
     for index, error in reasons.items():
         if index not in guilty and not _other_death(error):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
 import json
 import os
 import random
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 from havoc.plan import Plan
+from trt_dp.launchers.mpi import launcher as mpi
 
 TRT_DP = [sys.executable, "-m", "trt_dp"]
 SITE = Path(__file__).with_name("site")
@@ -59,6 +61,11 @@ def demo(folder: Path) -> Path:
     return engine
 
 
+def has_mpi() -> bool:
+    """Whether runs can be started with MPI here."""
+    return mpi.find_mpirun() is not None and importlib.util.find_spec("mpi4py") is not None
+
+
 def alone() -> bool:
     """Give this process mounts and shared memory of its own, if it may have them; called before any thread starts."""
     global _ALONE  # noqa: PLW0603 - it is the process that has changed
@@ -83,6 +90,7 @@ class World:
         self.journal, self.results = self.run / "journal", self.run / "results.jsonl"
         self._mounted = False
         self._shared = set(_shared_memory())
+        self.launcher = plan.launcher if has_mpi() else "local"
 
     @property
     def command(self) -> list[str]:
@@ -93,6 +101,9 @@ class World:
         words += ["--n-workers", str(plan.workers), "--stall-seconds", str(plan.stall_seconds)]
         words += ["--max-restarts", str(plan.max_restarts), "--load-seconds", "10"]
         words += ["--grace-seconds", "3", "--answer-seconds", str(2 * plan.stall_seconds)]
+        words += ["--launcher", self.launcher]
+        if plan.absent:
+            words += ["--start-seconds", str(plan.start_seconds)]
         settings = dict(plan.settings)
         for name in ("once", "poison"):
             misdeeds = getattr(plan, name)
@@ -105,6 +116,9 @@ class World:
         """Where the engine is found, what marks the processes, and what they are put under."""
         more = {"HAVOC_CLOCK": str(self.plan.seed)} if self.plan.clock else {}
         more |= {"HAVOC_LIMITS": limits} if limits else {}
+        if self.plan.absent:
+            absent = ",".join(map(str, self.plan.absent))
+            more |= {"HAVOC_ABSENT": absent, "HAVOC_MARKS": str(self.marks)}
         return {
             **os.environ,
             **more,

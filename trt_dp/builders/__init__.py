@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 Watch = Callable[[str, int, int], None]
-"""Called often while something is built: what is done now, how much of it, of how much."""
+"""Called often during a build: what is happening, how much of it is done, of how much."""
 
 BESIDE = (
     "generation_config.json",
@@ -20,18 +20,26 @@ BESIDE = (
     "tokenizer.model",
     "chat_template.*",
 )
-"""What belongs beside an engine, wherever it comes from: the tokenizer, and where answers end."""
+"""The files that belong into every engine folder: the tokenizer, and which tokens end an answer."""
 
 
 class Builder(Protocol):
-    """Makes an engine folder; one entry point in `trt_dp.builders`, by its engine's name, adds another.
+    """Makes engine folders; usually a module. One entry point in `trt_dp.builders`, by its engine's name, adds one.
 
-    `into` is there and empty; whoever calls moves it into place when the builder has returned. The
-    options are the user's, converted to the types of the builder's keyword-only parameters. Raises
-    UsageError for a checkpoint or an option that it cannot build exactly as it is meant. One that runs
-    other programs may have the option `dry_run`: it then touches nothing, and gives their `commands`
-    and a `note` that says what they are for.
+    `trt-dp build` imports it to list its options, so importing it must be cheap. It may also have:
+
+    - `Options`: a msgspec.Struct; each field is a flag of `trt-dp build` (an `extra` field gets the words after --)
+    - `PREFERENCE`: above 0, it may be chosen without --engine; the highest one that can build here is chosen
+    - `why_not()`: what keeps it from building here, or None
+    - `resolve(options)`: the options with what follows from other files, and lines that tell the user about it
+    - `default_model(options)`: what to build where no MODEL is given, or None
+    - `plan(model, output, options)`: the command lines that a build would run, and a note, for --dry-run
+    - `check(model, engine, watch, facts)`: compares the built engine with another implementation, for --check
     """
 
-    def __call__(self, model: Path, into: Path, watch: Watch, **options: Any) -> dict[str, object]:
-        """Build, and give the provenance: what was read, what was made, by which versions."""
+    def build(self, model: Path, into: Path, watch: Watch, options: Any) -> dict[str, object]:
+        """Fill the empty folder `into`, and return facts for trt_dp.json: what was read and made, by which versions.
+
+        Raises UsageError for a checkpoint or an option that it cannot build exactly as meant. trt-dp
+        moves the folder into place when this has returned, and removes it if this raises.
+        """

@@ -1,9 +1,8 @@
-"""build(): a model in, an engine folder out; built beside its place and moved there when it is whole."""
+"""build(): a model in, an engine folder out; built next to its place and moved there when it is complete."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import platform
 import shlex
 import sys
@@ -17,15 +16,14 @@ import msgspec
 from msgspec import Struct
 
 from trt_dp import demo, plugins
-from trt_dp.builders import Watch, hub
-from trt_dp.builders import staging as beside
-from trt_dp.dataset import longest as lengths
-from trt_dp.engines.folder import PROVENANCE, mark
-from trt_dp.errors import EngineRefused, UsageError
-from trt_dp.placement import plan as placement
+from trt_dp.builders import Watch, hub, staging
+from trt_dp.builders.choose import choose
+from trt_dp.builders.options import given_in, make
+from trt_dp.engines.folder import PROVENANCE
+from trt_dp.errors import UsageError
+from trt_dp.system.file_digest import folder_digest
 
 _DEMO_CHECKPOINT = "checkpoint"
-_DATASET = "dataset"
 _NO_MODEL = "{} {}: name a folder with a Hugging Face checkpoint, or its id as OWNER/NAME"
 _DEMO = "import sys, pathlib, trt_dp.demo as d; d.write_demo(pathlib.Path(sys.argv[1]))"
 _FETCH = (
@@ -34,8 +32,8 @@ _FETCH = (
 )
 
 
-class Job(Struct, frozen=True):
-    """All that a build can be asked for; `options` are the builder's own, as they were given."""
+class Build(Struct, frozen=True):
+    """What a build is asked for; `options` are the builder's own, by name."""
 
     output: Path
     model: str | None = None
@@ -44,7 +42,7 @@ class Job(Struct, frozen=True):
     check: bool = False
 
 
-class Outcome(Struct, frozen=True):
+class Built(Struct, frozen=True):
     """What was built, why that way, and what the check said."""
 
     folder: Path
@@ -61,7 +59,18 @@ class Planned(Struct, frozen=True):
     note: str
 
 
-class _Provenance(Struct, frozen=True):
+class _Chosen(Struct, frozen=True):
+    """Everything that is decided before a build starts."""
+
+    engine: str
+    why: str
+    builder: Any
+    options: Any
+    model: str | None
+    notes: list[str]
+
+
+class _Provenance(Struct, frozen=True, kw_only=True):
     """trt_dp.json: where an engine comes from. `fingerprint` does not depend on when and where it was built."""
 
     engine: str
@@ -77,94 +86,69 @@ class _Provenance(Struct, frozen=True):
     schema_version: int = 1
 
 
-def build(job: Job, watch: Watch) -> Outcome:
-    """Build an engine and put it in its place; on any failure what was there before is there still."""
-    engine, why = choose(job.engine)
-    builder = plugins.find(plugins.BUILDERS, engine)
-    options, sized = _sized(_options(engine, builder, job.options))
-    if job.check:
-        _refuse_check(engine)
+def build(wanted: Build, watch: Watch) -> Built:
+    """Build an engine and put it in its place; if anything fails, what was there before stays."""
+    chosen = _choose(wanted)
     started = time.perf_counter()
-    with beside.folder(job.output) as into:
-        model, said = _model(job.model or options.get("from_checkpoint"), into, watch)
-        built = builder(model, into, watch, **options)
-        checked = ""
-        if job.check:
-            checked = _check(model, into, watch, exact=built.get("precision") == "f32")
+    with staging.folder(wanted.output) as into:
+        model, said = _model(chosen.model, into, watch)
+        facts = chosen.builder.build(model, into, watch, chosen.options)
+        checked = chosen.builder.check(model, into, watch, facts) if wanted.check else ""
         seconds = time.perf_counter() - started
         size = sum(path.stat().st_size for path in into.rglob("*"))
-        _write_provenance(into, engine, said, options, built, seconds)
-        beside.move(into, job.output)
-    other = " (name a MODEL to build another)" if said == demo.DESCRIPTION else ""
-    chosen = [f"engine: {engine} ({why})", f"model: {said}{other}", *sized]
-    chosen += [f"{name}: {value}" for name, value in built.items() if name in ("precision", "type")]
-    return Outcome(job.output, chosen, size, seconds, checked)
+        _write_provenance(into, chosen, said, facts, seconds)
+        staging.move(into, wanted.output)
+    return Built(
+        folder=wanted.output,
+        chosen=_told(chosen, said, facts),
+        size=size,
+        seconds=seconds,
+        checked=checked,
+    )
 
 
-def _refuse_check(engine: str) -> None:
-    if engine != "cpu":
-        msg = "--check compares engines of the CPU with transformers, and no others"
+def plan(wanted: Build) -> Planned:
+    """What a build would run; nothing is run, fetched or written."""
+    chosen = _choose(wanted)
+    _check_offers(chosen, "plan", "--dry-run")
+    output = wanted.output.resolve()
+    model, first = _model_to_be(chosen.model, output)
+    commands, note = chosen.builder.plan(model, output, chosen.options)
+    return Planned([shlex.join(line) for line in [*first, *commands]], note)
+
+
+def _choose(wanted: Build) -> _Chosen:
+    engine, why = choose(wanted.engine)
+    builder = plugins.find(plugins.BUILDERS, engine)
+    options, notes = make(engine, builder, wanted.options), []
+    if hasattr(builder, "resolve"):
+        options, notes = builder.resolve(options)
+    default_model = getattr(builder, "default_model", lambda _: None)
+    chosen = _Chosen(
+        engine=engine,
+        why=why,
+        builder=builder,
+        options=options,
+        model=wanted.model or default_model(options),
+        notes=notes,
+    )
+    if wanted.check:
+        _check_offers(chosen, "check", "--check")
+    return chosen
+
+
+def _check_offers(chosen: _Chosen, function: str, option: str) -> None:
+    if not hasattr(chosen.builder, function):
+        msg = f"the builder {chosen.engine} does not offer {option}"
         raise UsageError(msg)
 
 
-def plan(job: Job, watch: Watch) -> Planned:
-    """What a build would run; nothing is run, fetched or written."""
-    engine, _ = choose(job.engine)
-    if job.check:
-        _refuse_check(engine)
-    builder = plugins.find(plugins.BUILDERS, engine)
-    options, _ = _sized(_options(engine, builder, job.options | {"dry_run": True}))
-    output = job.output.resolve()
-    model, first = _model_to_be(job.model or options.get("from_checkpoint"), output)
-    planned = builder(model, output, watch, **options)
-    commands = [shlex.join(line) for line in [*first, *planned["commands"]]]
-    return Planned(commands, planned["note"])
-
-
-def choose(given: str | None) -> tuple[str, str]:
-    """The engine to build for, and why that one."""
-    known = [point.name for point in plugins.names(plugins.BUILDERS)]
-    if given is not None:
-        plugins.check(plugins.BUILDERS, given)
-        return given, "as given"
-    if "trtllm" in known and _installed("tensorrt_llm") and placement.look().gpus:
-        return "trtllm", "TensorRT-LLM and a GPU are here; --engine chooses another"
-    missing = "no GPU is here" if _installed("tensorrt_llm") else "TensorRT-LLM is not installed"
-    if _installed("openvino"):
-        return "cpu", f"{missing}; --engine chooses another"
-    msg = f"{missing}, and neither is OpenVINO for the CPU engine: pip install 'trt-dp[cpu]'"
-    raise UsageError(msg)
-
-
-def _options(engine: str, builder: Any, given: dict[str, Any]) -> dict[str, Any]:
-    known = list(plugins.options_of(builder))
-    known += [_DATASET] if "max_seq_len" in known else []
-    for name in given:
-        if name not in known:
-            listed = ", ".join(_flag(option) for option in known)
-            msg = f"{_flag(name)} is no option of the {engine} engine's build; it has {listed}"
-            raise UsageError(msg)
-    return given
-
-
-def _sized(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The options with a dataset's longest request in place of the dataset, and what is to be said about it."""
-    options = {name: value for name, value in given.items() if name != _DATASET}
-    if _DATASET not in given:
-        return options, []
-    found = lengths.longest(Path(given[_DATASET]))
-    needed = {"max_input_len": found.input_tokens, "max_seq_len": found.total_tokens}
-    for name, tokens in needed.items():
-        if options.setdefault(name, tokens) < tokens:
-            msg = f"{_flag(name)} is {options[name]}, and {given[_DATASET]} needs {tokens}"
-            raise UsageError(msg)
-    left_out = f", {found.bad:,} bad lines left out" if found.bad else ""
-    said = f"sized for: {given[_DATASET]} (longest input {found.input_tokens:,}, with output {found.total_tokens:,}"
-    return options, [f"{said}; {found.requests:,} requests{left_out})"]
-
-
-def _flag(name: str) -> str:
-    return "-- EXTRA" if name == "extra" else "--" + name.replace("_", "-")
+def _told(chosen: _Chosen, model: str, facts: dict[str, object]) -> list[str]:
+    """Lines for the user: what was chosen, and why."""
+    other = " (name a MODEL to build another)" if model == demo.DESCRIPTION else ""
+    lines = [f"engine: {chosen.engine} ({chosen.why})", f"model: {model}{other}", *chosen.notes]
+    lines += [f"{name}: {value}" for name, value in facts.items() if name in ("precision", "type")]
+    return lines
 
 
 def _model(given: str | None, into: Path, watch: Watch) -> tuple[Path, str]:
@@ -188,7 +172,7 @@ def _is_id(given: str) -> bool:
 
 
 def _model_to_be(given: str | None, output: Path) -> tuple[Path, list[list[str]]]:
-    """The checkpoint's folder, and the lines that bring it there where it is not here."""
+    """The checkpoint's folder, and the command lines that would bring it there if it is missing."""
     if given is not None and Path(given).exists():
         return Path(given), []
     folder = output / _DEMO_CHECKPOINT
@@ -199,45 +183,21 @@ def _model_to_be(given: str | None, output: Path) -> tuple[Path, list[list[str]]
     return folder, [[sys.executable, "-c", _FETCH, given, str(folder), *hub.WANTED]]
 
 
-def _check(model: Path, into: Path, watch: Watch, *, exact: bool) -> str:
-    """What the comparison found; rounded weights may differ here and there, exact ones may not."""
-    from trt_dp.builders.cpu import reference  # noqa: PLC0415 - it loads torch
-
-    watch("comparing with transformers", 0, 0)
-    found = reference.compare(model, into)
-    said = (
-        f"{found.equal} of {found.tokens} greedy tokens are those of transformers, "
-        "each answer counted up to its first difference"
-    )
-    if exact and found.equal < found.tokens:
-        msg = f"only {said}: the engine is not kept; please report this model"
-        raise EngineRefused(msg)
-    return said
-
-
 def _write_provenance(
-    into: Path,
-    engine: str,
-    model: str,
-    options: dict[str, Any],
-    built: dict[str, object],
-    seconds: float,
+    into: Path, chosen: _Chosen, model: str, facts: dict[str, object], seconds: float
 ) -> None:
-    same = msgspec.json.encode([engine, options, built], order="deterministic")
+    options = given_in(chosen.options)
+    same = msgspec.json.encode([chosen.engine, options, facts], order="deterministic")
     found = _Provenance(
-        engine,
-        hashlib.sha256(same + mark(into).encode()).hexdigest()[:32],
-        model,
-        options,
-        built,
-        version("trt-dp"),
-        platform.python_version(),
-        platform.platform(),
-        datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        round(seconds, 3),
+        engine=chosen.engine,
+        fingerprint=hashlib.sha256(same + folder_digest(into).encode()).hexdigest()[:32],
+        model=model,
+        options=options,
+        built=facts,
+        trt_dp=version("trt-dp"),
+        python=platform.python_version(),
+        machine=platform.platform(),
+        made_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        seconds=round(seconds, 3),
     )
     (into / PROVENANCE).write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
-
-
-def _installed(library: str) -> bool:
-    return importlib.util.find_spec(library) is not None

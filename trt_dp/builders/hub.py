@@ -12,8 +12,8 @@ WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 
 
 _KNOWN = {
-    "GatedRepoError": "ask for access on its page there, and set HF_TOKEN to a token of yours",
-    "RepositoryNotFoundError": "there is no such model, or it is private and HF_TOKEN is no token that may read it",
+    "GatedRepoError": "ask for access on its page there, and set HF_TOKEN to your token",
+    "RepositoryNotFoundError": "there is no such model, or it is private and HF_TOKEN may not read it",
 }
 
 
@@ -23,7 +23,7 @@ def download(name: str, watch: Watch) -> Path:
         library = importlib.import_module("huggingface_hub")
     except ImportError as error:
         msg = (
-            f"{name} is no folder here; to fetch it from the Hugging Face hub: "
+            f"{name} is not a folder here; to fetch it from the Hugging Face hub: "
             "pip install huggingface_hub, or download it and name the folder"
         )
         raise UsageError(msg) from error

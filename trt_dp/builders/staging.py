@@ -30,7 +30,7 @@ def folder(output: Path) -> Iterator[Path]:
         _empty(partial)
         yield partial
     except BlockingIOError as error:
-        msg = f"{output} is being built by another command: wait for it, or choose another --output"
+        msg = f"{output} is being built by another command: wait until it ends, or choose another --output"
         raise UsageError(msg) from error
     except BuildFailed as error:
         msg = f"{error}{_keep_log(partial, output)}"
@@ -48,7 +48,7 @@ def _make(partial: Path) -> None:
     """A folder of this user, for it will be emptied: in a shared place another user could have put a link there."""
     partial.mkdir(parents=True, exist_ok=True)
     if safe_files.another_s(partial) or partial.is_symlink():
-        msg = f"{partial} is not this user's folder: remove it, or choose another --output"
+        msg = f"{partial} belongs to another user: remove it, or choose another --output"
         raise UsageError(msg)
 
 
@@ -62,21 +62,21 @@ def _drop(partial: Path, *, locked: bool) -> None:
 
 
 def _keep_log(partial: Path, output: Path) -> str:
-    """Save what the tools said from a folder that goes away; gives the words that say where it is."""
+    """Save the log from a folder that will be removed; returns words that say where it is."""
     log = partial / LOG
     if not log.is_file():
         return ""
     kept = output.with_name(f"{output.name}.{LOG}")
     log.replace(kept)
-    return f"\nall that it said: {kept}"
+    return f"\nfull log: {kept}"
 
 
 def _refuse_foreign(output: Path) -> None:
     if output.is_dir() and any(output.iterdir()) and not (output / PROVENANCE).is_file():
-        msg = f"{output} holds something that trt-dp build did not make: choose another --output"
+        msg = f"{output} holds files that trt-dp build did not make: choose another --output"
         raise UsageError(msg)
     if output.exists() and not output.is_dir():
-        msg = f"{output} is no folder: choose another --output"
+        msg = f"{output} is not a folder: choose another --output"
         raise UsageError(msg)
 
 

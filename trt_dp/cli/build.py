@@ -9,20 +9,27 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from trt_dp.cli import recipes
+from trt_dp.cli import key_values, recipes
 from trt_dp.errors import UsageError
 from trt_dp.system.signals import stoppable
 
 SPELLINGS = {"token_normalize_func": lambda name: name.replace("_", "-")}
-_NOT_IN_RECIPES = ("help", "recipe", "dry-run")
+_NOT_IN_RECIPES = ("help", "recipe", "dry-run", "set")
 _EXTRA = "extra"
 
 
 class Command(TyperCommand):
-    """Keeps the words after `--` for the tool, and puts a recipe's options in as defaults."""
+    """Adds the builders' flags, keeps the words after `--` for the builder, and takes defaults from a recipe."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The command's own parameters, and a flag for each option of each builder."""
+        from trt_dp.cli.builder_flags import merged
+
+        own = super().get_params(ctx)
+        return [*own, *merged({str(parameter.name) for parameter in own})]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Part the words before typer sees them: else the first after `--` would be the MODEL."""
+        """Split off the words after `--` before typer sees them: it would take the first one for the MODEL."""
         own, extra = _parted(args)
         recipe = _recipe_in(own)
         if recipe is not None:
@@ -30,15 +37,35 @@ class Command(TyperCommand):
             from_recipe = _words(options.pop(_EXTRA, []), recipe)
             ctx.default_map = self._defaults(ctx, options, recipe)
             extra = from_recipe if extra is None else extra
-        ctx.obj = extra or []
+        ctx.obj = {_EXTRA: extra} if extra else {}
         return super().parse_args(ctx, own)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Hand over the builder's options as `ctx.obj`: the function `build` does not know their names."""
+        own = {parameter.name for parameter in self.params}
+        for name in [name for name in ctx.params if name not in own]:
+            value = ctx.params.pop(name)
+            if value is not None:
+                ctx.obj[name] = value
+        return super().invoke(ctx)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """The command's own options, then each builder's under its name."""
+        from trt_dp.cli.builder_flags import by_builder
+
+        own = super().get_params(ctx)
+        arguments = [one for one in own if one.param_type_name == "argument"]
+        _section(ctx, formatter, "Arguments", arguments)
+        _section(ctx, formatter, "Options", [one for one in own if one not in arguments])
+        for name, parameters in by_builder().items():
+            _section(ctx, formatter, f"Options for {name}", parameters)
 
     def _defaults(self, ctx: Any, options: dict[str, Any], recipe: str) -> dict[str, Any]:
         names = recipes.known(self.get_params(ctx))
         names = {name: to for name, to in names.items() if name not in _NOT_IN_RECIPES}
         if unknown := options.keys() - names.keys():
             listed = ", ".join(sorted([*names, _EXTRA]))
-            msg = f"{recipe}: {', '.join(sorted(unknown))}: not known; there are {listed}"
+            msg = f"{recipe}: unknown option {', '.join(sorted(unknown))}; known: {listed}"
             raise UsageError(msg)
         return recipes.placed(options, names)
 
@@ -53,121 +80,51 @@ def build(
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="What to build for: cpu, trtllm. [default: what this machine can run]"),
+        typer.Option(help="Engine to build for. [default: the best that can be built here]"),
     ] = None,
-    output: Annotated[Path, typer.Option(help="The folder of the engine.")] = Path(
-        "engines/default"
-    ),
+    output: Annotated[Path, typer.Option(help="Folder for the engine.")] = Path("engines/default"),
     recipe: Annotated[  # noqa: ARG001 (taken by Command, before options are parsed)
-        Path | None, typer.Option(help="A TOML file of options; those given here win.")
+        Path | None,
+        typer.Option(help="TOML file with options. Options on the command line win."),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="trtllm: only print the commands that would be run.")
-    ] = False,
-    precision: Annotated[
-        str | None,
-        typer.Option(help="cpu: of the weights: f32, bf16, f16, int8 or int4. [default: f32]"),
-    ] = None,
-    via: Annotated[
-        str | None,
-        typer.Option(help="cpu: let another tool convert: optimum (for other architectures)."),
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Option of the builder; repeatable."),
     ] = None,
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="cpu: compare its answers with those of transformers and torch."
+            "--check", help="Compare the engine with another implementation, if the builder can."
         ),
     ] = False,
-    tp_size: Annotated[
-        int | None, typer.Option(help="trtllm: GPUs that share each layer. [default: 1]")
-    ] = None,
-    pp_size: Annotated[
-        int | None, typer.Option(help="trtllm: GPUs that share the layers out. [default: 1]")
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="trtllm: auto, float16, bfloat16 or float32. [default: auto]"),
-    ] = None,
-    quantization: Annotated[
-        str | None,
+    dry_run: Annotated[
+        bool,
         typer.Option(
-            help="trtllm: fp8, int4_awq, int8_sq, nvfp4 (calibrated), int8, int4 (weights only)."
+            "--dry-run", help="Only print the commands of the build, if the builder runs any."
         ),
-    ] = None,
-    calib_dataset: Annotated[
-        str | None,
-        typer.Option(
-            help="trtllm: what to calibrate with: a Hugging Face id, or a folder. [default: cnn_dailymail]"
-        ),
-    ] = None,
-    from_checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            help="trtllm: a TensorRT-LLM checkpoint instead of a conversion; MODEL is its tokenizer's."
-        ),
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="trtllm: size the engine for the longest request in it.")
-    ] = None,
-    max_batch_size: Annotated[
-        int | None, typer.Option(help="trtllm: requests at a time. [default: trtllm-build's]")
-    ] = None,
-    max_num_tokens: Annotated[
-        int | None, typer.Option(help="trtllm: tokens at a time. [default: trtllm-build's]")
-    ] = None,
-    max_seq_len: Annotated[
-        int | None, typer.Option(help="trtllm: input and output of one. [default: the model's]")
-    ] = None,
-    max_input_len: Annotated[
-        int | None, typer.Option(help="trtllm: input of one. [default: trtllm-build's]")
-    ] = None,
-    max_beam_width: Annotated[
-        int | None, typer.Option(help="trtllm: beams of one. [default: 1]")
-    ] = None,
-    kv_cache_type: Annotated[
-        str | None, typer.Option(help="trtllm: paged, continuous or disabled. [default: paged]")
-    ] = None,
-    gemm_plugin: Annotated[
-        str | None, typer.Option(help="trtllm: auto, a dtype, fp8, nvfp4 or disable.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="trtllm: ranks built at a time, each on a GPU. [default: 1]")
-    ] = None,
+    ] = False,
 ) -> None:
-    """Build an engine from a model, for trt-dp run; words after -- go to trtllm-build as they are.
+    """Build an engine from a model, for trt-dp run. Words after -- go to the builder's tool unchanged.
 
-    It is built beside its place and moved there when it is whole; trt_dp.json in it says where it comes from.
+    The engine is moved to its place when it is complete; trt_dp.json in it says where it comes from.
     """
     from trt_dp.builders import build as builder
     from trt_dp.display import build as display_build
 
-    given = {
-        "precision": precision,
-        "via": via,
-        "tp_size": tp_size,
-        "pp_size": pp_size,
-        "dtype": dtype,
-        "quantization": quantization,
-        "calib_dataset": calib_dataset,
-        "from_checkpoint": from_checkpoint,
-        "dataset": dataset,
-        "max_batch_size": max_batch_size,
-        "max_num_tokens": max_num_tokens,
-        "max_seq_len": max_seq_len,
-        "max_input_len": max_input_len,
-        "max_beam_width": max_beam_width,
-        "kv_cache_type": kv_cache_type,
-        "gemm_plugin": gemm_plugin,
-        "workers": workers,
-        _EXTRA: ctx.obj or None,
-    }
-    options = {name: value for name, value in given.items() if value is not None}
-    job = builder.Job(output, model, engine, options, check)
+    options = ctx.obj | key_values.parse(set_)
+    wanted = builder.Build(output=output, model=model, engine=engine, options=options, check=check)
     with stoppable("no engine was built"), display_build.on_stderr() as watch:
         if dry_run:
-            display_build.print_plan(builder.plan(job, watch))
+            display_build.print_plan(builder.plan(wanted))
         else:
-            typer.echo(display_build.told(builder.build(job, watch)))
+            typer.echo(display_build.told(builder.build(wanted, watch)))
+
+
+def _section(ctx: Any, formatter: Any, title: str, parameters: list[Any]) -> None:
+    records = [one.get_help_record(ctx) for one in parameters]
+    if shown := [record for record in records if record]:
+        with formatter.section(title):
+            formatter.write_dl(shown)
 
 
 def _parted(args: list[str]) -> tuple[list[str], list[str] | None]:
@@ -191,9 +148,9 @@ def _words(extra: object, recipe: str) -> list[str]:
         try:
             return shlex.split(extra)
         except ValueError as error:
-            msg = f"{recipe}: extra is no line of words: {error}"
+            msg = f"{recipe}: `extra` cannot be split into words: {error}"
             raise UsageError(msg) from error
     if isinstance(extra, list) and all(isinstance(word, str) for word in extra):
         return extra
-    msg = f"{recipe}: extra must be a string, or a list of strings"
+    msg = f"{recipe}: `extra` must be a string, or a list of strings"
     raise UsageError(msg)

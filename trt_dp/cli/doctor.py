@@ -8,15 +8,15 @@ import typer
 
 
 def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     load_seconds: Annotated[
-        float, typer.Option(help="How long loading one engine or library may take.")
+        float, typer.Option(help="How long one engine or launcher may take to load.")
     ] = 120.0,
 ) -> None:
-    """Say what is installed, what this machine has, and which engines and launchers can run here.
+    """Show what is installed, what this machine has, and which engines and launchers can run here.
 
-    An installed TensorRT-LLM is compared with what its source says of the names that trt-dp uses.
-    Exit status 1 where no engine with a model can run.
+    Engines also say how an installed library differs from the version they were written for.
+    The exit status is 1 if no engine with a model can run.
     """
     import msgspec
 

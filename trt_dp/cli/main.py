@@ -12,12 +12,12 @@ import typer
 
 from trt_dp.cli import build as cli_build
 from trt_dp.cli import doctor as cli_doctor
+from trt_dp.cli import key_values
 from trt_dp.cli import prepare as cli_prepare
 from trt_dp.errors import UNREADABLE, Interrupted, TrtDpError, UsageError
 from trt_dp.system import safe_files
 from trt_dp.system.safe_text import plain
 
-_DEFAULT_ENGINE = Path("engines/default")
 _SEED_SPELLINGS = {"token_normalize_func": lambda name: name.replace("_", "-")}
 
 app = typer.Typer(
@@ -110,6 +110,9 @@ def run(
     stall_seconds: Annotated[
         float, typer.Option(help="End a worker whose engine does not return for this long.")
     ] = 120.0,
+    start_seconds: Annotated[
+        float, typer.Option(help="End a worker that takes longer to connect.")
+    ] = 120.0,
     load_seconds: Annotated[
         float, typer.Option(help="End a worker whose engine takes longer to load.")
     ] = 1800.0,
@@ -129,16 +132,17 @@ def run(
     """
     from trt_dp.coordinator import run as runner
     from trt_dp.coordinator.job import Job
-    from trt_dp.coordinator.pool import Limits
+    from trt_dp.coordinator.limits import Limits
     from trt_dp.display import run as display
+    from trt_dp.engines.choose import choose_engine
     from trt_dp.types import EngineSpec, Sampling
 
     sampling = Sampling(temperature, top_k, top_p, seed, stop_at_eos)
-    name, path = _engine(engine, engine_path)
+    name, path = choose_engine(engine, engine_path)
     job = Job(
         dataset=request_path,
         folder=output_dir or _new_folder(),
-        engine=EngineSpec(name, path, _settings(set_ or []), sampling),
+        engine=EngineSpec(name, path, key_values.parse(set_), sampling),
         workers=n_workers,
         gpus_per_worker=n_gpus,
         workers_per_gpu=workers_per_gpu,
@@ -148,7 +152,11 @@ def run(
         timing=not no_timing,
         detokenize=detokenize,
         limits=Limits(
-            stall_seconds, load_seconds, max_restarts=max_restarts, answer_seconds=answer_seconds
+            start_seconds=start_seconds,
+            load_seconds=load_seconds,
+            stall_seconds=stall_seconds,
+            answer_seconds=answer_seconds,
+            max_restarts=max_restarts,
         ),
         grace_seconds=grace_seconds,
     )
@@ -192,28 +200,6 @@ def plugins() -> None:
         for point in found.names(group):
             package = point.dist.name if point.dist else "?"
             typer.echo(f"  {point.name:<12} {point.value} ({package})")
-
-
-def _engine(name: str | None, folder: Path | None) -> tuple[str, str]:
-    """The engine's name and folder; one that was asked for must be there, but not every engine needs one."""
-    from trt_dp.engines.folder import recognise
-
-    if folder is not None and not folder.exists():
-        msg = f"{folder} does not exist: --engine-path names the folder of an engine"
-        raise UsageError(msg)
-    folder = folder or _DEFAULT_ENGINE
-    return name or recognise(folder), str(folder.resolve())
-
-
-def _settings(given: list[str]) -> dict[str, str]:
-    options = {}
-    for setting in given:
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
-            msg = f"--set {setting}: give it as KEY=VALUE"
-            raise UsageError(msg)
-        options[key] = value
-    return options
 
 
 def _new_folder() -> Path:

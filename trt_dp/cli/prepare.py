@@ -1,6 +1,6 @@
-"""The command prepare-dataset: its kinds, the options they share, and recipes that hold both.
+"""The command prepare-dataset: its kinds, the options they share, and recipes for both.
 
-Shared options may stand before the kind, as in TensorRT-LLM's scripts, or after it.
+Shared options may be given before the kind, as in TensorRT-LLM's scripts, or after it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec import Struct
 from typer.core import TyperGroup
 
 from trt_dp.cli import recipes
@@ -31,15 +32,24 @@ _SPELLINGS = {"token_normalize_func": lambda name: name.replace("_", "-")}
 _LEVELS = ("critical", "error", "warning", "info", "debug")
 
 
+class _Shared(Struct, frozen=True):
+    """The options shared by all kinds: those of a Preparation by name, and where to write."""
+
+    options: dict[str, Any]
+    output: Path | None
+    stdout: bool
+    summary: bool
+
+
 class Kinds(TyperGroup):
-    """Kinds of dataset as sub-commands; without one it is the seed's workload, or the recipe's."""
+    """Kinds of dataset as sub-commands; without one it is the recipe's, or the default workload."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Bring shared options to the front, and put a recipe's in as defaults."""
+        """Move shared options to the front, and take a recipe's options as defaults."""
         shared, rest = _sorted_out(self.get_params(ctx), args)
         kind = rest[0] if rest and not rest[0].startswith("-") else None
         if kind in _THEIRS:
-            msg = f"`{kind}` would fetch a dataset, which this never does: save it as JSON lines, and use `text`"
+            msg = f"`{kind}` would download a dataset, which trt-dp never does: save it as JSON lines and use `text`"
             raise UsageError(msg)
         recipe = _value(shared, "--recipe")
         if recipe is not None:
@@ -53,16 +63,14 @@ class Kinds(TyperGroup):
         named = str(options.pop("kind", kind or _DEFAULT))
         if named not in self.commands or kind not in (None, named):
             kinds = ", ".join(self.commands)
-            msg = f"{path} is a recipe of the kind {named}, and {kind or 'that'} is not: there are {kinds}"
+            given = f", not {kind}" if kind else ""
+            msg = f"{path} is a recipe for {named}{given}; the kinds are {kinds}"
             raise UsageError(msg)
-        own = recipes.known(self.commands[named].get_params(ctx))
-        shared = recipes.known(self.get_params(ctx))
-        ctx.default_map = {named: recipes.placed(options, own)} | recipes.placed(options, shared)
-        unknown = options.keys() - own.keys() - shared.keys()
-        if unknown:
-            known = ", ".join(sorted((own.keys() | shared.keys()) - {"help", "recipe"}))
-            msg = f"{path}: {', '.join(sorted(unknown))}: not known; there are kind, {known}"
-            raise UsageError(msg)
+        own = self.commands[named].get_params(ctx)
+        shared = self.get_params(ctx)
+        recipes.check(path, options, [*own, *shared], ("kind",))
+        ctx.default_map = {named: recipes.placed(options, recipes.known(own))}
+        ctx.default_map |= recipes.placed(options, recipes.known(shared))
         return named
 
 
@@ -77,69 +85,79 @@ app = typer.Typer(
 @app.callback()
 def shared(
     ctx: typer.Context,
-    recipe: Annotated[  # noqa: ARG001 (taken by Kinds, before options are parsed)
-        Path | None, typer.Option(help="A TOML file of options; those given here win.")
+    recipe: Annotated[  # noqa: ARG001 (read by Kinds, before options are parsed)
+        Path | None, typer.Option(help="A TOML file of options. The command line wins.")
     ] = None,
     tokenizer: Annotated[
-        str | None, typer.Option(help="A folder with a tokenizer, or a Hugging Face id.")
+        str | None, typer.Option(help="A folder with a tokenizer.json, or a Hugging Face id.")
     ] = None,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let a tokenizer run code of its own.")
+        bool, typer.Option("--trust-remote-code", help="Let a tokenizer run its own code.")
     ] = False,
     vocab_size: Annotated[
-        int | None, typer.Option(help="Draw ids below this. [default: the demo model's]")
+        int | None, typer.Option(help="Draw ids below this. [default: the demo model's size]")
     ] = None,
     special_ids: Annotated[
-        str, typer.Option(metavar="ID,ID...", help="With --vocab-size: ids never drawn.")
+        str, typer.Option(metavar="ID,ID...", help="With --vocab-size: ids that are never drawn.")
     ] = "",
     random_seed: Annotated[int, typer.Option(help="The same seed makes the same bytes.")] = 420,
-    output: Annotated[Path, typer.Option(help="The file to write; its folder is made.")] = Path(
-        "datasets/synthetic_2048_128.jsonl"
-    ),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file to write. [default: datasets/ and a name made of the kind and its lengths]"
+        ),
+    ] = None,
     stdout: Annotated[
-        bool, typer.Option("--stdout", help="Write to stdout instead, and the summary to stderr.")
+        bool, typer.Option("--stdout", help="Write to stdout, and the summary to stderr.")
     ] = False,
     layout: Annotated[
         str,
-        typer.Option("--format", help="jsonl, json (NVIDIA's document) or openai (batch lines)."),
+        typer.Option(
+            "--format",
+            help="jsonl, json (NVIDIA's document) or openai (batch lines, which run does not read yet).",
+        ),
     ] = "jsonl",
     compat: Annotated[
-        str | None, typer.Option(help="trtllm: the very lengths that its generator draws.")
+        str | None,
+        typer.Option(help="trtllm: draw exactly the lengths of TensorRT-LLM's generator."),
     ] = None,
-    prefix_groups: Annotated[int | None, typer.Option(help="How many shared prefixes.")] = None,
-    prefix_tokens: Annotated[int | None, typer.Option(help="The length of a prefix.")] = None,
+    prefix_groups: Annotated[int | None, typer.Option(help="Number of different prefixes.")] = None,
+    prefix_tokens: Annotated[int | None, typer.Option(help="Length of a prefix.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace another dataset.")] = False,
-    log_level: Annotated[str, typer.Option(help="warning and error: print no summary.")] = "info",
-    task_id: Annotated[int, typer.Option(help="-1 only: there are no LoRA tasks.")] = -1,
+    log_level: Annotated[
+        str, typer.Option(help="At warning or error, no summary is printed.")
+    ] = "info",
+    task_id: Annotated[int, typer.Option(help="Only -1, because LoRA is not supported.")] = -1,
     rand_task_id: Annotated[
-        tuple[int, int] | None, typer.Option(help="Refused: there are no LoRA tasks.")
+        tuple[int, int] | None, typer.Option(help="Refused, because LoRA is not supported.")
     ] = None,
     lora_dir: Annotated[
-        str | None, typer.Option(help="Refused: there are no LoRA adapters.")
+        str | None, typer.Option(help="Refused, because LoRA is not supported.")
     ] = None,
 ) -> None:
-    """Make a dataset of synthetic requests, or of texts; with no kind, 3,000 requests of 2,048 in and 128 out."""
+    """Make a dataset of synthetic requests or of texts. Without a kind: 3,000 requests of 2,048 tokens in, 128 out."""
     _refuse_lora(task_id, rand_task_id, lora_dir)
     if log_level.lower() not in _LEVELS:
-        msg = f"--log-level {log_level} is not known: there are {', '.join(_LEVELS)}"
+        msg = f"--log-level {log_level} is not known; the levels are {', '.join(_LEVELS)}"
         raise UsageError(msg)
     options = {
-        "output": None if stdout else output,
         "seed": random_seed,
         "layout": layout,
         "tokenizer": tokenizer,
         "trust_remote_code": trust_remote_code,
         "vocab_size": vocab_size,
         "special_ids": _special(special_ids),
+        "prefixes": _prefixes(prefix_groups, prefix_tokens),
         "compat": compat,
         "force": force,
     }
-    talkative = _LEVELS.index(log_level.lower()) >= _LEVELS.index("info")
-    ctx.obj = (options, (prefix_groups, prefix_tokens), talkative)
+    summary = _LEVELS.index(log_level.lower()) >= _LEVELS.index("info")
+    ctx.obj = _Shared(options=options, output=output, stdout=stdout, summary=summary)
 
 
-_Requests = Annotated[int, typer.Option("--num-requests", help="How many requests.")]
+_Requests = Annotated[int, typer.Option("--num-requests", help="Number of requests.")]
 _Count = Annotated[int, typer.Option(help="In tokens.")]
+_Column = Annotated[str | None, typer.Option(metavar="TITLE", help="Of a CSV file.")]
 _Sigma = Annotated[float, typer.Option(help="The standard deviation of the logarithm.")]
 
 
@@ -153,7 +171,14 @@ def normal(
     output_stdev: _Count = 0,
 ) -> None:
     """Lengths from normal distributions, at least 1."""
-    _make(ctx, Normal(requests, input_mean, input_stdev, output_mean, output_stdev))
+    workload = Normal(
+        requests=requests,
+        input_mean=input_mean,
+        input_stdev=input_stdev,
+        output_mean=output_mean,
+        output_stdev=output_stdev,
+    )
+    _make(ctx, workload)
 
 
 @app.command("token-unif-dist")
@@ -166,7 +191,14 @@ def uniform(
     requests: _Requests = 3000,
 ) -> None:
     """Lengths from uniform distributions, bounds included."""
-    _make(ctx, Uniform(requests, input_min, input_max, output_min, output_max))
+    workload = Uniform(
+        requests=requests,
+        input_min=input_min,
+        input_max=input_max,
+        output_min=output_min,
+        output_max=output_max,
+    )
+    _make(ctx, workload)
 
 
 @app.command("token-lognormal")
@@ -180,53 +212,86 @@ def lognormal(
     output_sigma: _Sigma = 1.0,
     output_cap: _Count = 4096,
 ) -> None:
-    """A long tail: lengths from log-normal distributions; a longer one is cut to the cap."""
-    inputs = (input_median, input_sigma, input_cap)
-    _make(ctx, Lognormal(requests, *inputs, output_median, output_sigma, output_cap))
+    """Long-tailed lengths, from log-normal distributions; longer ones become the cap."""
+    workload = Lognormal(
+        requests=requests,
+        input_median=input_median,
+        input_sigma=input_sigma,
+        input_cap=input_cap,
+        output_median=output_median,
+        output_sigma=output_sigma,
+        output_cap=output_cap,
+    )
+    _make(ctx, workload)
 
 
 @app.command()
 def empirical(
     ctx: typer.Context,
     lengths: Annotated[
-        Path, typer.Option(help="A dataset, or a CSV file of input and output lengths.")
+        Path, typer.Option(help="A dataset, or a CSV file with columns of both lengths.")
     ],
     requests: _Requests = 3000,
     apart: Annotated[
-        bool, typer.Option("--apart", help="Draw inputs and outputs apart, not as pairs.")
+        bool, typer.Option("--apart", help="Draw inputs and outputs separately, not as pairs.")
     ] = False,
+    input_column: _Column = None,
+    output_column: _Column = None,
 ) -> None:
-    """Lengths drawn from those of another dataset or a CSV file; pairs stay together."""
-    _make(ctx, Empirical(requests, lengths, apart))
+    """Lengths drawn from another dataset or a CSV file; pairs stay together."""
+    workload = Empirical(
+        requests=requests,
+        path=lengths,
+        apart=apart,
+        input_column=input_column,
+        output_column=output_column,
+    )
+    _make(ctx, workload)
 
 
 @app.command()
 def text(
     ctx: typer.Context,
     input_file: Annotated[
-        Path, typer.Option("--input", help="Text (a prompt a line), JSON lines, or OpenAI batch.")
+        Path,
+        typer.Option(
+            "--input", help="Text (one prompt per line), JSON lines, or OpenAI batch; - is stdin."
+        ),
     ],
     requests: Annotated[
-        int | None, typer.Option("--num-requests", help="Only the first so many. [default: all]")
+        int | None, typer.Option("--num-requests", help="Only the first ones. [default: all]")
     ] = None,
     output_tokens: Annotated[
-        int, typer.Option(help="For a prompt that does not say its own.")
+        int, typer.Option(help="For prompts that do not give their own.")
     ] = 128,
+    special_tokens: Annotated[
+        bool,
+        typer.Option(
+            help="Add BOS and the like where the tokenizer does, as run does with text prompts."
+        ),
+    ] = True,
 ) -> None:
-    """Prompts from a file, turned into ids without special tokens or chat template."""
-    _make(ctx, Text(input_file, output_tokens, requests))
+    """Prompts from a file, turned into ids, without a chat template; task_id and custom_id are kept."""
+    workload = Text(
+        path=input_file,
+        output_tokens=output_tokens,
+        requests=requests,
+        special_tokens=special_tokens,
+    )
+    _make(ctx, workload)
 
 
 def _make(ctx: typer.Context, workload: Workload) -> None:
     from trt_dp.display import prepare as display_prepare
-    from trt_dp.synthetic.prepare import Job, prepare
+    from trt_dp.synthetic.prepare import Preparation, default_output, prepare
 
-    options, (groups, tokens), talkative = ctx.obj
-    job = Job(workload, prefixes=_prefixes(groups, tokens), **options)
+    shared: _Shared = ctx.obj
+    output = shared.output or default_output(workload, shared.options["layout"])
+    asked = Preparation(workload, output=None if shared.stdout else output, **shared.options)
     with stoppable("no dataset was written"), display_prepare.on_stderr() as progress:
-        outcome = prepare(job, progress)
-    if talkative:
-        typer.echo(display_prepare.told(job, outcome), err=job.output is None)
+        made = prepare(asked, progress)
+    if shared.summary:
+        typer.echo(display_prepare.told(asked, made), err=shared.stdout)
 
 
 def _sorted_out(params: Sequence[Any], args: list[str]) -> tuple[list[str], list[str]]:
@@ -261,7 +326,7 @@ def _special(given: str) -> frozenset[int]:
     try:
         return frozenset(int(token) for token in given.split(",") if token.strip())
     except ValueError as error:
-        msg = f"--special-ids {given}: give ids with commas between them"
+        msg = f"--special-ids {given}: give ids separated by commas"
         raise UsageError(msg) from error
 
 

@@ -1,4 +1,4 @@
-"""Recipes: TOML files that hold a command's options by their names."""
+"""Recipes: TOML files with a command's options by name."""
 
 from __future__ import annotations
 
@@ -23,25 +23,42 @@ def read(path: Path) -> dict[str, Any]:
         msg = f"cannot read the recipe {path}: {error}"
         raise UsageError(msg) from error
     if _holds_nul(list(found.values())):
-        msg = f"cannot read the recipe {path}: it has a NUL character in it"
+        msg = f"cannot read the recipe {path}: it has a NUL character"
         raise UsageError(msg)
     return {key.replace("_", "-"): value for key, value in found.items()}
 
 
 def _holds_nul(value: object) -> bool:
-    """Whether there is a character in it that no path and no command line can have."""
+    """Whether a text in it has the character that no path or command line can have."""
     if isinstance(value, list):
         return any(map(_holds_nul, value))
     return isinstance(value, str) and "\0" in value
 
 
+def check(
+    path: Path, options: dict[str, Any], params: Sequence[Any], more: Sequence[str] = ()
+) -> None:
+    """Refuse what the command line could not mean: unknown options, and flags or lists for other values."""
+    flags = {name.lstrip("-"): param.is_flag for param in params for name in param.opts}
+    names = sorted(flags.keys() - {"help", "recipe"})
+    if unknown := sorted(options.keys() - set(names)):
+        listed = ", ".join([*more, *names])
+        msg = f"{path}: unknown options {', '.join(unknown)}; known are {listed}"
+        raise UsageError(msg)
+    for name, value in options.items():
+        if isinstance(value, bool) != flags[name] or isinstance(value, dict | list):
+            wanted = "true or false" if flags[name] else "a number or a text"
+            msg = f"{path}: {name} must be {wanted}"
+            raise UsageError(msg)
+
+
 def known(params: Sequence[Any]) -> dict[str, str]:
-    """A command's options by their names as in TOML, with the parameters they stand for."""
+    """A command's options by their names in TOML, with the parameters they set."""
     return {name.lstrip("-"): param.name for param in params for name in param.opts}
 
 
 def placed(options: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """Values as if typed on the command line, so that they are checked alike."""
+    """Values as typed on the command line, so that they are checked in the same way."""
     return {
         names[name]: value if isinstance(value, bool) else str(value)
         for name, value in options.items()

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from trt_dp.coordinator.order.contract import NOTHING, Asking, Indices, Order
-from trt_dp.coordinator.order.file import FileOrder
+from trt_dp.coordinator.pending import Indices, Pending, equal_share
 from trt_dp.coordinator.quarantine import Quarantine
+
+_NOTHING = np.empty(0, np.int64)
 
 
 class Stray(ValueError):  # noqa: N818 - the noun for an answer nobody asked for
@@ -22,8 +23,8 @@ class Dispatcher:
     the quarantine then says in which company they run, and which of them are given up.
     """
 
-    def __init__(self, pending: Indices | Order, workers: int, *, proven: bool = False) -> None:
-        self._order = FileOrder(pending) if isinstance(pending, np.ndarray) else pending
+    def __init__(self, pending: Indices, workers: int, *, proven: bool = False) -> None:
+        self._pending = Pending(pending)
         self._quarantine = Quarantine(workers, proven=proven)
         self._workers = workers
         self._in_flight: dict[int, set[int]] = {}
@@ -31,12 +32,13 @@ class Dispatcher:
     @property
     def unfinished(self) -> int:
         """How many requests are not completed yet."""
-        return self.pending + self.in_flight
+        in_flight = sum(map(len, self._in_flight.values()))
+        return len(self._pending) + len(self._quarantine) + in_flight
 
     @property
     def pending(self) -> int:
         """How many requests no worker has, suspects included."""
-        return len(self._order) + len(self._quarantine)
+        return len(self._pending) + len(self._quarantine)
 
     @property
     def in_flight(self) -> int:
@@ -50,12 +52,14 @@ class Dispatcher:
     def take(self, worker: int, limit: int) -> Indices:
         """The next requests for `worker`, so that it has at most `limit` in flight, and at most its share."""
         mine = self._in_flight.setdefault(worker, set())
-        if not len(self._order):
+        if not self._pending:
             return self._take_suspects(worker, mine, limit)
         if self._quarantine.isolates(worker):
-            return NOTHING
-        asking = Asking(worker, len(mine), limit, self.unfinished, self._workers)
-        taken = self._order.take(asking)
+            return _NOTHING
+        room = min(limit, equal_share(self.unfinished, self._workers)) - len(mine)
+        if room <= 0:
+            return _NOTHING
+        taken = self._pending.take(room)
         mine.update(taken.tolist())
         return taken
 
@@ -74,7 +78,6 @@ class Dispatcher:
 
     def lose(self, worker: int) -> list[int]:
         """The worker died: what it had in flight is suspect now; returns what is given up instead."""
-        self._order.lose(worker)
         return self._quarantine.lose(worker, sorted(self._in_flight.pop(worker, ())))
 
     def retire(self) -> None:

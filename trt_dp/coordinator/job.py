@@ -1,4 +1,4 @@
-"""What a run is asked for, and who watches it."""
+"""What a run is asked to do, and who watches it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from trt_dp.coordinator.pool import Limits
+from trt_dp.coordinator.limits import Limits
 from trt_dp.errors import UsageError
 from trt_dp.types import EngineSpec, Sampling
 
 
 class Job(Struct, frozen=True):
-    """All that a run can be asked for."""
+    """All that a run can be asked to do."""
 
     dataset: Path
     folder: Path
@@ -32,10 +32,11 @@ class Job(Struct, frozen=True):
 
 
 def check(job: Job) -> None:
-    """Raises UsageError for a limit, or a way of sampling, that cannot be one."""
+    """Raises UsageError for a limit or a sampling setting that is out of range."""
     limits, sampling = job.limits, job.engine.sampling
     for name, value, least in (
         ("--stall-seconds", limits.stall_seconds, 0.1),
+        ("--start-seconds", limits.start_seconds, 0.1),
         ("--load-seconds", limits.load_seconds, 0.1),
         ("--answer-seconds", limits.answer_seconds, 0.1),
         ("--grace-seconds", job.grace_seconds, 0.0),
@@ -52,22 +53,22 @@ def check(job: Job) -> None:
 
 def _check_sampling(sampling: Sampling) -> None:
     if not 0 < sampling.top_p <= 1:
-        msg = f"--top-p is {sampling.top_p}: it must be more than 0, and at most 1"
+        msg = f"--top-p is {sampling.top_p}: it must be above 0 and at most 1"
         raise UsageError(msg)
     if math.isinf(sampling.temperature):
         msg = "--temperature must be a finite number"
         raise UsageError(msg)
     narrowed = sampling.top_k or sampling.top_p < 1 or sampling.seed
     if narrowed and not sampling.temperature:
-        msg = "--top-k, --top-p and --seed need a --temperature above 0: at 0 nothing is drawn"
+        msg = "--top-k, --top-p and --seed need a --temperature above 0: at 0 the most likely token is always chosen"
         raise UsageError(msg)
 
 
-class Snapshot(Struct, frozen=True):
-    """Where a run is."""
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """How far a run is."""
 
     requests: int
-    settled: int
+    completed: int
     failed: int
     output_tokens: int
     workers: int
@@ -76,7 +77,7 @@ class Snapshot(Struct, frozen=True):
 
 
 class Display(Protocol):
-    """Who watches a run: told of its phases, of what happens, and often of where it is."""
+    """Who watches a run: hears of its phases, of what happens, and often how far it is."""
 
     def say(self, text: str) -> None:
         """Something happened that a user should know."""
@@ -85,4 +86,17 @@ class Display(Protocol):
         """So many bytes of the dataset are checked."""
 
     def show(self, snapshot: Snapshot) -> None:
-        """Where the run is; called several times a second."""
+        """How far the run is; called several times a second."""
+
+
+class Silent:
+    """A Display that shows nothing."""
+
+    def say(self, text: str) -> None:
+        """Show nothing."""
+
+    def indexing(self, done: int, total: int) -> None:
+        """Show nothing."""
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Show nothing."""

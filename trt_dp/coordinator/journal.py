@@ -1,43 +1,52 @@
-"""The truth on disk: answers appended as they come, found again after a crash, exported in order.
+"""The answers on disk: appended as they come, found again after a crash, exported in order.
 
 The file is a magic line and then blocks, each written at once:
     header (magic, count, bytes of lines, checksum) | RECORDs | lines
-A block that is not whole and right ends the journal: it and what follows is dropped on opening.
+A block that is incomplete or damaged ends the journal: it and what follows is dropped on opening.
 """
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from trt_dp.errors import FolderError, JournalError
 from trt_dp.system import safe_files
-from trt_dp.types import RECORD, Records
+from trt_dp.types import END_OF_LINE, RECORD, Records
 
-_MAGIC = b"trt-dp journal 2\n"
+_MAGIC = b"trt-dp journal 3\n"
 _BLOCK = struct.Struct("<4sIQI")
 _BLOCK_MAGIC = b"blk\n"
 _WINDOW = 1 << 18
-_PIECE = 1 << 23
+_PIECE = 1 << 20
 
 Mask = NDArray[np.bool_]
+Indices = NDArray[np.int64]
+
+
+class Exported(Struct, frozen=True):
+    """How many lines were exported, and the sha256 of what they are without timing: the same for every run."""
+
+    requests: int
+    sha256: str
 
 
 class Journal:
-    """Which requests are settled, answered or failed, and where their lines lie."""
+    """Which requests are completed, which of them failed, and where their lines are in the file."""
 
     def __init__(self, path: Path, requests: int) -> None:
         self._path = path
         self._offset = np.full(requests, -1, np.int64)
         self._length = np.zeros(requests, np.int32)
+        self._timing_length = np.zeros(requests, np.uint16)
         self.failed: Mask = np.zeros(requests, np.bool_)
         self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
         self._end = 0
@@ -49,12 +58,12 @@ class Journal:
             raise
 
     @property
-    def settled(self) -> Mask:
+    def completed(self) -> Mask:
         """True for every request that has its one answer or failure."""
         return self._offset >= 0
 
     def append(self, records: Records, lines: bytes) -> None:
-        """Settle these requests; on any error the journal on disk stays what it was before."""
+        """Complete these requests; on any error the journal on disk stays as it was before."""
         packed = records.tobytes()
         header = _header(len(records), packed, lines)
         try:
@@ -62,44 +71,40 @@ class Journal:
         except OSError as error:
             self._cut_back()
             msg = (
-                f"cannot write {self._path}: {error.strerror}; what was answered before is kept: "
-                "see to that and run the same command again"
+                f"cannot write {self._path}: {error.strerror}. All earlier answers are saved. "
+                "Fix the cause, then repeat the command to resume"
             )
             raise JournalError(msg) from error
         self._note(records, self._end + len(header) + len(packed))
         self._end += len(header) + len(packed) + len(lines)
 
-    def export(self, path: Path, selected: Mask) -> int:
-        """Write the lines of the selected requests to `path` in order, all or nothing; returns how many."""
-        partial = path.with_name(path.name + ".partial")
-        chosen = np.flatnonzero(selected & self.settled)
+    def export(self, path: Path, selected: Mask) -> Exported:
+        """Write the lines of the selected requests to `path` in order, all or nothing."""
+        chosen, digest = np.flatnonzero(selected & self.completed), hashlib.sha256()
         try:
-            with safe_files.create(partial, buffering=_PIECE) as out:
-                for first in range(0, len(chosen), _WINDOW):
-                    self._copy(chosen[first : first + _WINDOW], out)
-                out.flush()
-                os.fsync(out.fileno())
-            partial.replace(path)
+            with safe_files.atomic_write(path, buffering=_PIECE, sync=True) as out:
+                for window in self._windows(chosen):
+                    lines = self._read(window)
+                    out.write(lines)
+                    digest.update(self._without_timing(window, lines))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             msg = (
-                f"cannot write {path}: {error.strerror}; the journal is kept: "
-                "see to that and run the same command again"
+                f"cannot write {path}: {error.strerror}. The journal keeps all answers. "
+                "Fix the cause, then repeat the command"
             )
             raise JournalError(msg) from error
-        return len(chosen)
+        return Exported(len(chosen), digest.hexdigest())
 
     def line(self, index: int) -> bytes:
-        """The line of one settled request."""
+        """The line of one completed request."""
         return os.pread(self._file.fileno(), int(self._length[index]), int(self._offset[index]))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def _write(self, parts: list[bytes]) -> None:
-        """One system call as a rule; a disk that takes only a part of it is asked for the rest, and says why not."""
+        """Usually one system call; if the disk took only a part, write the rest, which says what is wrong."""
         fd, wanted = self._file.fileno(), sum(map(len, parts))
         written = os.writev(fd, parts)
         if written < wanted:
@@ -112,7 +117,7 @@ class Journal:
         os.lseek(self._file.fileno(), self._end, os.SEEK_SET)
 
     def _note(self, records: Records, lines_at: int) -> None:
-        """Remember where these lines lie; the first answer to a request is the one that counts."""
+        """Remember where these lines are; the first answer to a request counts."""
         lengths = records["length"].astype(np.int64)
         starts = lines_at + np.cumsum(lengths) - lengths
         index = records["index"]
@@ -121,6 +126,7 @@ class Journal:
             index, starts, records = index[fresh], starts[fresh], records[fresh]
         self._offset[index] = starts
         self._length[index] = records["length"]
+        self._timing_length[index] = records["timing_length"]
         self.failed[index] = records["failed"]
 
     def _recover(self) -> None:
@@ -130,7 +136,7 @@ class Journal:
             os.write(fd, _MAGIC)
             size = len(_MAGIC)
         elif os.pread(fd, len(_MAGIC), 0) not in (_MAGIC, _MAGIC[:size]):
-            msg = f"{self._path} is no journal of this version: choose another folder, or start over with --fresh"
+            msg = f"{self._path} is from another version of trt-dp. Choose another folder, or start over with --fresh"
             raise FolderError(msg)
         self._end = len(_MAGIC)
         for records, length in self._blocks(size):
@@ -142,7 +148,7 @@ class Journal:
         self._cut_back()
 
     def _blocks(self, size: int) -> Iterator[tuple[Records, int]]:
-        """The whole and right blocks from `_end` on, as their records and the bytes of their lines."""
+        """The intact blocks from `_end` on, as their records and the bytes of their lines."""
         with open(self._path, "rb", buffering=_PIECE) as file:  # noqa: PTH123 - buffering is the point
             file.seek(self._end)
             while header := _parse_header(file.read(_BLOCK.size)):
@@ -161,31 +167,42 @@ class Journal:
         whole = inside and records["length"].min() > 0
         return whole and int(records["length"].sum()) == length
 
-    def _copy(self, chosen: NDArray[np.int64], out: BinaryIO) -> None:
-        """Copy lines in this order, neighbours in the journal at one go."""
-        start, length = self._offset[chosen], self._length[chosen].astype(np.int64)
-        stop = start + length
-        breaks = np.flatnonzero(start[1:] != stop[:-1]) + 1
-        firsts = np.concatenate(([0], breaks)).tolist()
-        lasts = np.concatenate((breaks - 1, [len(chosen) - 1])).tolist()
-        fd = self._file.fileno()
-        for first, last in zip(firsts, lasts, strict=True):
-            _copy_range(fd, int(start[first]), int(stop[last]), out.write)
+    def _windows(self, chosen: Indices) -> Iterator[Indices]:
+        """These requests in parts whose lines have the size of a piece; one line may be larger."""
+        for first in range(0, len(chosen), _WINDOW):
+            window = chosen[first : first + _WINDOW]
+            pieces = np.cumsum(self._length[window], dtype=np.int64) // _PIECE
+            yield from np.split(window, np.flatnonzero(np.diff(pieces)) + 1)
+
+    def _read(self, window: Indices) -> bytes:
+        """Lines in this order; neighbours in the journal are read together."""
+        starts, lengths = self._offset[window], self._length[window]
+        stops = starts + lengths
+        breaks = np.flatnonzero(starts[1:] != stops[:-1]) + 1
+        firsts = starts[np.concatenate(([0], breaks))].tolist()
+        lasts = stops[np.concatenate((breaks - 1, [-1]))].tolist()
+        fd, ranges = self._file.fileno(), zip(firsts, lasts, strict=True)
+        lines = b"".join([os.pread(fd, last - first, first) for first, last in ranges])
+        if len(lines) != int(lengths.sum(dtype=np.int64)):
+            msg = "the journal was shortened while it was read"
+            raise OSError(0, msg)
+        return lines
+
+    def _without_timing(self, window: Indices, lines: bytes) -> bytes:
+        """These lines as they are in every run: each without its timing, which stands before its end."""
+        timings = self._timing_length[window]
+        if not timings.any():
+            return lines
+        ends = np.cumsum(self._length[window], dtype=np.int64)
+        starts = (ends - self._length[window]).tolist()
+        stops = (ends - timings - len(END_OF_LINE)).tolist()
+        kept = [lines[start:stop] for start, stop in zip(starts, stops, strict=True)]
+        return END_OF_LINE.join([*kept, b""])
 
 
 def is_empty(path: Path) -> bool:
-    """Whether no request was ever settled there."""
+    """Whether no request was ever completed in this journal."""
     return not path.exists() or path.stat().st_size <= len(_MAGIC)
-
-
-def _copy_range(fd: int, start: int, stop: int, write: Callable[[bytes], int]) -> None:
-    while start < stop:
-        piece = os.pread(fd, min(_PIECE, stop - start), start)
-        if not piece:
-            msg = "the journal was shortened while it was read"
-            raise OSError(0, msg)
-        write(piece)
-        start += len(piece)
 
 
 def _header(count: int, packed: bytes, lines: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Which request kills workers: suspects run apart, in smaller and smaller groups. Pure: no processes, no time, no I/O."""
+"""Which request kills workers: suspects run apart, in smaller and smaller groups. Pure: no processes, no I/O."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Quarantine:
 
     def __len__(self) -> int:
         """How many suspects wait."""
-        return sum(map(len, self._groups))
+        return sum(map(len, self._groups)) if self._groups else 0
 
     def deaths_of(self, index: int) -> int:
         """How many workers died with this request in flight."""

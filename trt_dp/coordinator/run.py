@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import platform
 import resource
-import signal
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from trt_dp import plugins
 from trt_dp.coordinator.job import Display, Job, check
-from trt_dp.coordinator.journal import Journal
+from trt_dp.coordinator.journal import Exported, Journal
 from trt_dp.coordinator.run_folder import Asked, Folder, open_folder, write
-from trt_dp.coordinator.session import Session
+from trt_dp.coordinator.session import Scope, Session
+from trt_dp.coordinator.stopwatch import Stopwatch
 from trt_dp.dataset.index import Index, open_dataset
-from trt_dp.dataset.request_line import lasting
 from trt_dp.engines import folder as engine_folder
 from trt_dp.errors import DatasetError
-from trt_dp.placement import plan as placement
-from trt_dp.report.summary import Activity, Report, Whole, phases, summarise
-from trt_dp.types import Placement
-
-_READ_BYTES = 1 << 20
+from trt_dp.launchers import Launcher
+from trt_dp.placement.machine import look
+from trt_dp.placement.plan import plan as place
+from trt_dp.report.summary import Activity, Report, Whole, summarise
+from trt_dp.system import signals
+from trt_dp.system.redact import redact_all
 
 
 class Outcome(Struct, frozen=True):
@@ -39,40 +37,67 @@ class Outcome(Struct, frozen=True):
     report: Report
     folder: Path
 
+    @property
+    def results(self) -> Path:
+        """The answers, in the order of the requests."""
+        return self.folder / "results.jsonl"
+
+    @property
+    def failures(self) -> Path:
+        """The requests without an answer; there is such a file only if there are any."""
+        return self.folder / "failures.jsonl"
+
 
 def run(job: Job, display: Display) -> Outcome:
-    """Answer every request of the dataset, in a folder that can be gone on with; raises TrtDpError."""
-    marks = [perf_counter()]
-    plugins.check(plugins.ENGINES, job.engine.name)
-    make_launcher = plugins.find(plugins.LAUNCHERS, job.launcher)
+    """Answer every request of the dataset, in a folder in which the run can be resumed; raises TrtDpError."""
+    stopwatch = Stopwatch()
+    make_launcher = _check_plugins(job)
     check(job)
     index = _open_index(job, display)
-    plan = placement.plan(placement.look(), job.workers, job.gpus_per_worker, job.workers_per_gpu)
+    plan = place(look(), job.workers, job.gpus_per_worker, job.workers_per_gpu)
     for note in plan.notes:
         display.say(note)
     with open_folder(job.folder) as folder:
         folder.claim(_asked(job, index), fresh=job.fresh)
-        with (
-            contextlib.closing(Journal(folder.journal, len(index))) as journal,
-            _signals() as signals,
-        ):
-            session = Session(job, index, journal, plan.placements, folder, display)
-            try:
-                session.begin()
-                marks.append(perf_counter())
-                if not session.finished:
-                    session.serve(make_launcher(), signals)
-                marks += session.marks(marks[-1])
-                sorting, digest = _export(folder, journal)
-                marks.append(perf_counter())
-                session.close(at_once=False)
-            finally:
-                session.close(at_once=True)
-            marks.append(perf_counter())
-            whole = _whole(job, journal, plan.placements, marks, sorting, digest)
-            report = summarise(whole, session.tally.counts())
-            write(folder.report, msgspec.json.format(msgspec.json.encode(report)))
-    return Outcome(report, job.folder)
+        with contextlib.closing(Journal(folder.journal, len(index))) as journal:
+            scope = Scope(
+                job=job,
+                index=index,
+                journal=journal,
+                placements=plan.placements,
+                folder=folder,
+                display=display,
+            )
+            return Outcome(_work(scope, make_launcher, stopwatch), job.folder)
+
+
+def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwatch) -> Report:
+    """One session, its results and its report."""
+    session = Session(scope, stopwatch)
+    with signals.noted() as noted:
+        try:
+            session.begin()
+            stopwatch.end("index")
+            if not session.finished:
+                session.serve(make_launcher(), noted)
+            sorting, exported = _export(scope.folder, scope.journal)
+            stopwatch.end("sort")
+            session.close(at_once=False)
+        finally:
+            session.close(at_once=True)
+        stopwatch.end("stop")
+        whole = _whole(scope, stopwatch, sorting, exported.sha256)
+        report = summarise(whole, session.tally.counts())
+        write(scope.folder.report, msgspec.json.format(msgspec.json.encode(report)))
+    return report
+
+
+def _check_plugins(job: Job) -> Callable[[], Launcher]:
+    """Refuse an unknown engine, option of it, or launcher; a model is loaded in the workers only."""
+    plugins.check(plugins.ENGINES, job.engine.name)
+    plugins.check_options(plugins.ENGINES, job.engine.name, job.engine.options)
+    make_launcher: Callable[[], Launcher] = plugins.find(plugins.LAUNCHERS, job.launcher)
+    return make_launcher
 
 
 def _open_index(job: Job, display: Display) -> Index:
@@ -88,88 +113,62 @@ def _open_index(job: Job, display: Display) -> Index:
 
 
 def _check_tokenizer(job: Job, why: str) -> None:
-    engine_folder.check_tokenizer(Path(job.engine.path or "."), why)
+    engine_folder.check_tokenizer(Path(job.engine.path) if job.engine.path else None, why)
 
 
 def _asked(job: Job, index: Index) -> Asked:
-    versions = {"trt-dp": version("trt-dp"), "python": platform.python_version()}
+    path = job.engine.path
     return Asked(
-        index.source.path,
-        index.fingerprint,
-        len(index),
-        job.engine,
-        engine_folder.fingerprint(Path(job.engine.path)) if job.engine.path else "",
-        job.timing,
-        job.detokenize,
-        job.skip_bad,
-        versions,
+        dataset=index.source.path,
+        fingerprint=index.fingerprint,
+        requests=len(index),
+        engine=structs.replace(job.engine, options=redact_all(job.engine.options)),
+        engine_fingerprint="" if path is None else engine_folder.fingerprint(Path(path)),
+        timing=job.timing,
+        detokenize=job.detokenize,
+        skip_bad=job.skip_bad,
+        versions={"trt-dp": version("trt-dp"), "python": platform.python_version()},
     )
 
 
-def _export(folder: Folder, journal: Journal) -> tuple[Activity, str]:
+def _export(folder: Folder, journal: Journal) -> tuple[Activity, Exported]:
     """Write answers and failures, each in input order; a file of failures is there only if there are any."""
     started = perf_counter()
-    exported = journal.export(folder.results, ~journal.failed)
+    results = journal.export(folder.results, ~journal.failed)
+    requests = results.requests
     if journal.failed.any():
-        exported += journal.export(folder.failures, journal.failed)
+        requests += journal.export(folder.failures, journal.failed).requests
     else:
         folder.failures.unlink(missing_ok=True)
-    digest = _digest(folder.results)
     seconds = perf_counter() - started
-    return Activity(exported, seconds, seconds, exported / seconds), digest
+    sorting = Activity(
+        requests=requests,
+        span_seconds=seconds,
+        busy_seconds=seconds,
+        requests_per_second=requests / seconds,
+    )
+    return sorting, results
 
 
-def _digest(results: Path) -> str:
-    """The sha256 of what lasts in the results: the same for any number of workers."""
-    digest = hashlib.sha256()
-    with results.open("rb", buffering=_READ_BYTES) as file:
-        while found := file.readlines(_READ_BYTES):
-            digest.update(b"".join(map(lasting, found)))
-    return digest.hexdigest()
-
-
-def _whole(
-    job: Job,
-    journal: Journal,
-    placements: tuple[Placement, ...],
-    marks: list[float],
-    sorting: Activity,
-    digest: str,
-) -> Whole:
+def _whole(scope: Scope, stopwatch: Stopwatch, sorting: Activity, results_sha256: str) -> Whole:
     used = resource.getrusage(resource.RUSAGE_SELF)
-    failed = int(journal.failed.sum())
-    settled = int(journal.settled.sum())
+    job, journal, phases = scope.job, scope.journal, stopwatch.seconds()
+    failed, completed = int(journal.failed.sum()), int(journal.completed.sum())
     return Whole(
         engine=job.engine.name,
         dataset=str(job.dataset),
         launcher=job.launcher,
-        requests=settled,
-        answered=settled - failed,
+        requests=completed,
+        answered=completed - failed,
         failed=failed,
-        devices=[list(where.devices) for where in placements],
-        phases=phases(marks),
+        devices=[list(where.devices) for where in scope.placements],
+        phases=phases,
         sorting=sorting,
-        wall_seconds=marks[-1] - marks[0],
+        wall_seconds=sum(phases.values()),
         coordinator_cpu_seconds=used.ru_utime + used.ru_stime,
+        startup_cpu_seconds=stopwatch.startup_cpu_seconds,
         coordinator_peak_rss_bytes=used.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
         dropped_journal_bytes=journal.dropped_bytes,
-        results_sha256=digest,
-        began=marks[0],
+        results_sha256=results_sha256,
+        began=stopwatch.began,
     )
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """SIGINT, SIGTERM and SIGHUP while this lasts: they are only noted, the loop acts on them."""
-    noted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield noted
-        return
-    kinds = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    heeded = [kind for kind in kinds if signal.getsignal(kind) not in (signal.SIG_IGN, None)]
-    before = {kind: signal.signal(kind, lambda number, _: noted.append(number)) for kind in heeded}
-    try:
-        yield noted
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)

@@ -1,4 +1,4 @@
-"""The run folder: one run at a time in it, and only ever the same run."""
+"""The run folder: one run at a time uses it, and it only ever holds one run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from trt_dp.types import EngineSpec, Sampling
 _OURS = ("results.jsonl", "failures.jsonl", "report.json", "index.npz", "journal", "run.json")
 
 
-class Asked(Struct, frozen=True):
-    """What a run is about, kept in run.json: a run that asks for anything else is another run."""
+class Asked(Struct, frozen=True, kw_only=True):
+    """What a run was asked to do, kept in run.json; values of secret settings are not in it."""
 
     dataset: str
     fingerprint: str
@@ -35,14 +35,8 @@ class Asked(Struct, frozen=True):
 
 
 _LOCK_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
-_COMPARED = {
-    "fingerprint": "the dataset's content",
-    "engine": "the engine",
-    "engine_fingerprint": "what is in the engine's folder",
-    "timing": "--no-timing",
-    "detokenize": "--detokenize",
-    "skip_bad": "--skip-bad",
-}
+_START_OVER = "Choose another --output-dir, or start over with --fresh"
+_SWITCHES = {"timing": "--no-timing", "detokenize": "--detokenize", "skip_bad": "--skip-bad"}
 
 
 class Folder:
@@ -58,35 +52,33 @@ class Folder:
         self._asked = path / "run.json"
 
     def claim(self, asked: Asked, *, fresh: bool) -> None:
-        """Make this folder this run's, or go on with it; raises FolderError when it is another's.
+        """Take this folder for this run, or resume the run in it; raises FolderError when it is another run's.
 
-        With `fresh`, what an earlier run left here is removed first. A run that never settled a request,
+        With `fresh`, what an earlier run left here is removed first. A run that never completed a request,
         because its engine would not load, say, leaves the folder free.
         """
         if fresh:
             _clear(self.path)
         self.logs.mkdir(exist_ok=True)
-        if not self._asked.exists() or journal.is_empty(self.journal):
-            if self.results.exists() or not journal.is_empty(self.journal):
-                msg = f"{self.path} holds results of something else: choose another --output-dir"
-                raise FolderError(msg)
-            write(self._asked, msgspec.json.format(msgspec.json.encode(asked)))
+        if self._asked.exists() and not journal.is_empty(self.journal):
+            self._check_same(asked)
             return
-        earlier = self._read_asked()
-        for field, name in _COMPARED.items():
-            was, now = getattr(earlier, field), getattr(asked, field)
-            if was != now:
-                msg = (
-                    f"{self.path} holds a run that differs in {name} ({_show(was)} there, {_show(now)} now): "
-                    "choose another --output-dir, or start over with --fresh"
-                )
-                raise FolderError(msg)
+        if self.results.exists() or not journal.is_empty(self.journal):
+            raise FolderError(_not_ours(self.path))
+        write(self._asked, msgspec.json.format(msgspec.json.encode(asked)))
+
+    def _check_same(self, asked: Asked) -> None:
+        """Raises FolderError unless the run in this folder was asked to do the same."""
+        change = _change(self._read_asked(), asked)
+        if change:
+            msg = f"cannot resume the run in {self.path}: {change}. {_START_OVER}"
+            raise FolderError(msg)
 
     def _read_asked(self) -> Asked:
         try:
             return msgspec.json.decode(safe_files.read(self._asked), type=Asked)
         except (OSError, *UNREADABLE) as error:
-            msg = f"{self._asked} cannot be read ({error}): choose another --output-dir, or start over with --fresh"
+            msg = f"{self._asked} cannot be read ({error}). {_START_OVER}"
             raise FolderError(msg) from error
 
 
@@ -105,50 +97,63 @@ def open_folder(path: Path) -> Iterator[Folder]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            msg = f"{path} is in use by another run: wait for it, or choose another --output-dir"
+            msg = f"{path} is in use by another run. Wait for it, or choose another --output-dir"
             raise FolderError(msg) from error
         yield Folder(path)
 
 
 def _refuse_open(path: Path) -> None:
-    """A folder that everybody may write to is no place for results: anybody could put others there."""
+    """Refuse a folder that everybody may write to: anybody could put other results there."""
     if safe_files.open_for_all(path):
-        msg = f"{path} can be written to by every user of this machine: name a folder in it (or chmod o-w it)"
+        msg = f"{path} can be written to by every user of this machine. Name a folder in it, or run chmod o-w on it"
         raise FolderError(msg)
 
 
 def write(path: Path, content: bytes) -> None:
     """Write a small file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
     try:
-        with safe_files.create(partial) as file:
+        with safe_files.atomic_write(path) as file:
             file.write(content + b"\n")
-        partial.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        msg = f"cannot write {path}: {error.strerror}; see to that and run the same command again"
+        msg = f"cannot write {path}: {error.strerror}. Fix the cause, then repeat the command"
         raise WriteError(msg) from error
 
 
 def _clear(path: Path) -> None:
     """Remove what a run leaves, and nothing else; run.json, which says whose it is, comes last."""
     if not (path / "run.json").exists() and any((path / name).exists() for name in _OURS):
-        msg = f"{path} holds results of something else: choose another --output-dir"
-        raise FolderError(msg)
+        raise FolderError(_not_ours(path))
     for name in _OURS:
         (path / name).unlink(missing_ok=True)
     if (path / "logs").is_dir() and not (path / "logs").is_symlink():
         shutil.rmtree(path / "logs")
 
 
-def _show(value: object) -> str:
-    if isinstance(value, EngineSpec):
-        options = "".join(f" {key}={setting}" for key, setting in sorted(value.options.items()))
-        sampling = "".join(
-            f" --{name.replace('_', '-')} {getattr(value.sampling, name)}"
-            for name in Sampling.__struct_fields__
-            if getattr(value.sampling, name) != getattr(Sampling(), name)
-        )
-        return f"{value.name}{' ' + os.fspath(value.path) if value.path else ''}{options}{sampling}"
-    return str(value)
+def _not_ours(path: Path) -> str:
+    return f"{path} has results that are not from trt-dp run. Choose another --output-dir"
+
+
+def _change(earlier: Asked, now: Asked) -> str | None:
+    """What makes these two different runs, as a sentence."""
+    if earlier.fingerprint != now.fingerprint:
+        return "the dataset changed since this run started"
+    if earlier.engine != now.engine:
+        return f"it was started with {_show(earlier.engine)}, not with {_show(now.engine)}"
+    if earlier.engine_fingerprint != now.engine_fingerprint:
+        return "the engine changed since this run started"
+    for field, option in _SWITCHES.items():
+        if getattr(earlier, field) != getattr(now, field):
+            return f"{option} must be as it was when this run started"
+    return None
+
+
+def _show(engine: EngineSpec) -> str:
+    """An engine as a user asks for it."""
+    path = [engine.path] if engine.path else []
+    options = [f"--set {key}={value}" for key, value in sorted(engine.options.items())]
+    sampling = [
+        f"--{name.replace('_', '-')} {getattr(engine.sampling, name)}"
+        for name in Sampling.__struct_fields__
+        if getattr(engine.sampling, name) != getattr(Sampling(), name)
+    ]
+    return " ".join([f"--engine {engine.name}", *path, *options, *sampling])

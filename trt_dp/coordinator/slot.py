@@ -1,68 +1,142 @@
-"""The place of one worker: its process, its channel, and how long it has been in which state."""
+"""The place of one worker: its process, its connection, and how long it has been in which state."""
 
 from __future__ import annotations
 
+import selectors
 import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from trt_dp.launchers import Process
-from trt_dp.types import Facts, Placement
-from trt_dp.wire.channel import Channel
-from trt_dp.wire.messages import ToCoordinator
+from trt_dp.coordinator.connection import Connection
+from trt_dp.coordinator.events import Lost
+from trt_dp.errors import ChannelClosed
+from trt_dp.launchers import Launcher, Process
+from trt_dp.types import Placement
+from trt_dp.wire.messages import Hello, Setup, Stop, ToCoordinator, Work
 
 _SOON = 0.005
-_MOST_FACTS, _LONGEST_FACT = 1000, 4000
+_ENDS_ITSELF_SECONDS = 0.5
+KILLED_SECONDS = 30.0
 
-State = Literal["starting", "loading", "ready", "ending", "closed"]
+State = Literal["starting", "loading", "ready", "ending", "retired"]
 
 
 class Slot:
-    """The place of one worker: starting, loading, ready, ending, and then starting again or closed."""
+    """The place of one worker: starting, loading, ready, ending, and then starting again or retired."""
 
     def __init__(self, placement: Placement, log: Path) -> None:
         self.placement = placement
         self.log = log
         self.process: Process | None = None
-        self.channel: Channel[ToCoordinator] | None = None
-        self.state: State = "closed"
+        self.connection: Connection | None = None
+        self.state: State = "retired"
         self.launches = 0
         self.since = 0.0  # when the state began; for a ready worker, when it was last heard
-        self.held = 0  # requests in its hands
-        self.answered = 0.0  # when it last answered one, or was given the first of them
+        self.in_flight = 0
+        self.answered = 0.0  # when it last answered a request, or was given the first of them
         self.deaths = 0  # in a row, without an answer between them
         self.reason = ""  # what it died of, where its exit status does not tell
         self.hint = ""  # what its channel said at the end, in case it has to be killed
 
     def enter(self, state: State) -> None:
-        """Begin a state, with nothing in hand."""
+        """Begin a state, with nothing in flight."""
         self.state, self.since = state, time.monotonic()
-        self.held = 0
+        self.in_flight = 0
 
     def hold(self, change: int) -> None:
-        """So many requests more in its hands, or fewer, which is a sign that it gets on."""
-        if change < 0 or not self.held:
+        """So many requests more are in flight, or fewer: that is progress."""
+        if change < 0 or not self.in_flight:
             self.answered = time.monotonic()
-        self.held += change
+        self.in_flight += change
+
+    @property
+    def worker(self) -> int:
+        """The number of the worker."""
+        return self.placement.worker
 
     @property
     def has_ended(self) -> bool:
-        """Whether there was a process, and it is no more."""
+        """Whether there was a process, and it has ended."""
         return self.process is not None and self.process.poll() is not None
 
+    def launch(self, launcher: Launcher, environment: dict[str, str]) -> None:
+        """Start a worker process here."""
+        self.launches += 1
+        self.enter("starting")
+        self.reason = self.hint = ""
+        try:
+            self.process = launcher.start(self.placement, environment, self.log)
+        except OSError as error:
+            self.process = None
+            self.end(f"could not be started: {error.strerror}", kill=False)
 
-def sensible(facts: Facts) -> bool:
-    """Whether this is what an engine may say of itself: some lines of a report, no more."""
-    longest = max((len(str(value)) + len(name) for name, value in facts.items()), default=0)
-    return len(facts) <= _MOST_FACTS and longest <= _LONGEST_FACT
+    def expects(self, hello: Hello) -> bool:
+        """Whether the worker that says this is the one that was started last."""
+        return self.state == "starting" and hello.launch == self.launches
+
+    def seat(self, connection: Connection, setup: Setup) -> None:
+        """The worker is connected: tell it what to load."""
+        self.connection = connection
+        self.enter("loading")
+        self.send(setup)
+
+    def send(self, message: Setup | Work | Stop) -> None:
+        """Send if it is connected; where that fails, it is ending."""
+        if self.connection is None:
+            return
+        try:
+            self.connection.send(message)
+        except ChannelClosed as closed:
+            self.end(str(closed), kill=False)
+
+    def receive(self, mask: int) -> list[ToCoordinator]:
+        """Write and read what its connection is ready for; where that fails, it is ending."""
+        if self.connection is None:
+            return []
+        try:
+            if mask & selectors.EVENT_WRITE:
+                self.connection.flush()
+            return self.connection.receive() if mask & selectors.EVENT_READ else []
+        except ChannelClosed as closed:
+            self.end(str(closed), kill=False)
+            return []
+
+    def end(self, reason: str, *, kill: bool) -> None:
+        """Hang up; the worker counts as lost once its process has ended."""
+        if self.state in ("ending", "retired"):
+            return
+        if self.connection:
+            self.connection.close()
+            self.connection = None
+        if kill or not self.process:
+            self.reason = self.reason or reason
+        self.hint = reason
+        self.enter("ending")
+        if kill and self.process:
+            self.process.kill()
+
+    def bury(self, max_restarts: int) -> Lost | None:
+        """The end of the ending: None while the process still runs; it is killed if it does not end itself."""
+        lasted = time.monotonic() - self.since
+        status = self.process.poll() if self.process else 0
+        if status is None and lasted <= KILLED_SECONDS:
+            if lasted > _ENDS_ITSELF_SECONDS and self.process:
+                self.reason = self.reason or self.hint
+                self.process.kill()
+            return None
+        self.deaths += 1
+        self.process = None
+        self.enter("retired")
+        retired = self.deaths > max_restarts or status is None
+        return Lost(self.reason or end_of_process(status), retired)
 
 
 def end_of_process(status: int | None) -> str:
     """What an exit status tells, in words."""
     if status is None:
-        return "it could not be ended"
+        return "it could not be killed"
     if status < 0:
         names = {kind.value: kind.name for kind in signal.Signals}
         return f"it was killed by {names.get(-status, f'signal {-status}')}"
@@ -70,7 +144,7 @@ def end_of_process(status: int | None) -> str:
 
 
 def wait_for(slots: list[Slot], seconds: float, hurry: Sequence[object] = ()) -> None:
-    """Until every process has ended, but no longer than that."""
+    """Until every process has ended, but no longer than that, and not once `hurry` holds something."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not hurry:
         if all(slot.process is None or slot.process.poll() is not None for slot in slots):

@@ -1,4 +1,4 @@
-"""What is counted while a run goes on: when requests left and came back, and which worker idled when."""
+"""What is counted during a run: when requests were sent and answered, and which worker was idle when."""
 
 from __future__ import annotations
 
@@ -31,14 +31,19 @@ class _Stretch:
     def activity(self) -> Activity:
         span = self.last - self.first
         rate = self.requests / span if span else 0.0
-        return Activity(self.requests, span, self.busy, rate)
+        return Activity(
+            requests=self.requests,
+            span_seconds=span,
+            busy_seconds=self.busy,
+            requests_per_second=rate,
+        )
 
 
 class _Worker:
-    """One worker as the coordinator sees it: holding requests, or idle since a moment."""
+    """One worker as the coordinator sees it: with requests in flight, or idle since a moment."""
 
     def __init__(self) -> None:
-        self.requests = self.input_tokens = self.output_tokens = self.deaths = self.held = 0
+        self.requests = self.input_tokens = self.output_tokens = self.deaths = self.in_flight = 0
         self.load_seconds = 0.0
         self.facts: Facts = {}
         self.idle = 0.0
@@ -48,12 +53,12 @@ class _Worker:
         )
 
     def hold(self, change: int, now: float) -> None:
-        if self.held and not self.held + change:
+        if self.in_flight and not self.in_flight + change:
             self.idle_since = now
-        elif not self.held and change > 0 and self.idle_since is not None:
+        elif not self.in_flight and change > 0 and self.idle_since is not None:
             self.idle += now - self.idle_since
             self.idle_since = None
-        self.held += change
+        self.in_flight += change
 
 
 class Tally:
@@ -72,23 +77,23 @@ class Tally:
 
     @property
     def last_send(self) -> float:
-        """When the last request left so far."""
+        """When the last request was sent so far."""
         return self._sending.last
 
     def ready(self, worker: int, load_seconds: float) -> None:
-        """A worker is there and holds nothing."""
+        """A worker is ready, with nothing in flight."""
         self._workers[worker].load_seconds = load_seconds if math.isfinite(load_seconds) else 0.0
         self._workers[worker].idle_since = perf_counter()
 
     def told(self, worker: int, facts: Facts) -> None:
-        """What an engine says of itself; the last word counts."""
+        """What an engine says about itself; the latest counts."""
         self._workers[worker].facts = {
             name: value if isinstance(value, str) or math.isfinite(value) else str(value)
             for name, value in facts.items()
         }
 
     def sent(self, worker: int, indices: NDArray[np.int64], started: float) -> None:
-        """Requests left for a worker."""
+        """Requests were sent to a worker."""
         now = perf_counter()
         self._sent_at[indices] = now
         self._sending.add(started, now, len(indices))
@@ -101,7 +106,7 @@ class Tally:
             mine.unreplaced = None
 
     def came(self, worker: int, records: Records, started: float) -> None:
-        """Answers came from a worker and are settled."""
+        """Answers came from a worker and are in the journal."""
         now, index = perf_counter(), records["index"]
         answered = records[~records["failed"]]
         mine = self._workers[worker]
@@ -119,13 +124,14 @@ class Tally:
         self._receiving.add(started, now, len(records))
 
     def lost(self, worker: int, given_up: int, reason: str) -> None:
-        """A worker died, and what it held goes back, but for what is given up."""
+        """A worker died; what it had in flight runs again, except what is given up."""
         mine, now = self._workers[worker], perf_counter()
         mine.deaths += 1
         mine.unreplaced = len(self._deaths)
-        self._deaths.append(Death(worker, reason, now, mine.held))
-        self.redone += mine.held - given_up
-        mine.hold(-mine.held, now)
+        death = Death(worker=worker, reason=reason, at_seconds=now, requests=mine.in_flight)
+        self._deaths.append(death)
+        self.redone += mine.in_flight - given_up
+        mine.hold(-mine.in_flight, now)
         mine.idle_since = None
 
     def gave_up(self, requests: int) -> None:
@@ -153,18 +159,18 @@ class Tally:
     def _worker(self, mine: _Worker, end: float) -> WorkerCounts:
         still_idle = max(0.0, end - mine.idle_since) if mine.idle_since is not None else 0.0
         return WorkerCounts(
-            mine.requests,
-            mine.input_tokens,
-            mine.output_tokens,
-            mine.load_seconds,
-            mine.idle + still_idle,
-            mine.deaths,
-            mine.facts,
+            requests=mine.requests,
+            input_tokens=mine.input_tokens,
+            output_tokens=mine.output_tokens,
+            load_seconds=mine.load_seconds,
+            idle_seconds=mine.idle + still_idle,
+            deaths=mine.deaths,
+            facts=mine.facts,
         )
 
 
 def _known(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The durations that were taken, in order; sorted in place, where those that were not come last."""
-    values[np.isinf(values)] = np.nan  # no clock said that
+    """The durations that were measured, sorted; sorts in place, where missing ones come last."""
+    values[np.isinf(values)] = np.nan  # not a duration
     values.sort()
     return values[: len(values) - int(np.count_nonzero(np.isnan(values)))]

@@ -5,8 +5,6 @@ The coordinator knows of each line its place and its token counts, never its ids
 
 from __future__ import annotations
 
-import contextlib
-import glob
 import hashlib
 import mmap
 import os
@@ -22,14 +20,23 @@ import numpy as np
 from msgspec import Raw, Struct
 from numpy.typing import NDArray
 
-from trt_dp.dataset.request_line import CHANGED, TEXT, failure, measure, task_id_of
+from trt_dp.dataset.request_line import (
+    CHANGED,
+    TEXT,
+    check_lora_id,
+    failure,
+    measure,
+    task_id_of,
+)
 from trt_dp.dataset.scan import BOM, LINE, MAX_LINE, SLICE, Piece, scan_file
 from trt_dp.errors import UNREADABLE, BadLine, DatasetError
 from trt_dp.system import safe_files
 from trt_dp.types import RECORD, SPAN, Failure, Records, Source, Spans
 
-_VERSION = 2
+_VERSION = 3
+_FINGERPRINT = 2
 _SHOWN = 10
+_HEAD = 4096
 _DOCUMENT = re.compile(rb'\s*\{\s*"(?:metadata|samples)"\s*:')
 _FOREIGN = {
     b"\x1f\x8b": "gzip-compressed: unpack it first (gunzip)",
@@ -84,19 +91,14 @@ class Index(Struct, frozen=True):
         """The number of a request's line (or sample) in the file, from 1."""
         return index + 1 + int(np.searchsorted(self.blanks, index, side="right"))
 
-    def refusal(self) -> str:
-        """The bad lines in a sentence and a list: the first ten, and how many more there are."""
+    def refusal(self, remedy: str = "Fix the file or pass --skip-bad") -> str:
+        """The invalid lines in a sentence and a list: the first ten, and how many more there are."""
         shown = list(self.bad.items())[:_SHOWN]
         listed = "".join(f"\n  {self.unit} {self.line_number(i)}: {why}" for i, why in shown)
         more = len(self.bad) - len(shown)
         rest = f"\n  and {more:,} more" if more else ""
-        count = len(self.bad)
-        are = (
-            f"{count:,} {self.unit}s are no requests"
-            if count > 1
-            else f"a {self.unit} is no request"
-        )
-        return f"{self.source.path}: {are}; mend the file, or run with --skip-bad{listed}{rest}"
+        count = f"{len(self.bad):,} invalid {self.unit}{'s' if len(self.bad) > 1 else ''}"
+        return f"{self.source.path}: {count}. {remedy}{listed}{rest}"
 
     def failures(self, indices: Iterable[int], errors: dict[int, Failure]) -> tuple[Records, bytes]:
         """These requests as failures, ready for the journal; bad ones bring their own reason."""
@@ -129,7 +131,8 @@ class Index(Struct, frozen=True):
         if error is None:
             place = f"{self.unit} {self.line_number(index)}"
             error = Failure("bad_line", f"{place}: {self.bad[index]}", 0)
-        return failure(task_id_of(index, line), error)
+        task_id = index if self.source.document else task_id_of(index, line)
+        return failure(task_id, error)
 
 
 def open_dataset(path: Path, folder: Path | None, progress: Progress) -> Index:
@@ -173,17 +176,27 @@ def _look(path: Path) -> Source:
         msg = f"{path} {what}"
         raise DatasetError(msg)
     found = path.stat()
-    return Source(str(path.resolve()), found.st_size, found.st_mtime_ns)
+    return Source(
+        path=str(path.resolve()),
+        size=found.st_size,
+        mtime_ns=found.st_mtime_ns,
+        document=_is_document(path),
+    )
+
+
+def _is_document(path: Path) -> bool:
+    with path.open("rb") as file:
+        return bool(_DOCUMENT.match(file.read(_HEAD).removeprefix(BOM)))
 
 
 def _make(source: Source, progress: Progress) -> Index:
     path = Path(source.path)
     try:
         with path.open("rb") as file:
-            head = file.read(4096)
+            head = file.read(_HEAD)
         _refuse_foreign(path, head)
         start = len(BOM) if head.startswith(BOM) else 0
-        if _DOCUMENT.match(head[start:]):
+        if source.document:
             pieces, unit = _document(path, start), "sample"
         else:
             pieces, unit = scan_file(path, source.size, os.cpu_count() or 1), "line"
@@ -203,7 +216,7 @@ def _refuse_foreign(path: Path, head: bytes) -> None:
 def _assemble(source: Source, pieces: Iterable[Piece], unit: str, progress: Progress) -> Index:
     """Put pieces together; the fingerprint depends on every byte and on nothing else."""
     lines, blanks, bad, count = [], [], {}, 0
-    digest = hashlib.sha256(f"{_VERSION} {SLICE} {unit} {source.size}".encode())
+    digest = hashlib.sha256(f"{_FINGERPRINT} {SLICE} {unit} {source.size}".encode())
     for piece in pieces:
         found = np.frombuffer(piece.lines, LINE)
         lines.append(found)
@@ -258,7 +271,9 @@ def _measure_sample(sample: bytes) -> tuple[int, int]:
     if len(sample) > MAX_LINE:
         msg = f"the sample is {len(sample)} bytes long; the limit is {MAX_LINE}"
         raise BadLine(msg)
-    return measure(sample)
+    counts = measure(sample)
+    check_lora_id(sample)
+    return counts
 
 
 class _Facts(Struct):
@@ -313,33 +328,12 @@ def _keep(places: list[Path], index: Index) -> None:
     facts = _Facts(_VERSION, index.source, index.fingerprint, index.bad, index.unit)
     packed = np.frombuffer(msgspec.json.encode(facts), np.uint8)
     for place in places:
-        partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
         if safe_files.another_s(place):
-            continue  # it would be replaced in turns
+            continue  # the two users would replace it in turns
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(place)
-            with safe_files.create(partial, 0o600) as file:
+            with safe_files.atomic_write(place, mode=0o600) as file:
                 np.savez(file, facts=packed, lines=index.lines, blanks=index.blanks)
-            partial.replace(place)
         except OSError:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             continue
         return
-
-
-def _sweep(place: Path) -> None:
-    """Remove what runs left there that were killed while they wrote."""
-    for partial in place.parent.glob(f"{glob.escape(place.name)}.*.partial"):
-        process = partial.name.split(".")[-2]
-        if process.isdigit() and not _is_running(int(process)):
-            partial.unlink(missing_ok=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)
-    return True

@@ -1,4 +1,4 @@
-"""One line in, one line out: what a request looks like in a dataset and an answer in the results."""
+"""The lines of files: a request in a dataset, an answer in the results, and a failure."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ import numpy as np
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from trt_dp.errors import UNREADABLE, BadLine, RequestRefused
-from trt_dp.types import Failure, Ids, Request, Result, Timing
+from trt_dp.types import END_OF_LINE, Failure, Ids, Request, Result, Timing
 
 CHANGED = (
-    "{} changed while the run used it; the answers so far are kept: "
-    "put it back and run the same command again, or start over with --fresh"
+    "{} changed while the run used it; the answers so far are kept. "
+    "Restore it and run the same command again, or start over with --fresh"
 )
 MAX_ID = 2**31 - 1
-_Id = Annotated[int, Meta(ge=0, le=MAX_ID)]
+_TokenId = Annotated[int, Meta(ge=0, le=MAX_ID)]
 _Count = Annotated[int, Meta(ge=1, le=MAX_ID)]
 _NOT_STRUCTURE = b"0123456789 \t\r\n"
+_BLANKS = b" \t\r\n"
+_ABSENT = (b"", b"null")
 _REFUSED = {
     "lora_request": "`lora_request` is not supported: no engine here applies LoRA adapters",
-    "media_paths": "`media_paths` is not supported: requests are token ids only",
+    "media_paths": "`media_paths` is not supported: no engine here takes images, audio or video",
 }
 
 
 class _Line(Struct, forbid_unknown_fields=True):
-    """Every field that a dataset line may have, under all the names it goes by."""
+    """Every field that a dataset line may have, under all its names; null is as good as absent."""
 
     task_id: int | str | None = None
     input_ids: Raw = Raw()
@@ -35,13 +37,19 @@ class _Line(Struct, forbid_unknown_fields=True):
     output_tokens: _Count | UnsetType = UNSET
     output_len: _Count | UnsetType = UNSET  # the name in NVIDIA's JSON document
     input_len: _Count | UnsetType = UNSET
-    prompt: str | UnsetType = UNSET
+    prompt: str | None = None
     lora_request: Raw = Raw()
     media_paths: Raw = Raw()
 
 
+class _OnlyId(Struct):
+    """The only field that is read from a line that is invalid otherwise."""
+
+    task_id: int | str | None = None
+
+
 class _Answer(Struct, omit_defaults=True):
-    """A line of results.jsonl."""
+    """A line of results.jsonl, but for who gave the answer and how long it took."""
 
     task_id: int | str
     output_ids: list[int]
@@ -49,8 +57,13 @@ class _Answer(Struct, omit_defaults=True):
     input_tokens: int
     output_tokens: int
     text: str | None = None
-    worker: int | None = None
-    timing: Timing | None = None
+
+
+class _Measured(Struct):
+    """The end of a line of results.jsonl, which differs from run to run."""
+
+    worker: int
+    timing: Timing
 
 
 class _Failed(Struct, omit_defaults=True):
@@ -61,7 +74,8 @@ class _Failed(Struct, omit_defaults=True):
 
 
 _line = msgspec.json.Decoder(_Line)
-_ids = msgspec.json.Decoder(list[_Id])
+_only_id = msgspec.json.Decoder(_OnlyId)
+_ids = msgspec.json.Decoder(list[_TokenId])
 _encode = msgspec.json.Encoder().encode
 
 TEXT = 0  # the number of input tokens of a prompt that is text, as far as a dataset tells
@@ -83,7 +97,7 @@ def measure(line: bytes) -> tuple[int, int]:
 
 
 def parse(index: int, line: bytes, input_tokens: int, tokenize: Tokenize | None = None) -> Request:
-    """The request in a line that was measured before; raises BadLine when it is no longer that."""
+    """The request in a line that was measured before; raises BadLine when the line has changed since."""
     if input_tokens == TEXT and tokenize:
         return _parse_text(index, line, tokenize)
     start, stop = line.find(b"[") + 1, line.rfind(b"]")
@@ -104,8 +118,13 @@ def _parse_text(index: int, line: bytes, tokenize: Tokenize) -> Request:
     return Request(index, _task_id(index, fields), ids, _output_tokens(fields))
 
 
+def numbered(request: Request) -> Request:
+    """The request with its place in the file as its id, for a file whose requests have no ids."""
+    return msgspec.structs.replace(request, task_id=request.index)
+
+
 def check_ids(request: Request) -> None:
-    """Raises RequestRefused for no id at all, or one that no vocabulary can hold: `measure` could not know."""
+    """Raises RequestRefused for no ids, or an id too large for any vocabulary: `measure` cannot see these."""
     if not len(request.input_ids):
         msg = "the text of `prompt` has no token"
         raise RequestRefused(msg)
@@ -114,34 +133,23 @@ def check_ids(request: Request) -> None:
         raise RequestRefused(msg)
 
 
-def answer(
-    request: Request,
-    result: Result,
-    text: str | None = None,
-    worker: int | None = None,
-    timing: Timing | None = None,
-) -> bytes:
-    """The line of an answer; without `worker` and `timing` it depends on the request alone."""
-    ids = result.output_ids
+def answer(request: Request, result: Result, text: str | None = None) -> bytes:
+    """The line of an answer, which depends on the request alone."""
     line = _Answer(
-        request.task_id,
-        ids,
-        result.finish_reason,
-        len(request.input_ids),
-        len(ids),
-        text,
-        worker,
-        timing,
+        task_id=request.task_id,
+        output_ids=result.output_ids,
+        finish_reason=result.finish_reason,
+        input_tokens=len(request.input_ids),
+        output_tokens=len(result.output_ids),
+        text=text,
     )
     return _encode(line) + b"\n"
 
 
-def lasting(line: bytes) -> bytes:
-    """The line of an answer as it would be without `worker` and `timing`, which differ from run to run."""
-    kept, worker, _ = line.rpartition(
-        b',"worker":'
-    )  # a quote inside a text has a backslash before it
-    return kept + b"}\n" if worker else line
+def with_timing(line: bytes, worker: int, timing: Timing) -> bytes:
+    """The line of an answer, with two more fields at its end: who gave it, and how long that took."""
+    fields = _encode(_Measured(worker, timing))
+    return b"%b,%b\n" % (line[: -len(END_OF_LINE)], fields[1:])
 
 
 def failure(task_id: int | str | None, error: Failure) -> bytes:
@@ -150,15 +158,21 @@ def failure(task_id: int | str | None, error: Failure) -> bytes:
 
 
 def task_id_of(index: int, line: bytes) -> int | str | None:
-    """The task_id to report for a line that may not be a request: None when it cannot be read."""
+    """The task_id to report for a line, valid or not: None when it cannot be read."""
     try:
-        fields = _decode(line)
-    except BadLine:
+        return _task_id(index, _only_id.decode(line))
+    except UNREADABLE:
         return None
-    return _task_id(index, fields)
 
 
-def _task_id(index: int, fields: _Line) -> int | str:
+def check_lora_id(sample: bytes) -> None:
+    """Raises BadLine where a sample of NVIDIA's document names a LoRA adapter: its `task_id` is one, not an id."""
+    if (adapter := _only_id.decode(sample).task_id) not in (None, -1):
+        msg = f"`task_id` is {adapter!r}, which names a LoRA adapter here: no engine applies LoRA adapters"
+        raise BadLine(msg)
+
+
+def _task_id(index: int, fields: _Line | _OnlyId) -> int | str:
     return index if fields.task_id is None else fields.task_id
 
 
@@ -170,7 +184,7 @@ def _decode(line: bytes) -> _Line:
 
 
 def _outline(head: bytes, tail: bytes) -> _Line | None:
-    """The line with its ids left out, in a fraction of the time; None where the brackets were not the ids'."""
+    """The line decoded without its ids, which is much faster; None where the brackets are not those of the ids."""
     try:
         fields = _line.decode(head + tail)
         return fields if bytes(_raw_ids(fields)) == b"[]" else None
@@ -179,11 +193,11 @@ def _outline(head: bytes, tail: bytes) -> _Line | None:
 
 
 def _has_text(fields: _Line) -> bool:
-    """Whether the prompt is text; raises BadLine where it is ids as well, or no text at all."""
-    if fields.prompt is UNSET:
+    """Whether the prompt is text; raises BadLine where ids are given too, or the text is empty."""
+    if fields.prompt is None:
         return False
     _refuse(fields)
-    if fields.input_ids or fields.logits or fields.input_len is not UNSET:
+    if _given_ids(fields) or fields.input_len is not UNSET:
         msg = "`prompt` is given, and ids (or their number) as well"
         raise BadLine(msg)
     if not fields.prompt:
@@ -193,17 +207,23 @@ def _has_text(fields: _Line) -> bool:
 
 
 def _refuse(fields: _Line) -> None:
-    for name, reason in _REFUSED.items():
-        if getattr(fields, name):
-            raise BadLine(reason)
+    """Raises BadLine for a field that no engine supports, unless it is null or an empty list of media."""
+    if bytes(fields.media_paths).translate(None, _BLANKS) not in (*_ABSENT, b"[]"):
+        raise BadLine(_REFUSED["media_paths"])
+    if bytes(fields.lora_request) not in _ABSENT:
+        raise BadLine(_REFUSED["lora_request"])
+
+
+def _given_ids(fields: _Line) -> list[Raw]:
+    return [ids for ids in (fields.input_ids, fields.logits) if bytes(ids) not in _ABSENT]
 
 
 def _raw_ids(fields: _Line) -> Raw:
     _refuse(fields)
-    if fields.prompt is not UNSET:
+    if fields.prompt is not None:
         msg = "`prompt` is given, and ids as well"
         raise BadLine(msg)
-    given = [ids for ids in (fields.input_ids, fields.logits) if ids]
+    given = _given_ids(fields)
     if len(given) != 1:
         both = "both `input_ids` and `logits` are given" if given else "`input_ids` is missing"
         raise BadLine(both)
@@ -211,10 +231,10 @@ def _raw_ids(fields: _Line) -> Raw:
 
 
 def _count_plain(text: bytes) -> int:
-    """How many ids stand in `1, 2, 3` or `1,2,3`, as JSON writers write it; 0 for any other text.
+    """How many ids are in `1, 2, 3` or `1,2,3`, as JSON writers write it; 0 for any other text.
 
-    Whole-array comparisons do in a third of a decoder's time what a decoder would: only digits, commas
-    and spaces; every comma after a digit, every space after a comma, a digit at either end; no leading zero.
+    Comparing whole arrays takes a third of a decoder's time. The rules: only digits, commas and spaces;
+    every comma after a digit, every space after a comma, a digit at both ends, no leading zeros.
     """
     chars = np.frombuffer(text, np.uint8)
     digit, comma, space = (chars - ord("0")) < 10, chars == ord(","), chars == ord(" ")
@@ -231,7 +251,7 @@ def _count_plain(text: bytes) -> int:
 
 
 def _count(text: bytes) -> int:
-    """How many ids stand in a JSON value; deleting digits leaves `[,,,]` of a flat list of numbers only."""
+    """How many ids are in a JSON value: without its digits, only a flat list of numbers becomes `[,,,]`."""
     rest = text.translate(None, _NOT_STRUCTURE)
     tokens = len(rest) - 1
     if rest != b"[%b]" % (b"," * (tokens - 1)):

@@ -1,4 +1,4 @@
-"""What a user sees of build: a bar on a terminal while it works, and then what was made."""
+"""What a user sees of a build: progress, and then what was built."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import Progress
 
 from trt_dp.builders import Watch
-from trt_dp.builders.build import Outcome, Planned
+from trt_dp.builders.build import Built, Planned
 from trt_dp.system.safe_text import plain
 
 _LINE_SECONDS = 10.0
@@ -20,7 +20,7 @@ _LINE_SECONDS = 10.0
 
 @contextlib.contextmanager
 def on_stderr() -> Iterator[Watch]:
-    """A bar where someone watches, a line every ten seconds where nobody does."""
+    """A progress bar on a terminal; otherwise a line every ten seconds."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _Lines(console)
@@ -38,21 +38,19 @@ def print_plan(planned: Planned) -> None:
     print(f"{planned.note}; nothing was run", file=sys.stderr)  # noqa: T201
 
 
-def told(outcome: Outcome) -> str:
-    """What was chosen, what came of it, and the next command."""
-    parts = list(outcome.chosen)
-    if outcome.checked:
-        parts.append(f"check: {outcome.checked}")
-    parts.append(
-        f"written: {outcome.folder} ({outcome.size / 1e6:,.1f} MB, {outcome.seconds:.1f} s)"
-    )
-    path = "" if str(outcome.folder) == "engines/default" else f" --engine-path {outcome.folder}"
+def told(built: Built) -> str:
+    """What was chosen, what was built, and the next command."""
+    parts = list(built.chosen)
+    if built.checked:
+        parts.append(f"check: {built.checked}")
+    parts.append(f"written: {built.folder} ({built.size / 1e6:,.1f} MB, {built.seconds:.1f} s)")
+    path = "" if str(built.folder) == "engines/default" else f" --engine-path {built.folder}"
     parts.append(f"next: trt-dp run{path}")
     return plain("\n".join(parts))
 
 
 class _Lines:
-    """Where the work is, now and then."""
+    """Progress as a line every ten seconds."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

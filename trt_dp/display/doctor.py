@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trt_dp.doctor.examine import Ability, Examination, Gpu
+from trt_dp.doctor.examine import Ability, Examination
+from trt_dp.placement.gpus import Gpu
 
 
 def told(found: Examination) -> str:
     """All of it, one line for each thing."""
     parts = [
         _table("installed", ((name, has or "-") for name, has in found.versions.items())),
-        _table("machine", [*found.machine.items(), ("mpirun", found.mpi)]),
+        _table("machine", found.machine.items()),
         _table(
             "GPUs",
             [(gpu.index, _gpu(gpu)) for gpu in found.gpus] or [("-", "nvidia-smi lists none")],
@@ -19,11 +20,13 @@ def told(found: Examination) -> str:
         _table("engines", _abilities(found.abilities, "engine")),
         _table("launchers", _abilities(found.abilities, "launcher")),
     ]
-    if found.versions["tensorrt-llm"]:
-        differs = [("differs", text) for text in found.tensorrt_llm]
-        parts.append(
-            _table("TensorRT-LLM", differs or [("as recorded", "every name that trt-dp uses")])
+    parts += [
+        _table(
+            f"library of the engine {name}",
+            [("differs", text) for text in said] or [("as expected", "every name that it uses")],
         )
+        for name, said in found.differences.items()
+    ]
     return "\n\n".join(parts)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import Progress
 
-from trt_dp.synthetic.prepare import DEFAULT_OUTPUT, Job, Outcome
+from trt_dp.synthetic.prepare import DEFAULT_OUTPUT, Preparation, Prepared
 from trt_dp.synthetic.summary import as_text
 from trt_dp.system.safe_text import plain
 
@@ -28,16 +28,16 @@ def on_stderr() -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total or None)
 
 
-def told(job: Job, outcome: Outcome) -> str:
+def told(asked: Preparation, made: Prepared) -> str:
     """What was chosen, what came of it, and the next command."""
-    parts = [*outcome.chosen, "", as_text(outcome.summary), ""]
-    if job.output is None:
+    parts = [*made.chosen, "", as_text(made.summary), ""]
+    if asked.output is None:
         return plain("\n".join(parts[:-1]))
-    size = f"{outcome.size / 1e6:,.1f} MB"
-    made = f"already there, byte for byte: {job.output} ({size})"
-    parts.append(made if outcome.already else f"written: {job.output} ({size})")
-    if job.layout != "openai":
-        path = "" if job.output == DEFAULT_OUTPUT else f" --request-path {job.output}"
+    size = f"{made.size / 1e6:,.1f} MB"
+    done = "already there, byte for byte" if made.already else "written"
+    parts.append(f"{done}: {asked.output} ({size})")
+    if asked.layout != "openai":
+        path = "" if asked.output == DEFAULT_OUTPUT else f" --request-path {asked.output}"
         parts.append(f"next: trt-dp run{path} (trt-dp build makes the engine)")
     return plain("\n".join(parts))
 

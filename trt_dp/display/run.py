@@ -62,12 +62,12 @@ class Bar:
     def show(self, snapshot: Snapshot) -> None:
         """The run's requests."""
         speed = self._speed(snapshot)
-        if self._due() or snapshot.settled == snapshot.requests:
-            done = f"{snapshot.settled:,}/{snapshot.requests:,}"
+        if self._due() or snapshot.completed == snapshot.requests:
+            done = f"{snapshot.completed:,}/{snapshot.requests:,}"
             facts = f"{done}, {_facts(snapshot, speed)}"
             self._draw(
                 description="running",
-                completed=snapshot.settled,
+                completed=snapshot.completed,
                 total=snapshot.requests,
                 facts=facts,
             )
@@ -109,7 +109,7 @@ class Lines:
         """The run's requests, now and then."""
         speed = self._speed(snapshot)
         if self._due():
-            done = f"{snapshot.settled:,} of {snapshot.requests:,} requests"
+            done = f"{snapshot.completed:,} of {snapshot.requests:,} requests"
             self.say(f"running: {done}, {_facts(snapshot, speed)}")
 
     def _due(self) -> bool:

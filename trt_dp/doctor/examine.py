@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
-import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -20,34 +18,18 @@ import msgspec
 from msgspec import Struct
 
 from trt_dp import plugins
+from trt_dp.doctor.probe import Answer
 from trt_dp.errors import PlacementError
-from trt_dp.launchers.mpi.launcher import find_mpirun
-from trt_dp.placement import plan as placement
+from trt_dp.placement import gpus, machine
+from trt_dp.placement.environment import clean
+from trt_dp.placement.gpus import Gpu
 from trt_dp.system import safe_files
 from trt_dp.system.guarded import Guarded
 
-_PACKAGES = (
-    "trt-dp", "numpy", "msgspec", "openvino", "openvino-genai", "tensorrt-llm", "tensorrt",
-    "torch", "transformers", "tokenizers", "mpi4py",
-)  # fmt: skip
-_GPU_FIELDS = ("index", "uuid", "name", "memory.total", "driver_version", "mig.mode.current")
-_INSTRUMENTS = ("echo",)  # engines without a model: they can run anywhere, and prove nothing
-_ON_GPUS = ("trtllm", "trtllm-torch")
+_PACKAGES = ("trt-dp", "numpy", "msgspec", "tokenizers", "transformers")
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - its size is looked at
-_ASK_SECONDS = 15
 _LOOK_SECONDS = 0.02
 _KILLED_SECONDS = 10.0
-
-
-class Gpu(Struct, frozen=True):
-    """A GPU as nvidia-smi tells of it."""
-
-    index: str
-    uuid: str
-    name: str
-    memory_mib: str
-    driver: str
-    mig: str
 
 
 class Ability(Struct, frozen=True):
@@ -57,6 +39,7 @@ class Ability(Struct, frozen=True):
     name: str
     able: bool
     why: str = ""
+    has_model: bool = True
 
 
 class Examination(Struct, frozen=True):
@@ -65,31 +48,40 @@ class Examination(Struct, frozen=True):
     versions: dict[str, str]
     machine: dict[str, str]
     gpus: list[Gpu]
-    mpi: str
     abilities: list[Ability]
-    tensorrt_llm: list[str]
+    differences: dict[str, list[str]]  # by engine: its installed library, against the one it knows
 
     @property
     def healthy(self) -> bool:
         """Whether an engine with a model can run here."""
-        engines = [one for one in self.abilities if one.kind == "engine"]
-        return any(one.able for one in engines if one.name not in _INSTRUMENTS)
+        return any(one.able and one.has_model for one in self.abilities if one.kind == "engine")
 
 
 def examine(seconds: float = 120.0) -> Examination:
-    """Look at everything; each thing that is loaded for it may take this long."""
-    versions = {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
+    """Look at everything; each plugin that is asked may take this long."""
+    engines = {name: _answer(plugins.ENGINES, name, seconds) for name in _names(plugins.ENGINES)}
+    launchers = {
+        name: _answer(plugins.LAUNCHERS, name, seconds) for name in _names(plugins.LAUNCHERS)
+    }
+    answers = [*engines.values(), *launchers.values()]
     return Examination(
-        versions,
-        _machine(),
-        _gpus(),
-        _mpi(),
-        [
-            *(_ability(plugins.ENGINES, name, seconds) for name in _names(plugins.ENGINES)),
-            *(_ability(plugins.LAUNCHERS, name, seconds) for name in _names(plugins.LAUNCHERS)),
+        versions={"python": platform.python_version()} | _versions(answers),
+        machine=_machine() | {key: text for one in answers for key, text in one.facts.items()},
+        gpus=gpus.describe(),
+        abilities=[
+            *(_ability("engine", name, answer) for name, answer in engines.items()),
+            *(_ability("launcher", name, answer) for name, answer in launchers.items()),
         ],
-        _differences(seconds) if versions["tensorrt-llm"] else [],
+        differences={
+            name: _differences(name, seconds) for name, one in engines.items() if one.compares
+        },
     )
+
+
+def _versions(answers: Iterable[Answer]) -> dict[str, str]:
+    """Of the packages that matter to trt-dp and to its plugins."""
+    asked = [*_PACKAGES, *(package for one in answers for package in one.packages)]
+    return {name: _version(name) for name in dict.fromkeys(asked)}
 
 
 def _version(package: str) -> str:
@@ -104,7 +96,7 @@ def _machine() -> dict[str, str]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cores": str(len(placement.usable_cores())),
+        "cores": str(len(machine.usable_cores())),
         "memory": f"{memory / 2**30:.1f} GiB",
         _SHARED_MEMORY: _shared_memory(),
         "CUDA_VISIBLE_DEVICES": "not set" if setting is None else repr(setting),
@@ -122,82 +114,56 @@ def _shared_memory() -> str:
 
 def _devices() -> str:
     try:
-        gpus = placement.look().gpus
+        devices = machine.look().gpus
     except PlacementError as error:
         return str(error)
-    return ", ".join(gpus) if gpus else "no GPU: workers run on cores"
-
-
-def _gpus() -> list[Gpu]:
-    """What nvidia-smi lists; nothing where it is not there or cannot say."""
-    query = [f"--query-gpu={','.join(_GPU_FIELDS)}", "--format=csv,noheader,nounits"]
-    said = _output(["nvidia-smi", *query])
-    rows = [[cell.strip() for cell in line.split(",")] for line in said.splitlines()]
-    return [Gpu(*row) for row in rows if len(row) == len(_GPU_FIELDS)]
-
-
-def _mpi() -> str:
-    """Which mpirun the launcher mpi would use, and of which MPI it is."""
-    mpirun = find_mpirun()
-    if mpirun is None:
-        return "no mpirun"
-    said = _output([mpirun, "--version"])
-    if found := re.search(r"\(Open MPI\) (\S+)", said):
-        return f"Open MPI {found[1]}: {mpirun}"
-    if "HYDRA" in said:
-        found = re.search(r"Version:\s*(\S+)", said)
-        return f"MPICH {found[1] if found else '?'}: {mpirun}"
-    return f"{said.partition(chr(10))[0].strip() or 'of unknown kind'}: {mpirun}"
-
-
-def _output(command: list[str]) -> str:
-    """What a program says, or nothing when it is missing, fails, or takes too long."""
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=_ASK_SECONDS, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ""
+    return ", ".join(devices) if devices else "no GPU: workers run on CPU cores"
 
 
 def _names(group: str) -> list[str]:
     return list(dict.fromkeys(point.name for point in plugins.names(group)))
 
 
-def _ability(group: str, name: str, seconds: float) -> Ability:
-    kind = group.rpartition(".")[2][:-1]
-    obstacles = _ask(["plugin", group, name], seconds)
-    if not obstacles and name in _ON_GPUS and not _has_gpu():
-        obstacles = ["there is no GPU here"]
-    return Ability(kind, name, not obstacles, "; ".join(obstacles))
+def _ability(kind: str, name: str, answer: Answer) -> Ability:
+    why = answer.why
+    if not why and answer.needs_gpu and not _has_gpu():
+        why = "there is no GPU here"
+    return Ability(kind=kind, name=name, able=not why, why=why, has_model=answer.has_model)
 
 
 def _has_gpu() -> bool:
     try:
-        return bool(placement.look().gpus)
+        return bool(machine.look().gpus)
     except PlacementError:
         return False
 
 
-def _differences(seconds: float) -> list[str]:
-    """How the installed TensorRT-LLM differs from the recorded one, or why that could not be found out."""
-    return _ask(["tensorrt-llm"], seconds)
+def _answer(group: str, name: str, seconds: float) -> Answer:
+    """What a plugin says of itself; if it could not say anything, what happened."""
+    said = _ask(["plugin", group, name], seconds)
+    return Answer(said) if isinstance(said, str) else msgspec.json.decode(said, type=Answer)
 
 
-def _ask(words: Sequence[str], seconds: float) -> list[str]:
-    """A probe's answer; if it gives none, what became of it."""
+def _differences(name: str, seconds: float) -> list[str]:
+    """How an engine's installed library differs from the one it was written for, or why nobody knows."""
+    said = _ask(["differences", name], seconds)
+    return [said] if isinstance(said, str) else msgspec.json.decode(said, type=list[str])
+
+
+def _ask(words: Sequence[str], seconds: float) -> bytes | str:
+    """A probe's answer; if it gives none, a sentence that says what happened to it."""
     with tempfile.TemporaryDirectory() as folder:
         answer, log = Path(folder) / "answer", Path(folder) / "log"
         command = safe_files.python("trt_dp.doctor.probe", str(answer), *words)
-        process = Guarded(command, placement.clean(os.environ), (), log)
+        process = Guarded(command, clean(os.environ), (), log)
         if not _wait(process, seconds):
             process.kill()
             _wait(process, _KILLED_SECONDS)
-            return [f"it did not load in {seconds:.0f} s"]
+            return f"it did not load in {seconds:.0f} s"
         if answer.exists():
-            return msgspec.json.decode(answer.read_bytes(), type=list[str])
-        last = (log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-        return [f"loading it ends the process with status {process.poll()}: {last}"]
+            return answer.read_bytes()
+        last = (log.read_text(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
+        return f"loading it ends the process with status {process.poll()}: {last}"
 
 
 def _wait(process: Guarded, seconds: float) -> bool:

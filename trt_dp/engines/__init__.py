@@ -10,36 +10,37 @@ from trt_dp.types import Facts, Request, Result
 class Engine(Protocol):
     """A loaded model with its own batching; it knows nothing of processes, sockets or files.
 
-    It is made in the worker as `cls(spec, placement, **options)`, where the options are what the user
-    gave with --set, converted to the types of the constructor's keyword-only parameters. A constructor
-    that cannot load raises EngineRefused with a sentence for the user. A library that the engine needs
-    is imported in its file only, and the file is imported in the worker only.
+    The worker makes it as `cls(spec, placement, **options)`. The options are what the user gave with --set,
+    converted to the types of the constructor's keyword-only parameters. A constructor that cannot load
+    raises EngineRefused with a sentence for the user.
 
-    Under the launcher mpi, for an engine whose ranks share a model, each rank makes one like it. Rank 0's is
-    used like any engine; the others are closed as soon as they are made, and their `close` serves until rank 0's
-    is closed. The class or its module may have `why_not()`, which gives what keeps it from running here, or None.
+    The class also answers questions before it is made (see about.py). So importing it must be cheap: it
+    imports its heavy library only when it is made.
+
+    Under the launcher mpi, each rank makes an engine. Rank 0's is used like any engine; the others are closed
+    as soon as they are made, and their `close` serves until rank 0's is closed.
     """
 
     @property
     def capacity(self) -> int:
-        """How many requests it wants in hand at once, those that wait inside it included."""
+        """How many requests it wants in flight at once, including those that wait inside it."""
 
     def submit(self, request: Request) -> None:
-        """Take a request; raises RequestRefused if this one is beyond it. Never called beyond `capacity`."""
+        """Take a request; raises RequestRefused if it is too large. Never called beyond `capacity`."""
 
     def step(self) -> list[Result]:
-        """Go on a little, and give what is finished: at most one result for each request submitted.
+        """Work for a moment and return what is completed: at most one result for each submitted request.
 
-        Called only while something is in hand; it must return often enough for the worker to show
-        that it lives (--stall-seconds), with an empty list when nothing is finished yet.
+        Called only while a request is in flight. It must return well within --stall-seconds, with an
+        empty list when nothing is completed yet.
         """
 
     def close(self) -> None:
-        """Let go of the model; called once, with nothing in hand."""
+        """Free the model; called once, with nothing in flight."""
 
 
 class Telling(Protocol):
-    """What an engine may be as well: one that says how it runs."""
+    """An engine that also says how it runs."""
 
     def facts(self) -> Facts:
         """What a report should say of it; asked after loading, and now and then while it answers."""

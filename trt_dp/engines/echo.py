@@ -1,4 +1,4 @@
-"""The engine that answers at once, from the request alone: the instrument by which trt-dp is measured and broken."""
+"""The engine that answers at once, from the request alone: the instrument for measuring and testing trt-dp."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ _MOST_OUTPUT = 1 << 22  # a line of a dataset must not cost the memory of the ma
 class EchoEngine:
     """Answers with the prompt's own ids, from a place that depends on all of them; misbehaves when told to.
 
+    It is an instrument: it has no model and needs no folder, and it runs anywhere.
     `crash`, `hang`, `fail`, `refuse_requests` and `raise_on` name requests by their place in the file
     (`3,17`); `only_worker` keeps every misbehaviour to one worker.
     """
+
+    has_model = False
 
     def __init__(
         self,
@@ -41,7 +44,7 @@ class EchoEngine:
         only_worker: int = -1,
     ) -> None:
         if spec.sampling != Sampling():
-            msg = "echo has no model to sample from: leave the sampling options out"
+            msg = "the engine echo has no model to sample from: remove the sampling options"
             raise EngineRefused(msg)
         chosen = only_worker in (-1, placement.worker)
         time.sleep(load_seconds)
@@ -64,7 +67,7 @@ class EchoEngine:
             msg = "echo was told to refuse this request"
             raise RequestRefused(msg)
         if request.output_tokens > _MOST_OUTPUT:
-            msg = f"{request.output_tokens} output tokens, and echo gives {_MOST_OUTPUT} at most"
+            msg = f"{request.output_tokens} output tokens, and the engine echo gives {_MOST_OUTPUT} at most"
             raise RequestRefused(msg)
         self._waiting.append(request)
 
@@ -80,7 +83,7 @@ class EchoEngine:
         return results
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """There is nothing to free."""
 
     def _answer(self, request: Request) -> Result:
         self._misbehave(request.index)

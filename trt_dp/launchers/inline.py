@@ -23,7 +23,7 @@ class InlineLauncher:
         return _Thread(environment, log)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """There is nothing to free."""
 
 
 class _Thread:
@@ -45,6 +45,8 @@ class _Thread:
     def _serve(self, environment: dict[str, str]) -> None:
         with self._log.open("a") as output:
             handler = logging.StreamHandler(output)
-            logging.getLogger("trt_dp").addHandler(handler)
+            logger = logging.getLogger("trt_dp")
+            logger.setLevel(logging.INFO)  # as in a worker process
+            logger.addHandler(handler)
             self._status = worker.serve(environment)
-            logging.getLogger("trt_dp").removeHandler(handler)
+            logger.removeHandler(handler)

@@ -20,4 +20,4 @@ class LocalLauncher:
         return Guarded(safe_files.python("trt_dp.worker"), environment, placement.cores, log)
 
     def close(self) -> None:
-        """Nothing to let go of: every guard has left with its worker."""
+        """There is nothing to free: every guard ends with its worker."""

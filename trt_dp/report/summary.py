@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
@@ -77,6 +75,7 @@ class Whole(Struct, frozen=True):
     sorting: Activity
     wall_seconds: float
     coordinator_cpu_seconds: float
+    startup_cpu_seconds: float
     coordinator_peak_rss_bytes: int
     dropped_journal_bytes: int
     results_sha256: str = ""
@@ -143,6 +142,7 @@ class Coordinator(Struct, frozen=True):
     """What trt-dp itself cost."""
 
     cpu_seconds: float
+    startup_cpu_seconds: float
     cpu_us_per_request: float
     peak_rss_bytes: int
 
@@ -197,9 +197,12 @@ def summarise(whole: Whole, counts: Counts) -> Report:
         workers=_workers(whole, counts, answered_now),
         deaths=[_since(whole.began, death) for death in counts.deaths],
         coordinator=Coordinator(
-            whole.coordinator_cpu_seconds,
-            _per(whole.coordinator_cpu_seconds * 1e6, handled),
-            whole.coordinator_peak_rss_bytes,
+            cpu_seconds=whole.coordinator_cpu_seconds,
+            startup_cpu_seconds=whole.startup_cpu_seconds,
+            cpu_us_per_request=_per(
+                (whole.coordinator_cpu_seconds - whole.startup_cpu_seconds) * 1e6, handled
+            ),
+            peak_rss_bytes=whole.coordinator_peak_rss_bytes,
         ),
         dropped_journal_bytes=whole.dropped_journal_bytes,
         results_sha256=whole.results_sha256,
@@ -269,12 +272,6 @@ def _ms(seconds: float) -> float:
     return round(float(seconds) * 1e3, 3)
 
 
-def phases(marks: Sequence[float]) -> dict[str, float]:
-    """The phases between these moments, one after the other, so that they sum to the whole."""
-    spans = zip(PHASES, marks, marks[1:], strict=False)
-    return {name: max(0.0, stop - start) for name, start, stop in spans}
-
-
 DEFINITIONS = {
     "schema_version": "the version of this file's layout",
     "engine": "the engine's name",
@@ -287,7 +284,7 @@ DEFINITIONS = {
     "phases_seconds.start": "from starting the workers until the first connected",
     "phases_seconds.load": "from then until the first engine was loaded",
     "phases_seconds.feed": "from then until the last request was sent to a worker",
-    "phases_seconds.drain": "from then until the last answer was settled",
+    "phases_seconds.drain": "from then until the last request was completed",
     "phases_seconds.sort": "writing the results in input order",
     "phases_seconds.stop": "from then until every worker had ended",
     "requests.total": "requests in the dataset",
@@ -314,7 +311,7 @@ DEFINITIONS = {
     "performance.request_latency_percentiles_ms": "worker's clock: from reading a request to its whole answer",
     "performance.ttft_percentiles_ms": "worker's clock: from reading a request to its first token (or whole answer)",
     "performance.queue_wait_percentiles_ms": "worker's clock: from reading a request to the engine's starting on it",
-    "performance.turnaround_percentiles_ms": "coordinator's clock: from sending a request to settling its answer",
+    "performance.turnaround_percentiles_ms": "coordinator's clock: from sending a request to its answer in the journal",
     "workers.worker": "its number",
     "workers.devices": "the GPUs it was confined to",
     "workers.requests": "requests it answered",
@@ -332,7 +329,8 @@ DEFINITIONS = {
     "deaths.requests": "requests it held: they run again, when nothing else waits",
     "deaths.back_after_seconds": "from then until its successor was sent requests; null if it never was",
     "coordinator.cpu_seconds": "user and system time of the coordinator process",
-    "coordinator.cpu_us_per_request": "that / requests handled in this session",
+    "coordinator.startup_cpu_seconds": "its part before the first engine was loaded; all of it where none was",
+    "coordinator.cpu_us_per_request": "cpu_seconds without startup_cpu_seconds / requests handled in this session",
     "coordinator.peak_rss_bytes": "its largest resident memory",
     "dropped_journal_bytes": "bytes of a torn journal end, left by a crash and dropped when this session began",
     "results_sha256": "of results.jsonl without `worker` and `timing`, as it is under --no-timing",

@@ -11,9 +11,10 @@ Tokens = NDArray[np.int32]
 
 
 class Batch(Struct, frozen=True):
-    """Successive requests: their ids end to end, and their lengths."""
+    """Successive requests: their ids end to end, their lengths, and their names in JSON where they have any."""
 
     first: int
     ids: Tokens
     inputs: Lengths
     outputs: Lengths
+    names: list[bytes] | None = None

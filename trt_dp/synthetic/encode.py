@@ -1,7 +1,7 @@
-"""Requests as bytes, in the three formats; ids become text in bulk, by table.
+"""Requests as bytes, in the three formats; a table turns ids into text in bulk.
 
-The text of every id of the vocabulary stands in a table, padded to a word of 4 or 8 bytes. Taking words and
-then deleting the padding encodes several times as many ids a second as a JSON encoder does from a list.
+The table holds the text of every id, padded to a word of 4 or 8 bytes. Taking words and then deleting the
+padding encodes several times as many ids per second as a JSON encoder.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ FORMATS = ("jsonl", "json", "openai")
 _COMMA, _NEWLINE = b",\n"
 _PADDING = b"\0"
 _LINES = {
-    "jsonl": b'{"task_id":%d,"input_ids":[%b],"output_tokens":%d}\n',
-    "openai": b'{"custom_id":"%%d","method":"POST","url":"/v1/completions",'
+    "jsonl": b'{"task_id":%b,"input_ids":[%b],"output_tokens":%d}\n',
+    "openai": b'{"custom_id":%%b,"method":"POST","url":"/v1/completions",'
     b'"body":{"model":%b,"prompt":[%%b],"max_tokens":%%d}}\n',
 }
 _SAMPLE = b'{"input_len":%d,"input_ids":[%b],"output_len":%d,"task_id":-1}'
 
 
 class IdTexts:
-    """The text of every id below `size`, ready to be taken in bulk."""
+    """The text of every id below `size`."""
 
     def __init__(self, size: int) -> None:
         digits = len(str(size - 1))
@@ -42,22 +42,34 @@ class IdTexts:
     def of(self, batch: Batch) -> list[bytes]:
         """The ids of each request of a batch, with commas between them."""
         words = self._words.take(batch.ids)
-        starts = np.cumsum(batch.inputs) - batch.inputs
+        filled = batch.inputs > 0
+        starts = (np.cumsum(batch.inputs) - batch.inputs)[filled]
         words.view(np.uint8)[starts * words.itemsize] = _NEWLINE
-        return words.tobytes().translate(None, _PADDING)[1:].split(b"\n")
+        texts = words.tobytes().translate(None, _PADDING)[1:].split(b"\n")
+        if filled.all():
+            return texts
+        given = iter(texts)
+        return [next(given) if some else b"" for some in filled.tolist()]
 
 
 def lines(batches: Iterable[Batch], size: int, layout: str, model: str) -> Iterator[bytes]:
-    """Batches as JSON lines, ours and TensorRT-LLM's, or as the lines of an OpenAI batch."""
+    """Batches as JSON lines, or as the lines of an OpenAI batch."""
     texts = IdTexts(size)
     line = _LINES[layout]
     if layout == "openai":
         line %= msgspec.json.encode(model).replace(b"%", b"%%")
     for batch in batches:
-        rows = zip(texts.of(batch), batch.outputs.tolist(), strict=True)
-        yield b"".join(
-            [line % (i, ids, output) for i, (ids, output) in enumerate(rows, batch.first)]
-        )
+        rows = zip(_names(batch, layout), texts.of(batch), batch.outputs.tolist(), strict=True)
+        yield b"".join([line % row for row in rows])
+
+
+def _names(batch: Batch, layout: str) -> list[bytes]:
+    """The name of each request: its own, or its place in the file; OpenAI's are always strings."""
+    numbers = range(batch.first, batch.first + len(batch.inputs))
+    names = batch.names or [b"%d" % number for number in numbers]
+    if layout != "openai":
+        return names
+    return [name if name.startswith(b'"') else b'"%b"' % name for name in names]
 
 
 def document(

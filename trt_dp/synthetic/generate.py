@@ -1,8 +1,8 @@
-"""The numbers of synthetic requests: lengths and ids, the same for a seed whatever the chunking.
+"""The numbers of synthetic requests: lengths and ids, the same for a seed however they are batched.
 
-Everything is made from the raw 64-bit output of PCG64, which numpy guarantees never to change, by arithmetic
-of our own: numpy's distributions may change between its versions. Each kind of number has a stream of
-its own, so that no two are correlated; a place in a stream is reached by skipping, not by drawing.
+Everything comes from the raw 64-bit output of PCG64, which numpy guarantees never to change, by arithmetic
+of our own, because numpy's distributions may change between versions. Each kind of number has its own
+stream, so that no two are correlated, and any place in a stream is reached without drawing what is before it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,12 @@ _BATCH_REQUESTS = 1 << 13
 _GAUSS_PIECE = 1 << 15
 _KEPT_BYTES = 16 << 20
 _INPUTS, _OUTPUTS, _IDS, _GROUPS, _PREFIXES = range(5)
+_TOKENS_FOR_EVERY_PREFIX = (
+    32  # two usable ids make more prefixes of this length than can be asked for
+)
+_ONE_WORD = 2**32
+_UNLIMITED = 2**63 - 1
+_LONGEST_DRAWN = 2.0**40  # above every cap, and below what an int64 holds
 _HALF = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
 
@@ -30,7 +36,12 @@ Sides = tuple[Lengths, Lengths]
 
 
 def lengths(workload: Normal | Uniform | Lognormal, seed: int) -> Sides:
-    """The input and output lengths of every request, independent of each other."""
+    """The input and output lengths of every request, independent of each other and within the limits."""
+    return clip(workload, drawn(workload, seed))
+
+
+def drawn(workload: Normal | Uniform | Lognormal, seed: int) -> Sides:
+    """The lengths as drawn, independent of each other; `clip` brings them within the limits."""
     match workload:
         case Normal(n, mean, stdev, output_mean, output_stdev):
             inputs = _normal(seed, _INPUTS, n, mean, stdev)
@@ -38,14 +49,45 @@ def lengths(workload: Normal | Uniform | Lognormal, seed: int) -> Sides:
         case Uniform(n, low, high, output_low, output_high):
             inputs = low + _below(_draw(seed, _INPUTS, n), high - low + 1)
             outputs = output_low + _below(_draw(seed, _OUTPUTS, n), output_high - output_low + 1)
-        case Lognormal(n, median, sigma, cap, output_median, output_sigma, output_cap):
-            inputs = _lognormal(seed, _INPUTS, n, (median, sigma, cap))
-            outputs = _lognormal(seed, _OUTPUTS, n, (output_median, output_sigma, output_cap))
-    return check_lengths(inputs, outputs)
+        case Lognormal(n, median, sigma, _, output_median, output_sigma, _):
+            inputs = _lognormal(seed, _INPUTS, n, median, sigma)
+            outputs = _lognormal(seed, _OUTPUTS, n, output_median, output_sigma)
+    return inputs, outputs
 
 
 def trtllm_lengths(workload: Normal | Uniform, seed: int) -> Sides:
-    """The lengths that TensorRT-LLM's generator draws for this seed: both sides from the same random numbers."""
+    """The lengths of TensorRT-LLM's generator, within its limits."""
+    return clip(workload, trtllm_drawn(workload, seed))
+
+
+def clip(workload: Normal | Uniform | Lognormal, sides: Sides) -> Sides:
+    """The same arrays, clipped to at least 1 and at most the cap; refused where too long for a request."""
+    for found, (low, high) in zip(sides, _limits(workload), strict=True):
+        np.clip(found, low, high, out=found)
+    return check_lengths(*sides)
+
+
+def outside(workload: Normal | Uniform | Lognormal, sides: Sides) -> tuple[int, int]:
+    """How many lengths of each side `clip` would change."""
+    found = [
+        int(np.count_nonzero((side < low) | (side > high)))
+        for side, (low, high) in zip(sides, _limits(workload), strict=True)
+    ]
+    return found[0], found[1]
+
+
+def _limits(workload: Normal | Uniform | Lognormal) -> tuple[tuple[int, int], tuple[int, int]]:
+    match workload:
+        case Lognormal():
+            return (1, workload.input_cap), (1, workload.output_cap)
+        case Normal():
+            return (1, _UNLIMITED), (1, _UNLIMITED)
+        case Uniform():
+            return (0, _UNLIMITED), (0, _UNLIMITED)
+
+
+def trtllm_drawn(workload: Normal | Uniform, seed: int) -> Sides:
+    """What TensorRT-LLM's generator draws for this seed: both sides from the same random numbers."""
     match workload:
         case Normal(n, mean, stdev, output_mean, output_stdev):
             inputs = _trtllm_normal(seed, n, mean, stdev)
@@ -53,20 +95,20 @@ def trtllm_lengths(workload: Normal | Uniform, seed: int) -> Sides:
         case Uniform(n, low, high, output_low, output_high):
             inputs = np.random.default_rng(seed).integers(low, high + 1, size=n)
             outputs = np.random.default_rng(seed).integers(output_low, output_high + 1, size=n)
-    return check_lengths(inputs, outputs)
+    return inputs, outputs
 
 
 def resampled(seen: Sides, requests: int, seed: int, *, apart: bool) -> Sides:
-    """Lengths drawn from those seen: whole pairs, or with `apart` each side on its own."""
+    """Lengths drawn from those seen: pairs, or with `apart` each side on its own."""
     picks = _below(_draw(seed, _INPUTS, requests), len(seen[0]))
     output_picks = _below(_draw(seed, _OUTPUTS, requests), len(seen[1])) if apart else picks
     return check_lengths(seen[0][picks], seen[1][output_picks])
 
 
 def check_lengths(inputs: Lengths, outputs: Lengths) -> Sides:
-    """The lengths as they are, unless one is longer than a request can be."""
-    for side, drawn, most in (("input", inputs, MAX_INPUT), ("output", outputs, MAX_OUTPUT)):
-        longest = int(drawn.max())
+    """The lengths unchanged; refused where one is too long for a request."""
+    for side, found, most in (("input", inputs, MAX_INPUT), ("output", outputs, MAX_OUTPUT)):
+        longest = int(found.max())
         if longest > most:
             msg = f"an {side} of {longest:,} tokens was drawn: {most:,} is the most a request can have"
             raise UsageError(msg)
@@ -80,11 +122,10 @@ def batches(
     prefixes: Prefixes | None = None,
     tokens: int = BATCH_TOKENS,
 ) -> Iterator[Batch]:
-    """The requests in order, about `tokens` ids at a time; where they are cut changes no id."""
+    """The requests in order, about `tokens` ids at a time; the ids do not depend on the batches."""
     inputs, outputs = sides
-    np.empty(
-        _KEPT_BYTES, np.uint8
-    )  # freed at once: glibc then keeps blocks up to this size for the next batch
+    # freed at once, so that glibc keeps blocks up to this size for the next batch
+    np.empty(_KEPT_BYTES, np.uint8)
     ends = np.cumsum(inputs)
     shared = _shared(prefixes, usable, seed)
     first = skip = 0
@@ -101,44 +142,47 @@ def batches(
 
 def _draw(seed: int, stream: int, count: int, skip: int = 0) -> Raw:
     """`count` raw numbers of a stream, from its `skip`th on."""
-    bits = np.random.PCG64(np.random.SeedSequence((seed, stream)))
+    bits = np.random.PCG64(_sequence(seed, stream))
     bits.advance(skip)
     return np.asarray(bits.random_raw(count), np.uint64)
 
 
+def _sequence(seed: int, stream: int) -> np.random.SeedSequence:
+    """The origin of a stream; a seed beyond 32 bits must not fill the word in which the stream stands."""
+    if seed >= _ONE_WORD:
+        return np.random.SeedSequence(seed, spawn_key=(stream,))
+    return np.random.SeedSequence((seed, stream))
+
+
 def _below(raw: Raw, bound: int) -> Lengths:
-    """Whole numbers in [0, bound) from the upper halves; none is likelier than another by more than 2^-32."""
+    """Integers in [0, bound) from the upper halves; their probabilities differ by at most 2^-32."""
     below: Lengths = (((raw >> _HALF) * np.uint64(bound)) >> _HALF).astype(np.int64)
     return below
 
 
 def _gauss(seed: int, stream: int, count: int) -> NDArray[np.float64]:
-    """Standard normal numbers, each from one raw number; in pieces, to need no more memory than they fill."""
-    drawn = np.empty(count)
+    """Standard normal numbers, each from one raw number; in pieces, to save memory."""
+    found = np.empty(count)
     for first in range(0, count, _GAUSS_PIECE):
         raw = _draw(seed, stream, min(_GAUSS_PIECE, count - first), first)
         unit = ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
-        drawn[first : first + len(raw)] = normal(unit)
-    return drawn
+        found[first : first + len(raw)] = normal(unit)
+    return found
 
 
 def _normal(seed: int, stream: int, count: int, mean: int, stdev: int) -> Lengths:
-    """Rounded to the nearest, so that the mean is the one asked for; at least 1."""
-    drawn = np.rint(mean + stdev * _gauss(seed, stream, count))
-    rounded: Lengths = np.maximum(1, drawn).astype(np.int64)
-    return rounded
+    """Rounded to the nearest, so that the mean is the one asked for until lengths are clipped."""
+    return np.rint(mean + stdev * _gauss(seed, stream, count)).astype(np.int64)
 
 
-def _lognormal(seed: int, stream: int, count: int, shape: tuple[int, float, int]) -> Lengths:
-    median, sigma, cap = shape
-    drawn = np.rint(median * exp(sigma * _gauss(seed, stream, count)))
-    return np.clip(drawn, 1, cap).astype(np.int64)
+def _lognormal(seed: int, stream: int, count: int, median: int, sigma: float) -> Lengths:
+    found = np.rint(median * exp(sigma * _gauss(seed, stream, count)))
+    return np.minimum(found, _LONGEST_DRAWN).astype(np.int64)
 
 
 def _trtllm_normal(seed: int, count: int, mean: int, stdev: int) -> Lengths:
-    drawn = np.random.RandomState(seed).normal(mean, stdev, count)
-    rounded: Lengths = np.maximum(1, np.ceil(drawn)).astype(np.int64)
-    return rounded
+    found = np.random.RandomState(seed).normal(mean, stdev, count)
+    return np.ceil(found).astype(np.int64)
 
 
 def _ids(usable: Tokens, seed: int, skip: int, count: int, stream: int = _IDS) -> Tokens:
@@ -152,10 +196,41 @@ def _ids(usable: Tokens, seed: int, skip: int, count: int, stream: int = _IDS) -
 
 
 def _shared(prefixes: Prefixes | None, usable: Tokens, seed: int) -> Tokens | None:
-    if prefixes is None:
-        return None
-    ids = _ids(usable, seed, 0, prefixes.groups * prefixes.tokens, _PREFIXES)
-    return ids.reshape(prefixes.groups, prefixes.tokens)
+    return None if prefixes is None else distinct(prefixes, usable, seed)
+
+
+def distinct(prefixes: Prefixes, usable: Tokens, seed: int) -> Tokens:
+    """Different prefixes, one a row; refused where the vocabulary has fewer than were asked for."""
+    groups, tokens = prefixes.groups, prefixes.tokens
+    room = len(usable) ** min(tokens, _TOKENS_FOR_EVERY_PREFIX)
+    if groups > room:
+        msg = f"--prefix-groups is {groups:,}: prefixes of {tokens:,} from {len(usable):,} ids can be only {room:,}"
+        raise UsageError(msg)
+    shared = _ids(usable, seed, 0, groups * tokens, _PREFIXES).reshape(groups, tokens)
+    again, skip = _repeated(shared), groups * tokens
+    if len(again) and room < 2 * groups:
+        return _dealt(prefixes, usable, seed, room)
+    while len(again):
+        shared[again] = _ids(usable, seed, skip, len(again) * tokens, _PREFIXES).reshape(-1, tokens)
+        skip += len(again) * tokens
+        again = _repeated(shared)
+    return shared
+
+
+def _repeated(rows: Tokens) -> NDArray[np.int64]:
+    """The rows that an earlier row equals."""
+    _, first = np.unique(rows, axis=0, return_index=True)
+    return np.setdiff1d(np.arange(len(rows)), first)
+
+
+def _dealt(prefixes: Prefixes, usable: Tokens, seed: int, room: int) -> Tokens:
+    """Prefixes dealt from all that there are, where drawing would rarely find the last ones."""
+    chosen = np.argsort(_draw(seed, _PREFIXES, room), kind="stable")[: prefixes.groups]
+    places = len(usable) ** np.arange(
+        min(prefixes.tokens, _TOKENS_FOR_EVERY_PREFIX), dtype=np.int64
+    )
+    found: Tokens = usable[(chosen[:, None] // places) % len(usable)]
+    return found
 
 
 def _share(batch: Batch, shared: Tokens, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""prepare(): from a workload to a dataset file; checks first, streams, and tells what it made."""
+"""prepare(): turns a workload into a dataset file; it checks first, and writes piece by piece."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
@@ -16,11 +17,14 @@ from trt_dp.synthetic.generate import (
     Sides,
     batches,
     check_lengths,
-    lengths,
+    clip,
+    drawn,
+    outside,
     resampled,
-    trtllm_lengths,
+    trtllm_drawn,
 )
-from trt_dp.synthetic.prompts import Prompt, read_lengths, read_prompts
+from trt_dp.synthetic.prompts import STDIN, Prompt, read_prompts
+from trt_dp.synthetic.seen_lengths import read_lengths
 from trt_dp.synthetic.summary import Summary, summarise
 from trt_dp.synthetic.vocabulary import DemoTokenizer, Vocabulary, demo, learned, sized
 from trt_dp.synthetic.workload import (
@@ -35,11 +39,13 @@ from trt_dp.synthetic.workload import (
     check,
     check_prefixes,
     describe,
+    options,
 )
 from trt_dp.system.output import holds, refuse_special, write_file, write_stdout
 from trt_dp.tokenizer import Tokenizer, open_tokenizer
 
-DEFAULT_OUTPUT = Path("datasets/synthetic_2048_128.jsonl")
+_FOLDER = Path("datasets")
+DEFAULT_OUTPUT = _FOLDER / "synthetic_2048_128.jsonl"
 DEFAULT_SEED = 420
 _MAX_COMPAT_SEED = 2**32 - 1
 _TEXT_BATCH = 256
@@ -47,8 +53,8 @@ _TEXT_BATCH = 256
 Progress = Callable[[int, int], None]
 
 
-class Job(Struct, frozen=True):
-    """All that was asked for; without `output` the dataset goes to stdout."""
+class Preparation(Struct, frozen=True):
+    """Everything that was asked for; without `output` the dataset goes to stdout."""
 
     workload: Workload = Normal()
     output: Path | None = DEFAULT_OUTPUT
@@ -63,8 +69,8 @@ class Job(Struct, frozen=True):
     force: bool = False
 
 
-class Outcome(Struct, frozen=True):
-    """What was made; `already` when the file was there and held exactly this."""
+class Prepared(Struct, frozen=True):
+    """What was made; `already` if the file was there with exactly these bytes."""
 
     chosen: list[str]
     summary: Summary
@@ -72,109 +78,133 @@ class Outcome(Struct, frozen=True):
     already: bool
 
 
+def default_output(workload: Workload, layout: str) -> Path:
+    """The file of a workload without --output: its name tells the kind and its lengths."""
+    suffix = {"json": ".json", "openai": ".openai.jsonl"}.get(layout, ".jsonl")
+    given = options(workload)
+    if isinstance(workload, Normal) and not (workload.input_stdev or workload.output_stdev):
+        return _FOLDER / f"synthetic_{workload.input_mean}_{workload.output_mean}{suffix}"
+    if isinstance(workload, Empirical | Text):
+        source = "stdin" if workload.path == STDIN else workload.path.stem
+        return _FOLDER / f"{NAMES[type(workload)]}_{source}{suffix}"
+    lengths = "_".join(str(value) for field, value in given.items() if field != "requests")
+    return _FOLDER / f"{NAMES[type(workload)]}_{lengths}{suffix}"
+
+
 class _Seen:
-    """The lengths that went by, and the bytes."""
+    """What passed on its way to the file: lengths, bytes, and how many lengths were clipped on each side."""
 
     def __init__(self) -> None:
         self.sides: list[Sides] = []
         self.size = 0
+        self.clipped = (0, 0)
 
     def summary(self) -> Summary:
-        """The summary of all that went by."""
+        """The summary of all requests."""
         inputs, outputs = (np.concatenate(side) for side in zip(*self.sides, strict=True))
         return summarise(inputs, outputs)
 
 
-def prepare(job: Job, progress: Progress) -> Outcome:
-    """Make the dataset; the same job makes the same bytes, and a file that differs is not replaced unasked."""
-    _check(job)
-    tokenizer, vocabulary = _vocabulary(job)
+def prepare(asked: Preparation, progress: Progress) -> Prepared:
+    """Make the dataset; the same preparation makes the same bytes. Another file is replaced only if asked."""
+    _check(asked)
+    tokenizer, vocabulary = _vocabulary(asked)
     seen = _Seen()
-    pieces = _pieces(job, tokenizer, vocabulary, seen, progress)
-    already = _put(job, pieces)
-    return Outcome(_chosen(job, vocabulary), seen.summary(), seen.size, already)
+    pieces = _pieces(asked, tokenizer, vocabulary, seen, progress)
+    already = _put(asked, pieces)
+    summary = seen.summary()
+    notes = [*_chosen(asked, vocabulary), *_warnings(asked, seen.clipped, summary)]
+    return Prepared(chosen=notes, summary=summary, size=seen.size, already=already)
 
 
-def _check(job: Job) -> None:
-    check(job.workload)
-    if job.prefixes:
-        check_prefixes(job.prefixes)
-    if job.layout not in FORMATS:
-        _refuse(f"--format {job.layout} is not known: there are {', '.join(FORMATS)}")
-    if job.tokenizer is not None and job.vocab_size is not None:
-        _refuse("--tokenizer and --vocab-size are given: a tokenizer says its own size")
-    if job.special_ids and job.vocab_size is None:
-        _refuse("--special-ids goes with --vocab-size: a tokenizer names its own")
-    if job.seed < 0:
-        _refuse(f"--random-seed is {job.seed}: it must be at least 0")
-    if job.compat is not None:
-        _check_compat(job)
-    if isinstance(job.workload, Text):
-        _check_text(job)
-    if job.output:
-        refuse_special(job.output)
+def _check(asked: Preparation) -> None:
+    check(asked.workload, compat=asked.compat == "trtllm")
+    if asked.prefixes:
+        check_prefixes(asked.prefixes)
+    if asked.layout not in FORMATS:
+        _refuse(f"--format {asked.layout} is not known: there are {', '.join(FORMATS)}")
+    if asked.tokenizer is not None and asked.vocab_size is not None:
+        _refuse("--tokenizer and --vocab-size are both given: a tokenizer has its own size")
+    if asked.special_ids and asked.vocab_size is None:
+        _refuse("--special-ids goes with --vocab-size: a tokenizer has its own special ids")
+    if asked.seed < 0:
+        _refuse(f"--random-seed is {asked.seed}: it must be at least 0")
+    if asked.compat is not None:
+        _check_compat(asked)
+    if isinstance(asked.workload, Text):
+        _check_text(asked)
+    if asked.output:
+        refuse_special(asked.output)
 
 
-def _check_compat(job: Job) -> None:
-    if job.compat != "trtllm":
-        _refuse(f"--compat {job.compat} is not known: there is trtllm")
-    if not isinstance(job.workload, Normal | Uniform):
+def _check_compat(asked: Preparation) -> None:
+    if asked.compat != "trtllm":
+        _refuse(f"--compat {asked.compat} is not known: there is trtllm")
+    if not isinstance(asked.workload, Normal | Uniform):
         _refuse(
-            "--compat trtllm goes with token-norm-dist and token-unif-dist: theirs has no other"
+            "--compat trtllm goes with token-norm-dist and token-unif-dist: theirs has no others"
         )
-    if job.seed > _MAX_COMPAT_SEED:
+    if isinstance(asked.workload, Normal) and asked.seed > _MAX_COMPAT_SEED:
         _refuse(
-            f"--random-seed {job.seed} with --compat trtllm: it can be at most {_MAX_COMPAT_SEED}"
+            f"--random-seed is {asked.seed}: with --compat trtllm and token-norm-dist "
+            f"it can be at most {_MAX_COMPAT_SEED}"
         )
 
 
-def _check_text(job: Job) -> None:
-    if job.layout == "json":
+def _check_text(asked: Preparation) -> None:
+    if asked.layout == "json":
         _refuse("--format json goes with synthetic kinds only: text is written as jsonl or openai")
-    if job.prefixes:
-        _refuse("--prefix-groups goes with synthetic kinds only: text brings its own prefixes")
-    if job.vocab_size is not None:
+    if asked.prefixes:
+        _refuse("--prefix-groups goes with synthetic kinds only: text has its own prefixes")
+    if asked.vocab_size is not None:
         _refuse("text needs --tokenizer: a --vocab-size alone cannot turn text into ids")
 
 
-def _vocabulary(job: Job) -> tuple[Tokenizer, Vocabulary]:
-    if job.tokenizer is not None:
-        found = open_tokenizer(job.tokenizer, trust_remote_code=job.trust_remote_code)
+def _vocabulary(asked: Preparation) -> tuple[Tokenizer, Vocabulary]:
+    if asked.tokenizer is not None:
+        found = open_tokenizer(asked.tokenizer, trust_remote_code=asked.trust_remote_code)
         return found, learned(found)
-    if job.vocab_size is not None:
-        return DemoTokenizer(), sized(job.vocab_size, set(job.special_ids))
+    if asked.vocab_size is not None:
+        return DemoTokenizer(), sized(asked.vocab_size, asked.special_ids)
     return DemoTokenizer(), demo()
 
 
 def _pieces(
-    job: Job, tokenizer: Tokenizer, vocabulary: Vocabulary, seen: _Seen, progress: Progress
+    asked: Preparation,
+    tokenizer: Tokenizer,
+    vocabulary: Vocabulary,
+    seen: _Seen,
+    progress: Progress,
 ) -> Iterator[bytes]:
-    """The file, piece by piece."""
+    """The bytes of the file, piece by piece."""
     metadata: dict[str, int | float | str] = {}
-    if isinstance(job.workload, Text):
-        found, total = _text_batches(job.workload, tokenizer), job.workload.requests or 0
+    if isinstance(asked.workload, Text):
+        found, total = _text_batches(asked.workload, tokenizer), asked.workload.requests or 0
     else:
-        sides = _lengths(job.workload, job)
-        found = batches(sides, vocabulary.usable, job.seed, job.prefixes)
-        total = job.workload.requests
-        metadata = _metadata(job.workload, vocabulary, sides)
+        sides = _lengths(asked.workload, asked, seen)
+        found = batches(sides, vocabulary.usable, asked.seed, asked.prefixes)
+        total = asked.workload.requests
+        metadata = _metadata(asked.workload, vocabulary, sides)
     watched = _watch(found, seen, total, progress)
-    if job.layout == "json":
+    if asked.layout == "json":
         encoded = document(watched, vocabulary.size, metadata)
     else:
-        encoded = lines(watched, vocabulary.size, job.layout, vocabulary.name)
+        encoded = lines(watched, vocabulary.size, asked.layout, vocabulary.name)
     for piece in encoded:
         seen.size += len(piece)
         yield piece
 
 
-def _lengths(workload: Synthetic, job: Job) -> Sides:
+def _lengths(workload: Synthetic, asked: Preparation, seen: _Seen) -> Sides:
     if isinstance(workload, Empirical):
-        seen = read_lengths(workload.path)
-        return resampled(seen, workload.requests, job.seed, apart=workload.apart)
-    if isinstance(workload, Normal | Uniform) and job.compat:
-        return trtllm_lengths(workload, job.seed)
-    return lengths(workload, job.seed)
+        found = read_lengths(workload)
+        return resampled(found, workload.requests, asked.seed, apart=workload.apart)
+    if isinstance(workload, Normal | Uniform) and asked.compat:
+        sides = trtllm_drawn(workload, asked.seed)
+    else:
+        sides = drawn(workload, asked.seed)
+    seen.clipped = outside(workload, sides)
+    return clip(workload, sides)
 
 
 def _watch(found: Iterable[Batch], seen: _Seen, total: int, progress: Progress) -> Iterator[Batch]:
@@ -191,69 +221,94 @@ def _text_batches(workload: Text, tokenizer: Tokenizer) -> Iterator[Batch]:
         yield _encoded(workload, tokenizer, first, group)
         first += len(group)
     if not first:
-        msg = f"{workload.path} holds no prompt"
+        msg = f"{workload.path} has no prompts"
         raise DatasetError(msg)
     if workload.requests and first < workload.requests:
-        msg = f"{workload.path} holds {first:,} prompts: --num-requests asks for {workload.requests:,}"
+        msg = f"{workload.path} has {first:,} prompts, and --num-requests asks for {workload.requests:,}"
         raise DatasetError(msg)
 
 
 def _encoded(workload: Text, tokenizer: Tokenizer, first: int, group: list[Prompt]) -> Batch:
-    prompts = tokenizer.encode([prompt.text for prompt in group])
+    texts = [prompt.text for prompt in group]
+    prompts = tokenizer.encode(texts, special=workload.special_tokens)
     inputs = np.array([len(ids) for ids in prompts], np.int64)
     if not inputs.all():
-        msg = f"{workload.path}: prompt {first + int(inputs.argmin()) + 1} has no token"
+        msg = f"{workload.path}: prompt {first + int(inputs.argmin()) + 1} has no tokens"
         raise DatasetError(msg)
     outputs = np.array([p.output_tokens or workload.output_tokens for p in group], np.int64)
     check_lengths(inputs, outputs)
-    return Batch(first, flat(prompts), inputs, outputs)
+    names = [
+        msgspec.json.encode(number if prompt.name is None else prompt.name)
+        for number, prompt in enumerate(group, first)
+    ]
+    return Batch(first=first, ids=flat(prompts), inputs=inputs, outputs=outputs, names=names)
 
 
 def _metadata(
     workload: Synthetic, vocabulary: Vocabulary, sides: Sides
 ) -> dict[str, int | float | str]:
-    """What NVIDIA's JSON document says of itself, under the same keys."""
-    given = {field: getattr(workload, field) for field in workload.__struct_fields__}
-    requests = given.pop("requests")
+    """The metadata of NVIDIA's JSON document, under its keys and in its order."""
+    given = options(workload)
+    requests = workload.requests
+    del given["requests"]
     found: dict[str, int | float | str] = {"workload_type": NAMES[type(workload)]}
-    found |= {field: str(v) if isinstance(v, Path) else v for field, v in given.items()}
-    found |= {"num_requests": requests, "tokenize_vocabsize": vocabulary.size}
+    for field, value in given.items():
+        found[field] = str(value) if isinstance(value, Path) else value
+    found |= {"num_requests": requests, "tokenize_vocabsize": vocabulary.counted}
     found |= {"max_input_len": int(sides[0].max()), "max_output_len": int(sides[1].max())}
     found["workload_name"] = "__".join(f"{key}:{value}" for key, value in found.items())
     return found
 
 
-def _put(job: Job, pieces: Iterator[bytes]) -> bool:
-    """Write, unless the file holds this already; raises when it holds something else."""
-    if job.output is None:
+def _put(asked: Preparation, pieces: Iterator[bytes]) -> bool:
+    """Write, unless the file has these bytes already; refused where it has others."""
+    if asked.output is None:
         write_stdout(pieces)
         return False
-    path = job.output.resolve()
-    if job.force or not path.exists():
+    path = asked.output.resolve()
+    if asked.force or not path.exists():
         write_file(path, pieces)
         return False
     if not holds(path, pieces):
         _refuse(
-            f"{job.output} exists and is another dataset: replace it with --force, or choose another --output"
+            f"{asked.output} exists and is another dataset: pass --force to replace it, or another --output"
         )
     return True
 
 
-def _chosen(job: Job, vocabulary: Vocabulary) -> list[str]:
-    """What was chosen, by the user or by default, a sentence for each."""
-    said = [f"workload: {describe(job.workload)}", f"vocabulary: {vocabulary.said}"]
-    if job.prefixes:
-        shared, groups = job.prefixes.tokens, job.prefixes.groups
+def _warnings(asked: Preparation, clipped: tuple[int, int], summary: Summary) -> list[str]:
+    """What a user might not expect of the dataset, one sentence each."""
+    sides = (("input", clipped[0], summary.inputs), ("output", clipped[1], summary.outputs))
+    said = [
+        f"clipped: {count:,} {name} lengths were outside the limits; the mean {name} is {side.mean:,.2f}"
+        for name, count, side in sides
+        if count
+    ]
+    if empty := [name for name, _, side in sides if side.shortest < 1]:
+        said.append(
+            f"invalid: there are {' and '.join(empty)} lengths of 0, as in TensorRT-LLM's dataset; "
+            "trt-dp run refuses these requests (--skip-bad runs the others)"
+        )
+    if asked.layout == "openai":
+        said.append("format: openai is for other servers; trt-dp run does not read it yet")
+    return said
+
+
+def _chosen(asked: Preparation, vocabulary: Vocabulary) -> list[str]:
+    """What the user or a default chose, one sentence each."""
+    said = [f"workload: {describe(asked.workload)}", f"vocabulary: {vocabulary.description}"]
+    if asked.prefixes:
+        shared, groups = asked.prefixes.tokens, asked.prefixes.groups
         said.append(
             f"prefixes: the first {shared:,} ids of a prompt are one of {groups:,} prefixes"
         )
-    if job.compat:
+    if asked.compat:
         said.append(
-            f"seed: {job.seed}, with TensorRT-LLM's lengths: equal to its generator's for the same "
-            "arguments, so input and output lengths come from the same random numbers; ids are our own"
+            f"seed: {asked.seed}, with the lengths of TensorRT-LLM's generator for the same arguments: input "
+            "and output lengths come from the same random numbers; the ids are not TensorRT-LLM's"
         )
-    elif not isinstance(job.workload, Text):
-        said.append(f"seed: {job.seed}; the same seed and options make the same bytes anywhere")
+    elif not isinstance(asked.workload, Text):
+        said.append(f"seed: {asked.seed}; the same seed and options make the same bytes anywhere")
     return said
 
 

@@ -1,38 +1,55 @@
-"""What is read from files to make a dataset of: prompts as text, and lengths that were seen elsewhere."""
+"""Prompts read from files: lines of text, JSON lines, and OpenAI batch files; unknown fields are refused by name."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
-import numpy as np
 from msgspec import Struct
 
-from trt_dp.dataset.index import open_dataset
 from trt_dp.errors import UNREADABLE, DatasetError
-from trt_dp.synthetic.batch import Lengths
 from trt_dp.synthetic.workload import MAX_OUTPUT
 
+STDIN = Path("-")
 _JSON_SUFFIXES = (".jsonl", ".json", ".ndjson")
-_LIMITS = ("output_tokens", "max_completion_tokens", "max_tokens")
-_INPUT_NAMES = ("input", "prompt", "context")
-_OUTPUT_NAMES = ("output", "generated", "completion")
+_TEXTS = ("prompt", "text", "messages")
+_LIMITS = ("output_tokens", "output_len", "max_completion_tokens", "max_tokens")
+_NAMES = ("task_id", "custom_id")
+_KNOWN = frozenset((*_TEXTS, *_LIMITS, *_NAMES))
+_BATCH = frozenset(("custom_id", "method", "url", "body"))
+_BODY = frozenset((*_TEXTS, *_LIMITS, "model"))
+_MESSAGE = frozenset(("role", "content"))
+_PART = frozenset(("type", "text"))
+_URLS = ("/v1/completions", "/v1/chat/completions")
+_WHY = {
+    "lora_request": "no engine here applies LoRA adapters",
+    "media_paths": "no engine here takes images, audio or video",
+    "turns": "a request has one prompt",
+    "input_ids": "these are ids already",
+    "logits": "these are ids already",
+    "temperature": "sampling is the same for a whole run: pass --temperature to trt-dp run",
+    "top_p": "sampling is the same for a whole run: pass --top-p to trt-dp run",
+    "top_k": "sampling is the same for a whole run: pass --top-k to trt-dp run",
+    "seed": "sampling is the same for a whole run: pass --seed to trt-dp run",
+    "stop": "answers end at their length, or with --stop-at-eos of trt-dp run",
+}
 
 
 class Prompt(Struct, frozen=True):
-    """A text to continue; `output_tokens` is None where the file does not say."""
+    """A text to continue; `output_tokens` and `name` are None where the file does not give them."""
 
     text: str
     output_tokens: int | None = None
+    name: int | str | None = None
 
 
 def read_prompts(path: Path) -> Iterator[Prompt]:
-    """The prompts of a text file (a line each), of JSON lines, or of an OpenAI batch file."""
+    """The prompts of a text file (one per line), of JSON lines, or of an OpenAI batch file; `-` is stdin."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with _open(path) as file:
             parse: Callable[[str], Prompt] | None = None
             for number, line in enumerate(file, 1):
                 if line.isspace():
@@ -41,24 +58,18 @@ def read_prompts(path: Path) -> Iterator[Prompt]:
                 yield _parsed(path, number, line, parse)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        msg = f"cannot read {path}: {reason}"
+        msg = f"cannot read {_shown(path)}: {reason}"
         raise DatasetError(msg) from error
 
 
-def read_lengths(path: Path) -> tuple[Lengths, Lengths]:
-    """The input and output lengths in a CSV file, or of the requests of a dataset."""
-    if path.suffix.lower() == ".csv":
-        rows = _read_csv(path)
-        return rows[:, 0], rows[:, 1]
-    index = open_dataset(path, path.parent, lambda _done, _total: None)
-    if index.bad:
-        raise DatasetError(index.refusal())
-    if index.first_text is not None:
-        place = f"{index.unit} {index.line_number(index.first_text)}"
-        msg = f"{path}: {place} gives its prompt as text, which has no length without a tokenizer"
-        raise DatasetError(msg)
-    found = index.lines
-    return found["input_tokens"].astype(np.int64), found["output_tokens"].astype(np.int64)
+def _open(path: Path) -> contextlib.AbstractContextManager[TextIO]:
+    if path == STDIN:
+        return open(0, encoding="utf-8-sig", closefd=False)
+    return path.open(encoding="utf-8-sig")
+
+
+def _shown(path: Path) -> str:
+    return "stdin" if path == STDIN else str(path)
 
 
 def _is_json(path: Path, line: str) -> bool:
@@ -69,7 +80,7 @@ def _parsed(path: Path, number: int, line: str, parse: Callable[[str], Prompt]) 
     try:
         return parse(line)
     except UNREADABLE as error:
-        msg = f"{path}: line {number} is no prompt: {error}"
+        msg = f"{_shown(path)}: line {number} is not a prompt: {error}"
         raise DatasetError(msg) from error
 
 
@@ -78,76 +89,105 @@ def _from_text(line: str) -> Prompt:
 
 
 def _from_json(line: str) -> Prompt:
-    fields = msgspec.json.decode(line)
-    if isinstance(fields, dict) and isinstance(fields.get("body"), dict):
-        fields = fields["body"]  # of an OpenAI batch
-    if not isinstance(fields, dict):
-        msg = "it is not a JSON object"
-        raise ValueError(msg)  # noqa: TRY004 (all that is wrong with a line is one kind of error)
-    text = next((fields[key] for key in ("prompt", "text") if key in fields), None)
-    if text is None and isinstance(fields.get("messages"), list):
-        text = "\n".join(_said(message) for message in fields["messages"])
-    if not isinstance(text, str) or not text:
-        msg = "it has no text as `prompt`, `text` or `messages`"
+    fields = _object(msgspec.json.decode(line), "the line")
+    name = _name(fields)
+    if "body" in fields:
+        fields = _body(fields)
+    else:
+        _check_fields(fields, _KNOWN)
+    return Prompt(_text(fields), _limit(fields), name)
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    """The fields that hold something; null is as good as absent."""
+    if not isinstance(value, dict):
+        msg = f"{what} is not a JSON object"
+        raise ValueError(msg)  # noqa: TRY004 (everything wrong with a line is one kind of error)
+    return {key: given for key, given in value.items() if given is not None}
+
+
+def _check_fields(fields: dict[str, Any], known: Iterable[str]) -> None:
+    """Raises ValueError for a field that would be lost; an empty list of media is nothing to lose."""
+    for key, value in fields.items():
+        if key in known or (key == "media_paths" and value == []):
+            continue
+        why = _WHY.get(key, f"known are {', '.join(sorted(known))}")
+        msg = f"`{key}` is not supported: {why}"
         raise ValueError(msg)
-    return Prompt(text, _limit(fields))
 
 
-def _said(message: Any) -> str:
-    """The text of a chat message; no chat template is applied."""
-    content = message.get("content") if isinstance(message, dict) else None
-    if isinstance(content, list):
-        content = "".join(part.get("text", "") for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""
+def _body(fields: dict[str, Any]) -> dict[str, Any]:
+    """The body of a request in an OpenAI batch file."""
+    _check_fields(fields, _BATCH)
+    url = fields.get("url", _URLS[0])
+    if url not in _URLS:
+        msg = f"`url` is {url!r}; supported are {' and '.join(_URLS)}"
+        raise ValueError(msg)
+    body = _object(fields["body"], "`body`")
+    _check_fields(body, _BODY)
+    return body
 
 
-def _limit(fields: dict[str, Any]) -> int | None:
-    for name in _LIMITS:
-        value = fields.get(name)
-        if value is not None:
-            return _count(name, value)
-    return None
-
-
-def _count(name: str, value: Any) -> int:
-    if type(value) is not int or not 1 <= value <= MAX_OUTPUT:
-        msg = f"`{name}` is {value!r}, not a count of tokens"
+def _name(fields: dict[str, Any]) -> int | str | None:
+    key, value = _only(fields, _NAMES)
+    if value is None or isinstance(value, str):
+        return value
+    if type(value) is not int or not -(2**63) <= value < 2**64:
+        msg = f"`{key}` is {value!r}, not a text or a whole number of 64 bits"
         raise ValueError(msg)
     return value
 
 
-def _read_csv(path: Path) -> Lengths:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"cannot read {path}: {error}"
-        raise DatasetError(msg) from error
-    columns = (0, 1)
-    if rows and not all(cell.strip().isdigit() for cell in rows[0]):
-        columns = _columns(path, rows.pop(0))
-    if not rows:
-        msg = f"{path} holds no lengths"
-        raise DatasetError(msg)
-    return np.array([_pair(path, row, columns) for row in rows], np.int64)
+def _only(fields: dict[str, Any], names: Iterable[str]) -> tuple[str, Any]:
+    """The one field of these that is given, if any; raises ValueError where there are several."""
+    given = [name for name in names if name in fields]
+    if len(given) > 1:
+        msg = f"both `{given[0]}` and `{given[1]}` are given"
+        raise ValueError(msg)
+    return (given[0], fields[given[0]]) if given else ("", None)
 
 
-def _columns(path: Path, header: list[str]) -> tuple[int, int]:
-    """Which columns the lengths stand in, by their titles."""
-    found = []
-    for names in (_INPUT_NAMES, _OUTPUT_NAMES):
-        named = (i for i, title in enumerate(header) if any(n in title.lower() for n in names))
-        found.append(next(named, -1))
-    if -1 in found:
-        msg = f"{path}: the first line must be two lengths, or titles that name the input and the output"
-        raise DatasetError(msg)
-    return found[0], found[1]
+def _text(fields: dict[str, Any]) -> str:
+    key, text = _only(fields, _TEXTS)
+    if key == "messages" and isinstance(text, list):
+        text = "\n".join(_said(message) for message in text)
+    if not isinstance(text, str) or not text:
+        msg = "it has no text as `prompt`, `text` or `messages`"
+        raise ValueError(msg)
+    return text
 
 
-def _pair(path: Path, row: list[str], columns: tuple[int, int]) -> tuple[int, int]:
-    try:
-        first, second = (_count("length", int(row[column])) for column in columns)
-    except (ValueError, IndexError) as error:
-        msg = f"{path}: the row {','.join(row)} does not hold two lengths of at least 1"
-        raise DatasetError(msg) from error
-    return first, second
+def _said(message: Any) -> str:
+    """The text of a chat message; no chat template is applied."""
+    fields = _object(message, "a message")
+    _check_fields(fields, _MESSAGE)
+    content = fields.get("content")
+    if isinstance(content, list):
+        content = "".join(_part(part) for part in content)
+    if not isinstance(content, str):
+        msg = "a message has no text as `content`"
+        raise ValueError(msg)  # noqa: TRY004 (everything wrong with a line is one kind of error)
+    return content
+
+
+def _part(part: Any) -> str:
+    fields = _object(part, "a part of a message")
+    kind = fields.get("type", "text")
+    if kind != "text":
+        msg = f"a part of a message is {kind!r}: no engine here takes anything but text"
+        raise ValueError(msg)
+    _check_fields(fields, _PART)
+    if not isinstance(fields.get("text"), str):
+        msg = "a part of a message has no text as `text`"
+        raise ValueError(msg)  # noqa: TRY004 (everything wrong with a line is one kind of error)
+    return str(fields["text"])
+
+
+def _limit(fields: dict[str, Any]) -> int | None:
+    key, value = _only(fields, _LIMITS)
+    if value is None:
+        return None
+    if type(value) is not int or not 1 <= value <= MAX_OUTPUT:
+        msg = f"`{key}` is {value!r}, not a number of tokens"
+        raise ValueError(msg)
+    return value

@@ -1,4 +1,4 @@
-"""Which ids there are to draw from."""
+"""The ids that prompts are drawn from."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from trt_dp.tokenizer import Tokenizer
 
 
 class Vocabulary(Struct, frozen=True):
-    """The ids of a model: how many there are, and the ones that prompts may hold."""
+    """The ids of a model: all below `size`, those that prompts may hold, and how many NVIDIA's document counts."""
 
     name: str
     size: int
     usable: Tokens
-    said: str
+    description: str
+    counted: int
 
 
 class DemoTokenizer:
@@ -29,10 +30,11 @@ class DemoTokenizer:
     def __init__(self) -> None:
         self.name = NAME
         self.own = set(range(SIZE))
+        self.vocab_size = SIZE
         self.special = set(range(len(SPECIAL)))
 
     def encode(self, texts: list[str], *, special: bool = False) -> list[list[int]]:
-        """One id for each byte of UTF-8; nothing frames a prompt."""
+        """One id for each byte of UTF-8; the demo model has no special tokens around a prompt."""
         del special
         return [byte_ids(text) for text in texts]
 
@@ -44,36 +46,43 @@ class DemoTokenizer:
 def demo() -> Vocabulary:
     """The demo model's ids."""
     said = f"the demo model's, {SIZE} ids (--tokenizer or --vocab-size choose another)"
-    return _vocabulary(NAME, SIZE, set(range(len(SPECIAL))), said)
+    return sized(SIZE, frozenset(range(len(SPECIAL))), NAME, said)
 
 
 def learned(tokenizer: Tokenizer) -> Vocabulary:
     """The ids of a tokenizer, without its special ones."""
+    size = max(max(ids, default=-1) for ids in (tokenizer.own, tokenizer.special)) + 1
+    _check_size(tokenizer.name, size)  # before anything of this size is made
     plain = tokenizer.own - tokenizer.special
-    size = max(tokenizer.own | tokenizer.special, default=-1) + 1
-    said = f"{tokenizer.name}'s, {len(plain):,} ids without the {len(tokenizer.special):,} special ones"
-    return _vocabulary(tokenizer.name, size, set(range(size)) - plain, said)
+    usable = np.array(sorted(plain), np.int32)
+    special = len(tokenizer.special)
+    said = f"{tokenizer.name}'s, {len(plain):,} ids without the {special:,} special ones"
+    return _vocabulary(tokenizer.name, size, usable, said, tokenizer.vocab_size)
 
 
-def sized(size: int, special: set[int]) -> Vocabulary:
-    """A vocabulary of which only the size is known, and the ids to leave out."""
+def sized(
+    size: int, special: frozenset[int], name: str = "model", description: str = ""
+) -> Vocabulary:
+    """A vocabulary of which only the size and the special ids are known."""
     if not 1 <= size <= MAX_VOCABULARY:
         msg = f"--vocab-size is {size}: it must be from 1 to {MAX_VOCABULARY:,}"
         raise UsageError(msg)
-    left = f" without {len(special)} special ones" if special else ""
-    return _vocabulary("model", size, special, f"{size:,} ids{left}, as given")
-
-
-def _vocabulary(name: str, size: int, special: set[int], said: str) -> Vocabulary:
-    if size > MAX_VOCABULARY:
-        msg = f"the vocabulary of {name} has {size:,} ids: {MAX_VOCABULARY:,} is the most"
-        raise UsageError(msg)
     if special and (min(special) < 0 or max(special) >= size):
-        msg = f"--special-ids must lie in the vocabulary, from 0 to {size - 1}"
+        msg = f"--special-ids must be in the vocabulary, from 0 to {size - 1}"
         raise UsageError(msg)
-    usable = np.ones(size, np.bool_)
-    usable[list(special)] = False
-    if not usable.any():
+    without = f" without {len(special)} special ones" if special else ""
+    usable = np.setdiff1d(np.arange(size, dtype=np.int32), np.array([*special], np.int32))
+    return _vocabulary(name, size, usable, description or f"{size:,} ids{without}, as given", size)
+
+
+def _check_size(name: str, size: int) -> None:
+    if size > MAX_VOCABULARY:
+        msg = f"the vocabulary of {name} reaches id {size - 1:,}: {MAX_VOCABULARY - 1:,} is the highest allowed"
+        raise UsageError(msg)
+
+
+def _vocabulary(name: str, size: int, usable: Tokens, description: str, counted: int) -> Vocabulary:
+    if not len(usable):
         msg = f"the vocabulary of {name} has no id that is not special"
         raise UsageError(msg)
-    return Vocabulary(name, size, np.flatnonzero(usable).astype(np.int32), said)
+    return Vocabulary(name=name, size=size, usable=usable, description=description, counted=counted)

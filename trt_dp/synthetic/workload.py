@@ -1,4 +1,4 @@
-"""What a synthetic dataset is to be: the kinds of lengths, what prompts share, and the limits on both."""
+"""The kinds of synthetic dataset, what their prompts share, and the limits on both."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_REQUESTS = 100_000_000
 
 
 class Normal(Struct, frozen=True):
-    """Both lengths from normal distributions; the defaults are the seed's workload."""
+    """Both lengths from normal distributions; the defaults are the default workload."""
 
     requests: int = 3000
     input_mean: int = 2048
@@ -48,23 +48,26 @@ class Lognormal(Struct, frozen=True):
 
 
 class Empirical(Struct, frozen=True):
-    """Lengths drawn, with replacement, from those of a dataset or a CSV file."""
+    """Lengths drawn, with replacement, from those of a dataset or of two columns of a CSV file."""
 
     requests: int
     path: Path
     apart: bool = False
+    input_column: str | None = None
+    output_column: str | None = None
 
 
 class Text(Struct, frozen=True):
-    """Prompts read from a file, in its order; a prompt that does not say its output length has `output_tokens`."""
+    """Prompts from a file, in its order; `output_tokens` is for prompts that do not give their own."""
 
     path: Path
     output_tokens: int
     requests: int | None = None
+    special_tokens: bool = True
 
 
 class Prefixes(Struct, frozen=True):
-    """The first `tokens` ids of a prompt are those of one of `groups` prefixes, drawn for each request."""
+    """Each prompt starts with one of `groups` different prefixes of `tokens` ids."""
 
     groups: int
     tokens: int
@@ -82,10 +85,10 @@ NAMES: dict[type, str] = {
 }
 
 
-def check(workload: Workload) -> None:
-    """Refuse a workload that cannot be, naming the option that is wrong."""
-    for field, value in _options(workload).items():
-        _check_option(field, value)
+def check(workload: Workload, *, compat: bool = False) -> None:
+    """Refuse an impossible workload and name the wrong option; `compat` allows what TensorRT-LLM's script allows."""
+    for field, value in options(workload).items():
+        _check_option(field, value, _least(field, compat=compat))
     if isinstance(workload, Uniform):
         for side in ("input", "output"):
             low, high = getattr(workload, f"{side}_min"), getattr(workload, f"{side}_max")
@@ -99,7 +102,7 @@ def check(workload: Workload) -> None:
 
 
 def check_prefixes(prefixes: Prefixes) -> None:
-    """Refuse prefixes that are none, or too many to be held."""
+    """Refuse prefixes that are missing, or too many to hold in memory."""
     for name in ("groups", "tokens"):
         if getattr(prefixes, name) < 1:
             _refuse(f"--prefix-{name} must be at least 1; give both --prefix options or neither")
@@ -109,22 +112,29 @@ def check_prefixes(prefixes: Prefixes) -> None:
 
 def describe(workload: Workload) -> str:
     """The workload in words: its kind and every option."""
-    options = ", ".join(
-        f"{field.replace('_', ' ')} {value}" for field, value in _options(workload).items()
+    listed = ", ".join(
+        f"{field.replace('_', ' ')} {value}" for field, value in options(workload).items()
     )
-    return f"{NAMES[type(workload)]}: {options}"
+    return f"{NAMES[type(workload)]}: {listed}"
 
 
-def _options(workload: Workload) -> dict[str, int | float | Path]:
+def options(workload: Workload) -> dict[str, int | float | str | Path]:
+    """The fields that were given, by name."""
     given = {field: getattr(workload, field) for field in workload.__struct_fields__}
     return {field: value for field, value in given.items() if value is not None}
 
 
-def _check_option(field: str, value: float | Path) -> None:
-    if isinstance(value, Path | bool):
+def _least(field: str, *, compat: bool) -> int:
+    """The least value of an option; TensorRT-LLM's script also takes lengths of 0 and means below that."""
+    if compat and field.endswith("mean"):
+        return -MAX_OUTPUT
+    return 0 if field.endswith(("stdev", "sigma")) or (compat and field != "requests") else 1
+
+
+def _check_option(field: str, value: float | str | Path, least: int) -> None:
+    if isinstance(value, Path | str | bool):
         return
     option = f"--{'num-requests' if field == 'requests' else field.replace('_', '-')}"
-    least = 0 if field.endswith(("stdev", "sigma")) else 1
     if not value >= least:
         _refuse(f"{option} is {value}: it must be at least {least}")
     most = MAX_INPUT if field.startswith("input") else MAX_OUTPUT

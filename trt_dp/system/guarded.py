@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +38,7 @@ class Guarded:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._ended = False
+        self._ended, self._scratch = False, scratch
         if self._guard.stdin:
             with contextlib.suppress(BrokenPipeError):  # its end will be noticed
                 self._guard.stdin.write(json.dumps([list(command), scratch]).encode() + b"\n")
@@ -49,8 +50,9 @@ class Guarded:
         if status is not None and not self._ended:
             self._ended = True
             self._hang_up()
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._guard.pid, signal.SIGKILL)  # in case the guard itself was killed
+            _end_session(self._guard.pid)  # in case the guard itself was killed
+            if self._scratch:
+                shutil.rmtree(self._scratch, ignore_errors=True)
         return status
 
     def kill(self) -> None:
@@ -63,6 +65,16 @@ class Guarded:
         if self._guard.stdin:
             with contextlib.suppress(BrokenPipeError):
                 self._guard.stdin.close()
+
+
+def _end_session(session: int) -> None:
+    """Kill a guard's process group, and the groups that mpirun made in its session."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(session, signal.SIGKILL)
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(int(process.name)) == session:
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 @contextlib.contextmanager

@@ -1,33 +1,31 @@
-"""Bytes onto a disk or a pipe: a file appears whole or not at all."""
+"""Writes a dataset to a file or to stdout, and says in a sentence why it cannot."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
 
 from trt_dp.errors import UsageError, WriteError
+from trt_dp.system.safe_files import atomic_write
 
 
 def write_file(path: Path, pieces: Iterable[bytes]) -> int:
-    """Write beside `path` and move into place; on any failure nothing is left. Returns the bytes written."""
-    partial = path.with_name(f".{path.name}.partial")
+    """Write a file whole or not at all; returns its size."""
     size, left = 0, iter(pieces)
     try:
-        first = next(left, b"")  # what is refused is refused before a folder is made
+        first = next(left, b"")  # invalid input is refused before a folder is made
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _own(partial) as file:
+        with atomic_write(path) as file:
             for piece in itertools.chain([first], left):
                 file.write(piece)
                 size += len(piece)
-            file.flush()
-            partial.replace(path)
+    except BlockingIOError as error:
+        msg = f"{path} is being written by another process: wait for it, or choose another --output"
+        raise UsageError(msg) from error
     except OSError as error:
-        msg = f"cannot write {path}: {error.strerror} (after {size / 1e6:,.1f} MB; nothing is left there)"
+        msg = f"cannot write {path}: {error.strerror} after {size / 1e6:,.1f} MB; no partial file is left"
         raise WriteError(msg) from error
     return size
 
@@ -57,33 +55,10 @@ def holds(path: Path, pieces: Iterable[bytes]) -> bool:
 
 
 def refuse_special(path: Path) -> None:
-    """Refuse to put a dataset where something else than a file is."""
+    """Refuse to write a dataset over anything but a file."""
     if path.is_dir():
-        msg = f"{path} is a folder: name the file to write in it"
+        msg = f"{path} is a folder: name a file in it"
         raise UsageError(msg)
     if path.exists() and not path.is_file():
-        msg = f"{path} is not a regular file: write to one, or use --stdout"
+        msg = f"{path} is not a regular file: choose another --output, or use --stdout"
         raise UsageError(msg)
-
-
-@contextlib.contextmanager
-def _own(partial: Path) -> Iterator[BinaryIO]:
-    """The file to write to, locked and empty, even where a killed run left it; removed unless moved away."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(partial, flags, 0o666), "ab", buffering=0) as raw:
-        try:
-            fcntl.flock(raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = os.path.samestat(partial.stat(), os.fstat(raw.fileno()))
-        except (BlockingIOError, FileNotFoundError):
-            mine = False
-        if not mine:
-            msg = f"{partial} is being written by another run: wait for it, or choose another --output"
-            raise UsageError(msg)
-        try:
-            raw.truncate(0)
-            with os.fdopen(os.dup(raw.fileno()), "wb") as file:
-                yield file
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(partial.stat(), os.fstat(raw.fileno())):
-                    partial.unlink()

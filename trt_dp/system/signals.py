@@ -1,22 +1,51 @@
-"""Lets a command be stopped politely: a kill is what Ctrl-C is, so that both clean up."""
+"""Signals that stop a command: turned into an exception, or noted for a loop to act on."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 
 from trt_dp.errors import Interrupted
 
+_STOPPING = (signal.SIGTERM, signal.SIGHUP)
+
 
 @contextlib.contextmanager
 def stoppable(left: str) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into Interrupted, which says what is left of the work."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Turn Ctrl-C, SIGTERM and SIGHUP into Interrupted, which says what is left of the work."""
+    before = {kind: signal.getsignal(kind) for kind in _STOPPING}
+    for kind, handler in before.items():
+        if handler != signal.SIG_IGN:  # nohup ignores SIGHUP: leave that as it is
+            signal.signal(kind, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt as error:
         msg = f"stopped: {left}"
         raise Interrupted(msg) from error
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[list[int]]:
+    """While this lasts, SIGINT, SIGTERM and SIGHUP only add their number to a list; a loop acts on it."""
+    numbers: list[int] = []
+    before = {
+        kind: signal.signal(kind, lambda number, _: numbers.append(number)) for kind in _heeded()
+    }
+    try:
+        yield numbers
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def _heeded() -> list[signal.Signals]:
+    """Those that this process does not ignore; none outside the main thread, where Python sets no handler."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    kinds = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    return [kind for kind in kinds if signal.getsignal(kind) not in (signal.SIG_IGN, None)]

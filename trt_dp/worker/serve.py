@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from trt_dp.types import (
     Timing,
 )
 from trt_dp.wire.channel import Channel, knock
+from trt_dp.wire.environment import ADDRESS, KEY, LAUNCH, WORKER
 from trt_dp.wire.messages import (
     Beat,
     Done,
@@ -47,8 +48,6 @@ from trt_dp.wire.messages import (
 )
 from trt_dp.worker.source import SourceFile
 
-ADDRESS, KEY = "TRT_DP_ADDRESS", "TRT_DP_KEY"
-WORKER, LAUNCH = "TRT_DP_WORKER", "TRT_DP_LAUNCH"
 _IDLE_SECONDS = 1.0
 _TELL_SECONDS = 1.0
 _GATHER_SECONDS = 0.03
@@ -228,7 +227,8 @@ class _Worker:
 
     def _parse(self, index: int, line: bytes, tokens: int) -> Request:
         try:
-            return lines.parse(index, line, tokens, self._tokenize)
+            request = lines.parse(index, line, tokens, self._tokenize)
+            return lines.numbered(request) if self._setup.source.document else request
         except BadLine as reason:
             raise UsageError(lines.CHANGED.format(self._setup.source.path)) from reason
 
@@ -253,15 +253,17 @@ class _Worker:
             timing = result.timing or _timing(received, submitted)
             self._answers.add(request, result, timing, self._line(request, result, timing))
 
-    def _line(self, request: Request, result: Result, timing: Timing) -> bytes:
+    def _line(self, request: Request, result: Result, timing: Timing) -> _Line:
         if result.error:
-            return lines.failure(request.task_id, result.error)
+            return _Line(lines.failure(request.task_id, result.error))
         text = None
         if self._setup.detokenize and self._tokenizer:
             text = self._tokenizer.decode(result.output_ids)
-        if self._setup.timing:
-            return lines.answer(request, result, text, self._setup.placement.worker, timing)
-        return lines.answer(request, result, text)
+        line = lines.answer(request, result, text)
+        if not self._setup.timing:
+            return _Line(line)
+        timed = lines.with_timing(line, self._setup.placement.worker, timing)
+        return _Line(timed, len(timed) - len(line))
 
     def _beat(self) -> None:
         """Show that this loop turns, when there was nothing else to say for a while."""
@@ -274,31 +276,39 @@ class _Worker:
         self._spoke = time.monotonic()
 
 
+class _Line(NamedTuple):
+    """An answer as it will stand in the results, and how much of it only tells of this run."""
+
+    content: bytes
+    timing_length: int = 0
+
+
 class _Answers:
     """Answers on their way to the coordinator; `since` is when the first of them came."""
 
     def __init__(self) -> None:
         self.since = 0.0
         self._lines: list[bytes] = []
-        self._records: list[tuple[int, int, int, int, float, float, float, bool]] = []
+        self._records: list[tuple[int, int, int, int, float, float, float, int, bool]] = []
 
     @property
     def count(self) -> int:
         return len(self._lines)
 
-    def add(self, request: Request, result: Result, timing: Timing, line: bytes) -> None:
+    def add(self, request: Request, result: Result, timing: Timing, line: _Line) -> None:
         """One more, as its line."""
         self.since = self.since or time.monotonic()
-        self._lines.append(line)
+        self._lines.append(line.content)
         self._records.append(
             (
                 result.index,
-                len(line),
+                len(line.content),
                 len(request.input_ids),
                 len(result.output_ids),
                 timing.queue_seconds,
                 timing.first_token_seconds,
                 timing.total_seconds,
+                line.timing_length,
                 result.error is not None,
             )
         )

@@ -1,11 +1,13 @@
-"""What a process under test is put under before it starts: limits of its own, and a clock that steps."""
+"""What is done to a process under test before it starts: limits, a clock that steps, a start that never ends."""
 
 import os
 import random
 import resource
 import sys
 import time
+from pathlib import Path
 
+_WORKERS = {"trt_dp.worker", "trt_dp.launchers.mpi.rank"}
 _LIMITS = {
     "fsize": resource.RLIMIT_FSIZE,
     "nofile": resource.RLIMIT_NOFILE,
@@ -33,7 +35,26 @@ def _step_the_clock(seed: int) -> None:
     time.time_ns = lambda: true_ns() + int(offset() * 1e9)
 
 
+def _never_connect(marks: Path, absent: set[str]) -> None:
+    """Sleep for ever in these launches of a worker, counted over the whole run."""
+    number = 1
+    while not _first(marks / f"start-{number}"):
+        number += 1
+    if str(number) in absent and _first(marks / f"absent-{number}"):
+        time.sleep(1000)
+
+
+def _first(mark: Path) -> bool:
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
 if os.environ.get("HAVOC_LIMITS") and "trt_dp" in sys.orig_argv:
     _limit(os.environ["HAVOC_LIMITS"])
 if os.environ.get("HAVOC_CLOCK"):
     _step_the_clock(int(os.environ["HAVOC_CLOCK"]))
+if os.environ.get("HAVOC_ABSENT") and _WORKERS & set(sys.orig_argv):
+    _never_connect(Path(os.environ["HAVOC_MARKS"]), set(os.environ["HAVOC_ABSENT"].split(",")))

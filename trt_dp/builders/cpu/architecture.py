@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from trt_dp.builders.cpu import rope
-from trt_dp.errors import UsageError
+from trt_dp.builders.cpu.refuse import refuse
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
@@ -98,7 +98,7 @@ def read(config: Mapping[str, Any]) -> Architecture:
     try:
         raw = msgspec.convert(dict(config), _Config)
     except msgspec.ValidationError as error:
-        _refuse(f"config.json makes no sense: {error}", "mend the config")
+        refuse(f"config.json makes no sense: {error}", "fix the config")
     _check_words(raw)
     _check_window(raw)
     return _architecture(raw, rope.read(config))
@@ -163,24 +163,24 @@ def _architecture(raw: _Config, positions: rope.Rope) -> Architecture:
 def _kv_heads(raw: _Config) -> int:
     given = raw.num_key_value_heads
     if given is UNSET and raw.model_type != "llama":
-        _refuse("config.json has no num_key_value_heads", "mend the config")
+        refuse("config.json has no num_key_value_heads", "fix the config")
     heads = raw.num_attention_heads
     kv_heads = given if isinstance(given, int) else heads
     if heads % kv_heads:
-        _refuse(f"{heads} heads cannot share {kv_heads} key-value heads", "mend the config")
+        refuse(f"{heads} heads cannot share {kv_heads} key-value heads", "fix the config")
     return kv_heads
 
 
 def _head_dim(raw: _Config) -> int:
     given = raw.head_dim
     if given is UNSET and raw.model_type == "qwen3":
-        _refuse("config.json has no head_dim", "mend the config")
+        refuse("config.json has no head_dim", "fix the config")
     if not isinstance(given, int) and raw.hidden_size % raw.num_attention_heads:
         size, heads = raw.hidden_size, raw.num_attention_heads
-        _refuse(f"hidden_size {size} cannot be shared by {heads} heads", "mend the config")
+        refuse(f"hidden_size {size} cannot be shared by {heads} heads", "fix the config")
     head_dim = given if isinstance(given, int) else raw.hidden_size // raw.num_attention_heads
     if head_dim % 2:
-        _refuse(f"head_dim {head_dim} is odd, which rotary positions cannot be", "mend the config")
+        refuse(f"head_dim {head_dim} is odd, which rotary positions cannot be", "fix the config")
     return head_dim
 
 
@@ -188,7 +188,7 @@ def _check_family(config: Mapping[str, Any]) -> None:
     family = config.get("model_type")
     if family not in FAMILIES:
         known = ", ".join(FAMILIES)
-        _refuse(f"model_type {family!r} cannot be built", f"known: {known}; try --via optimum")
+        refuse(f"model_type {family!r} cannot be built", f"known: {known}; try --via optimum")
 
 
 def _check_neutral(config: Mapping[str, Any]) -> None:
@@ -196,18 +196,18 @@ def _check_neutral(config: Mapping[str, Any]) -> None:
         value = config.get(key)
         if value not in harmless:
             shown = "" if isinstance(value, dict) else f" = {value!r}"
-            _refuse(f"config.json's {key}{shown} cannot be built", "try --via optimum")
+            refuse(f"config.json's {key}{shown} cannot be built", "try --via optimum")
 
 
 def _check_words(raw: _Config) -> None:
     if raw.hidden_act not in {"silu", "swish"}:  # two names of one function
-        _refuse(f"hidden_act {raw.hidden_act!r} cannot be built", "only silu can")
+        refuse(f"hidden_act {raw.hidden_act!r} cannot be built", "only silu can")
     if not math.isfinite(raw.rms_norm_eps):
-        _refuse(f"rms_norm_eps is {raw.rms_norm_eps}", "mend the config")
+        refuse(f"rms_norm_eps is {raw.rms_norm_eps}", "fix the config")
     made_of = raw.architectures or ["ForCausalLM"]
     if not any(name.endswith("ForCausalLM") for name in made_of):
-        _refuse(
-            f"{', '.join(made_of)} is no language model", "give a checkpoint of a ...ForCausalLM"
+        refuse(
+            f"{', '.join(made_of)} is not a language model", "give a checkpoint of a ...ForCausalLM"
         )
 
 
@@ -216,13 +216,13 @@ def _check_window(raw: _Config) -> None:
     named, window = _named_sliding(raw), _window(raw)
     if window is None:
         if named:
-            _refuse("config.json has sliding_attention layers but no window", "mend the config")
+            refuse("config.json has sliding_attention layers but no window", "fix the config")
         return
     computed = raw.layer_types is None and (raw.max_window_layers or 0) < raw.num_hidden_layers
     slides = named or computed or not raw.model_type.startswith("qwen")
     if slides and window < raw.max_position_embeddings:
         text = f"sliding_window {window} of {raw.max_position_embeddings} positions cannot be built"
-        _refuse(text, "lower max_position_embeddings to the window if your requests fit into it")
+        refuse(text, "lower max_position_embeddings to the window if your requests fit into it")
 
 
 def _window(raw: _Config) -> int | None:
@@ -238,10 +238,5 @@ def _window(raw: _Config) -> int | None:
 def _named_sliding(raw: _Config) -> bool:
     kinds = set(raw.layer_types or ())
     for kind in sorted(kinds - {"full_attention", "sliding_attention"}):
-        _refuse(f"layer_types has {kind!r}, which cannot be built", "only full_attention can")
+        refuse(f"layer_types has {kind!r}, which cannot be built", "only full_attention can")
     return "sliding_attention" in kinds
-
-
-def _refuse(what: str, instead: str) -> NoReturn:
-    msg = f"{what}; {instead}"
-    raise UsageError(msg)

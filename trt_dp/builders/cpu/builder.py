@@ -1,112 +1,58 @@
-"""Builds the embedded CPU engine: a Hugging Face checkpoint becomes an OpenVINO IR folder, without torch."""
+"""The builder of the CPU engine: what it can be asked for. OpenVINO and numpy are loaded only for a build."""
 
 from __future__ import annotations
 
-import hashlib
-import math
-import shutil
-from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated
 
-import numpy as np
+from msgspec import Meta, Struct
 
-from trt_dp.builders import BESIDE, Watch
-from trt_dp.builders.cpu import architecture, graph, ir, optimum, parts, weights
-from trt_dp.builders.cpu.architecture import Architecture
-from trt_dp.builders.cpu.checkpoint import Tensor, blocks, open_checkpoint
-from trt_dp.builders.cpu.weights import Coding
-from trt_dp.errors import TrtDpError
+from trt_dp.builders import Watch
+from trt_dp.errors import EngineRefused
 
-_COPIED = ("config.json", *BESIDE)
+PREFERENCE = 10
 
 
-def build(
-    model: Path, into: Path, watch: Watch, *, precision: str = "f32", via: str = ""
-) -> dict[str, object]:
-    """Make the engine folder of a checkpoint; raises TrtDpError where that cannot be done exactly."""
-    if via:
-        return optimum.build(model, into, watch, precision=precision, via=via)
-    try:
-        return _build(model, into, watch, precision)
-    except OSError as error:
-        msg = f"{model} cannot be built into {into}: {error}; mend that and build again"
-        raise TrtDpError(msg) from error
+class Options(Struct, frozen=True):
+    """How to convert."""
+
+    precision: Annotated[
+        str, Meta(description="Of the weights: f32, bf16, f16, int8 or int4. [default: f32]")
+    ] = "f32"
+    via: Annotated[
+        str, Meta(description="Convert with another tool: optimum (for other architectures).")
+    ] = ""
 
 
-def _build(model: Path, into: Path, watch: Watch, precision: str) -> dict[str, object]:
-    checkpoint = open_checkpoint(model)
-    a = architecture.read(checkpoint.config)
-    tensors = parts.pick(checkpoint, a)
-    codings = weights.plan({name: t.shape for name, t in tensors.items()}, precision)
-    sha256 = _write(a, tensors, codings, into, watch)
-    _copy(model, into)
-    return _provenance(a, tensors, codings) | {"precision": precision, "sha256": sha256}
+DEFAULTS = Options()
 
 
-def _write(
-    a: Architecture,
-    tensors: Mapping[str, Tensor],
-    codings: Mapping[str, Coding],
-    into: Path,
-    watch: Watch,
-) -> str:
-    """Write graph and weights; gives the digest of all weights as they were stored, in the model's order."""
-    xml, binary = into / "openvino_model.xml", into / "openvino_model.bin"
-    watch("writing the graph", 0, 1)
-    graph.save(graph.write(a, codings), xml)
-    watch("writing the graph", 1, 1)
-    blobs = [blob for coding in codings.values() for blob in coding.blobs]
-    offsets, end = ir.place(blobs, binary.stat().st_size)
-    ir.fill_in(xml, blobs, offsets)
-    with binary.open("r+b") as file:
-        file.truncate(end)
-        return _stream(tensors.values(), codings, offsets, file, watch)
+def why_not() -> str | None:
+    """What keeps it from building here."""
+    return None if find_spec("openvino") else "OpenVINO is not installed: pip install 'trt-dp[cpu]'"
 
 
-def _stream(
-    tensors: Iterable[Tensor],
-    codings: Mapping[str, Coding],
-    offsets: Mapping[str, int],
-    file: BinaryIO,
-    watch: Watch,
-) -> str:
-    """Copy the weights block by block: memory holds a few megabytes of them, however large the model."""
-    tensors = list(tensors)
-    done, total, digest = 0, sum(tensor.size for tensor in tensors), hashlib.sha256()
-    for tensor in tensors:
-        coding = codings[tensor.name]
-        ends = [offsets[blob.name] for blob in coding.blobs]
-        for raw, rows in blocks(tensor):
-            digest.update(raw)
-            for number, part in enumerate(weights.encode(coding, rows)):
-                file.seek(ends[number])
-                ends[number] += file.write(np.ascontiguousarray(part).data.cast("B"))
-            done += len(raw)
-            watch("writing weights", done, total)
-    return digest.hexdigest()
+def build(model: Path, into: Path, watch: Watch, options: Options = DEFAULTS) -> dict[str, object]:
+    """Make the engine folder of a checkpoint; raises TrtDpError if that cannot be done exactly."""
+    from trt_dp.builders.cpu import convert, optimum  # noqa: PLC0415 - it loads numpy and OpenVINO
+
+    if options.via:
+        return optimum.build(model, into, watch, precision=options.precision, via=options.via)
+    return convert.build(model, into, watch, options.precision)
 
 
-def _copy(model: Path, into: Path) -> None:
-    """What the engine and the user's tokenizer read beside the graph."""
-    for pattern in _COPIED:
-        for file in sorted(model.glob(pattern)):
-            shutil.copyfile(file, into / file.name)
+def check(model: Path, engine: Path, watch: Watch, facts: dict[str, object]) -> str:
+    """Compare with transformers: rounded weights may differ here and there, exact ones must not."""
+    from trt_dp.builders.cpu import reference  # noqa: PLC0415 - it loads torch
 
-
-def _provenance(
-    a: Architecture, tensors: Mapping[str, Tensor], codings: Mapping[str, Coding]
-) -> dict[str, object]:
-    blobs = [blob for coding in codings.values() for blob in coding.blobs]
-    kinds = [coding.values.type for coding in codings.values()]
-    return {
-        "architecture": a.family,
-        "parameters": sum(math.prod(tensor.shape) for tensor in tensors.values()),
-        "tensors": len(tensors),
-        "tensors_of": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
-        "weight_bytes": sum(blob.size for blob in blobs),
-        "max_position_embeddings": a.positions,
-        "vocab_size": a.vocab,
-        "openvino": graph.version,
-        "numpy": np.__version__,
-    }
+    watch("comparing with transformers", 0, 0)
+    found = reference.compare(model, engine)
+    said = (
+        f"{found.equal} of {found.tokens} greedy tokens equal those of transformers, "
+        "each answer counted up to its first difference"
+    )
+    if facts.get("precision") == "f32" and found.equal < found.tokens:
+        msg = f"only {said}: the engine is not kept; please report this model"
+        raise EngineRefused(msg)
+    return said

@@ -13,7 +13,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from trt_dp.errors import UsageError
+from trt_dp.builders.cpu.refuse import refuse
 
 Floats = NDArray[np.float32]
 
@@ -50,7 +50,7 @@ class Checkpoint(Struct, frozen=True):
 def open_checkpoint(folder: Path) -> Checkpoint:
     """Read the config and all headers; raises UsageError for whatever is missing, cut short or at odds."""
     if not folder.is_dir():
-        _refuse(f"{folder} is no folder", "give the folder of a Hugging Face checkpoint")
+        refuse(f"{folder} is not a folder", "give the folder of a Hugging Face checkpoint")
     return Checkpoint(folder, _json(folder / "config.json"), _tensors(folder))
 
 
@@ -65,7 +65,7 @@ def blocks(tensor: Tensor) -> Iterator[tuple[memoryview, Floats]]:
             count = min(rows, tensor.shape[0] - start) * row
             raw = np.fromfile(file, stored, count)
             if len(raw) != count:
-                _refuse(f"{tensor.file} became shorter while it was read", "copy it again")
+                refuse(f"{tensor.file} became shorter while it was read", "copy it again")
             yield raw.data.cast("B"), _widen(raw).reshape(-1, *tensor.shape[1:])
 
 
@@ -86,11 +86,11 @@ def _widen(raw: NDArray[Any]) -> Floats:
 def _tensors(folder: Path) -> dict[str, Tensor]:
     single, index = folder / _SINGLE, folder / _INDEX
     if single.is_file() and index.is_file():
-        _refuse(f"{folder} has both {_SINGLE} and {_INDEX}", "remove the one that is not the model")
+        refuse(f"{folder} has both {_SINGLE} and {_INDEX}", "remove the one that is not the model")
     if index.is_file():
         return _sharded(index)
     if not single.is_file():
-        _refuse(*_instead(folder))
+        refuse(*_instead(folder))
     return _header(single)
 
 
@@ -151,7 +151,7 @@ def _tensor(file: Path, start: int, end: int, name: str, entry: object) -> Tenso
         _broken(file, f"the entry of tensor {name} has no dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not _counts(shape) or not _counts(offsets) or len(offsets) != 2:
-        _broken(file, f"the shape or data_offsets of tensor {name} are no list of counts")
+        _broken(file, f"the shape or data_offsets of tensor {name} are not a list of counts")
     first, last = offsets
     if not first <= last <= end - start:
         _broken(file, f"tensor {name} ends at byte {start + last} of {end}")
@@ -182,7 +182,7 @@ def _counts(value: object) -> bool:
 
 def _json(file: Path) -> dict[str, Any]:
     if not file.is_file():
-        _refuse(f"there is no {file}", "give the folder of a complete Hugging Face checkpoint")
+        refuse(f"there is no {file}", "give the folder of a complete Hugging Face checkpoint")
     return _parse(file, file.read_bytes())
 
 
@@ -193,7 +193,7 @@ def _parse(file: Path, text: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         _broken(file, f"it holds no JSON where it must: {error}")
     if not isinstance(value, dict):
-        _broken(file, "it holds JSON that is no object")
+        _broken(file, "it is not a JSON object")
     return value
 
 
@@ -203,16 +203,11 @@ def _distinct(file: Path) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
         if len(found) != len(pairs):
             names = [name for name, _ in pairs]
             twice = next(name for name in names if names.count(name) > 1)
-            _broken(file, f"{twice!r} is there twice")
+            _broken(file, f"it has {twice!r} twice")
         return found
 
     return make
 
 
 def _broken(file: Path, what: str) -> NoReturn:
-    _refuse(f"{file} is broken: {what}", "download or write the checkpoint again")
-
-
-def _refuse(what: str, instead: str) -> NoReturn:
-    msg = f"{what}; {instead}"
-    raise UsageError(msg)
+    refuse(f"{file} is broken: {what}", "download or write the checkpoint again")

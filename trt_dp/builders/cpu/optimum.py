@@ -28,14 +28,14 @@ def build(model: Path, into: Path, watch: Watch, *, precision: str, via: str) ->
         msg = f"optimum has no precision {precision!r}; known: {', '.join(FORMATS)}"
         raise UsageError(msg)
     if not installed():
-        msg = "optimum-intel is not installed here; pip install 'optimum-intel[openvino]', or leave out via"
+        msg = "optimum-intel is not installed here; pip install 'optimum-intel[openvino]', or remove --via"
         raise UsageError(msg)
     if not model.is_dir():  # optimum would look for it on the network
-        msg = f"{model} is no folder; give the folder of a Hugging Face checkpoint"
+        msg = f"{model} is not a folder; give the folder of a Hugging Face checkpoint"
         raise UsageError(msg)
     _export(command(model, into, precision), watch)
     if not (into / "openvino_model.xml").is_file():
-        msg = f"optimum made no openvino_model.xml of {model}; it may be no language model"
+        msg = f"optimum made no openvino_model.xml of {model}; it may not be a language model"
         raise UsageError(msg)
     return {"via": via, "precision": precision, "versions": _versions()}
 
@@ -65,7 +65,7 @@ def _export(line: list[str], watch: Watch) -> None:
             process.wait()
         if process.returncode:
             why = f"status {process.returncode}, {_last_line(said)}"
-            msg = f"optimum could not export it ({why}); run {shlex.join(line)} to see all it says"
+            msg = f"optimum could not export it ({why}); run {shlex.join(line)} to see its full output"
             raise UsageError(msg)
 
 
@@ -84,7 +84,7 @@ def _wait(process: subprocess.Popen[bytes], watch: Watch) -> None:
 def _last_line(said: IO[bytes]) -> str:
     said.seek(0)
     lines = said.read().decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "it printed nothing"
 
 
 def _versions() -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import NoReturn
 from trt_dp.builders.cpu import architecture
 from trt_dp.builders.cpu.architecture import Architecture
 from trt_dp.builders.cpu.checkpoint import Checkpoint, Tensor, same
-from trt_dp.errors import UsageError
+from trt_dp.builders.cpu.refuse import refuse
 
 _READ = ("F32", "F16", "BF16")
 _EMBEDDINGS, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -51,5 +51,4 @@ def _check_left_over(checkpoint: Checkpoint, a: Architecture, name: str) -> None
 
 
 def _refuse(checkpoint: Checkpoint, what: str) -> NoReturn:
-    msg = f"{checkpoint.folder} {what}; mend the checkpoint or its config.json"
-    raise UsageError(msg)
+    refuse(f"{checkpoint.folder} {what}", "fix the checkpoint or its config.json")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
 from trt_dp.builders.cpu.checkpoint import Floats
-from trt_dp.errors import UsageError
+from trt_dp.builders.cpu.refuse import refuse
 
 Positive = Annotated[float, Meta(gt=0)]
 
@@ -39,7 +39,7 @@ def read(config: Mapping[str, Any]) -> Rope:
     given = _given(config)
     kind = _first(given.pop("rope_type", None), given.pop("type", None), "default")
     if not isinstance(kind, str) or kind not in _KEYS:
-        _refuse(f"rope type {kind!r} cannot be built", f"known: {', '.join(_KEYS)}")
+        refuse(f"rope type {kind!r} cannot be built", f"known: {', '.join(_KEYS)}")
     theta = _first(_only(config, given, "rope_theta"), _DEFAULT_THETA)
     original = _only(config, given, "original_max_position_embeddings")
     if kind == "llama3":  # it changes nothing for the others
@@ -57,20 +57,18 @@ def _only(config: Mapping[str, Any], given: dict[str, Any], key: str) -> Any:
     """A value that may stand at either place; versions of transformers differ on which one wins."""
     inner, outer = given.pop(key, None), config.get(key)
     if inner is not None and outer is not None and inner != outer:
-        _refuse(f"config.json has {key} {outer} and another one, {inner}", "remove the wrong one")
+        refuse(f"config.json has {key} {outer} and another one, {inner}", "remove the wrong one")
     return _first(inner, outer)
 
 
 def _given(config: Mapping[str, Any]) -> dict[str, Any]:
     old, new = config.get("rope_scaling"), config.get("rope_parameters")
     if old and new and old != new:
-        _refuse(
-            "config.json has a rope_scaling and another rope_parameters", "remove the wrong one"
-        )
+        refuse("config.json has a rope_scaling and another rope_parameters", "remove the wrong one")
     given = old or new or {}
     if not isinstance(given, dict):
-        _refuse(
-            f"config.json's rope parameters are {given!r}, which is no object", "mend the config"
+        refuse(
+            f"config.json's rope parameters are {given!r}, which is not an object", "fix the config"
         )
     return dict(given)
 
@@ -82,19 +80,19 @@ def _check_keys(kind: str, given: dict[str, Any]) -> None:
     unknown = given.keys() - _KEYS[kind] - {"original_max_position_embeddings"}
     if missing or unknown:
         word, key = ("lacks", min(missing)) if missing else ("has an unknown", min(unknown))
-        _refuse(f"config.json's {kind} rope {word} {key}", "mend the config")
+        refuse(f"config.json's {kind} rope {word} {key}", "fix the config")
 
 
 def _rope(fields: dict[str, Any]) -> Rope:
     try:
         rope = msgspec.convert(fields, Rope)
     except msgspec.ValidationError as error:
-        _refuse(f"config.json's rope parameters make no sense ({error})", "mend the config")
+        refuse(f"config.json's rope parameters make no sense ({error})", "fix the config")
     numbers = msgspec.structs.astuple(rope)[1:]
     if not all(math.isfinite(number) for number in numbers):
-        _refuse(f"config.json's rope parameters {numbers} are not all finite", "mend the config")
+        refuse(f"config.json's rope parameters {numbers} are not all finite", "fix the config")
     if rope.kind == "llama3" and rope.low_freq_factor >= rope.high_freq_factor:
-        _refuse("config.json's rope has low_freq_factor >= high_freq_factor", "mend the config")
+        refuse("config.json's rope has low_freq_factor >= high_freq_factor", "fix the config")
     return rope
 
 
@@ -116,8 +114,3 @@ def _llama3(rope: Rope, plain: Floats) -> Floats:
     low, high = rope.low_freq_factor, rope.high_freq_factor
     kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
     return np.asarray(kept * plain + (1 - kept) * plain / rope.factor, np.float32)
-
-
-def _refuse(what: str, instead: str) -> NoReturn:
-    msg = f"{what}; {instead}"
-    raise UsageError(msg)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from trt_dp.builders.cpu.checkpoint import Floats
-from trt_dp.errors import UsageError
+from trt_dp.builders.cpu.refuse import refuse
 
 PRECISIONS = ("f32", "f16", "bf16", "int8", "int4")
 
@@ -48,10 +48,10 @@ class Coding(Struct, frozen=True):
 def plan(shapes: Mapping[str, tuple[int, ...]], precision: str) -> dict[str, Coding]:
     """How each tensor of a model is stored; raises UsageError for a precision that there is not, or not here."""
     if precision not in PRECISIONS:
-        _refuse(f"there is no precision {precision!r}", f"known: {', '.join(PRECISIONS)}")
+        refuse(f"there is no precision {precision!r}", f"known: {', '.join(PRECISIONS)}")
     codings = {name: _coding(name, shape, precision) for name, shape in shapes.items()}
     if precision == "int4" and all(coding.values.type != "i4" for coding in codings.values()):
-        _refuse(f"no weight has inputs in groups of {_GROUPS[-1]} for int4", "build it as int8")
+        refuse(f"no weight has inputs in groups of {_GROUPS[-1]} for int4", "build it as int8")
     return codings
 
 
@@ -81,7 +81,7 @@ def encode(coding: Coding, rows: Floats) -> tuple[NDArray[Any], ...]:
     """The bytes of some rows of a tensor, one array for each blob; raises UsageError for what cannot be held."""
     name, kind = coding.values.name, coding.values.type
     if not np.isfinite(rows).all():
-        _refuse(f"tensor {name} has values that are infinite or no numbers", "mend the checkpoint")
+        refuse(f"tensor {name} has values that are infinite or not numbers", "fix the checkpoint")
     if kind == "f32":
         return (rows,)
     if kind in {"f16", "bf16"}:
@@ -96,7 +96,7 @@ def _narrow(name: str, kind: str, rows: Floats) -> NDArray[np.uint16]:
     infinity = 0x7C00 if kind == "f16" else 0x7F80
     if ((narrow & 0x7FFF) == infinity).any():
         most = float(np.abs(rows).max())
-        _refuse(f"tensor {name} has a value of {most:g}, too big for {kind}", "build it as f32")
+        refuse(f"tensor {name} has a value of {most:g}, too big for {kind}", "build it as f32")
     return narrow
 
 
@@ -124,8 +124,3 @@ def _packed(values: NDArray[np.int8]) -> NDArray[np.uint8]:
     """Two to a byte, the first in the low half; groups are even, so no value is left alone."""
     halves = values.reshape(-1, 2).view(np.uint8) & 0xF
     return np.asarray(halves[:, 0] | (halves[:, 1] << 4), np.uint8)
-
-
-def _refuse(what: str, instead: str) -> NoReturn:
-    msg = f"{what}; {instead}"
-    raise UsageError(msg)

@@ -26,7 +26,7 @@ from tensorrt_llm.models import MODEL_MAP
 from tensorrt_llm.models.modeling_utils import QuantConfig
 from tensorrt_llm.quantization import QuantAlgo
 
-from trt_dp.builders.trtllm.command_lines import (
+from trt_dp.builders.trtllm.options import (
     CALIBRATED,
     CALIBRATION,
     DTYPES,

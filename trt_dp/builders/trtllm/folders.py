@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 from trt_dp.builders import BESIDE
-from trt_dp.errors import UNREADABLE, BuildFailed, UsageError
+from trt_dp.errors import BrokenFile, BuildFailed, UsageError
+from trt_dp.system import safe_files
 
 _MOST_RANKS = 65_536
 _SECTIONS = ("pretrained_config", "build_config")
@@ -40,12 +40,12 @@ def world_of(checkpoint: Path) -> tuple[int, int, int]:
     config = _config(checkpoint)
     mapping = config.get("mapping")
     if "architecture" not in config or not isinstance(mapping, dict):
-        msg = f"{checkpoint} is no TensorRT-LLM checkpoint: its config.json has no architecture and mapping"
+        msg = f"{checkpoint} is not a TensorRT-LLM checkpoint: its config.json has no architecture and mapping"
         raise UsageError(msg)
     tp, pp = mapping.get("tp_size", 1), mapping.get("pp_size", 1)
     ranks = (tp, pp, mapping.get("cp_size", 1), mapping.get("world_size", 1))
     if not all(type(count) is int and 1 <= count <= _MOST_RANKS for count in ranks):
-        msg = f"{checkpoint} is no TensorRT-LLM checkpoint: the mapping in its config.json holds no counts"
+        msg = f"{checkpoint} is not a TensorRT-LLM checkpoint: the mapping in its config.json does not hold counts"
         raise UsageError(msg)
     world = mapping.get("world_size", math.prod(ranks[:3]))
     if missing := _missing(checkpoint, "safetensors", world):
@@ -59,7 +59,7 @@ def check_engine(engine: Path, world: int) -> None:
     try:
         config = _config(engine)
     except UsageError as error:
-        msg = f"trtllm-build ended well, but left no engine: {error}"
+        msg = f"trtllm-build ended well, but made no engine: {error}"
         raise BuildFailed(msg) from error
     lacks = [f"{section} in config.json" for section in _SECTIONS if section not in config]
     lacks += _missing(engine, "engine", world)
@@ -85,8 +85,11 @@ def _missing(folder: Path, suffix: str, world: int) -> list[str]:
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / "config.json").read_bytes())
-    except (OSError, *UNREADABLE) as error:
-        msg = f"{folder} has no config.json that can be read ({error}): name the folder of a checkpoint"
+        found = safe_files.read_json(folder / "config.json")
+    except BrokenFile as error:
+        msg = f"{error}: name the folder of a checkpoint"
         raise UsageError(msg) from error
-    return found if isinstance(found, dict) else {}
+    if not found:
+        msg = f"{folder} has no config.json: name the folder of a checkpoint"
+        raise UsageError(msg)
+    return found

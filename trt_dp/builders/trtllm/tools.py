@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from trt_dp.builders import Watch
 from trt_dp.errors import BuildFailed, UsageError
-from trt_dp.placement.plan import clean
+from trt_dp.placement.environment import clean
 from trt_dp.system.guarded import Guarded
 
 LOG = "build.log"
@@ -29,7 +28,6 @@ _INSTALL = (
 _LAST_CANDIDATE = 20  # 1.3.0rc20 is the last version with a TensorRT engine
 _LOOK_SECONDS = 0.1
 _GRACE_SECONDS = 30.0
-_ASK_SECONDS = 30
 _LAST_LINES = 20
 _SHOWN_STATUS = 125  # shells keep those above for what they have to say themselves
 _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?(?:\.?(a|b|rc|dev)(\d+))?")
@@ -141,18 +139,6 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
-
-
-def gpus() -> list[str]:
-    """Name and driver of each GPU, by nvidia-smi; none where it is not there or cannot say."""
-    line = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    try:
-        said = subprocess.run(
-            line, capture_output=True, text=True, timeout=_ASK_SECONDS, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return said.stdout.splitlines()
 
 
 def _stage(line: str) -> str:

@@ -17,7 +17,7 @@ Precision = Literal["exact", "fast"]
 Facts = dict[str, str | int | float]
 
 
-class Settings(Struct, frozen=True):
+class DecoderSettings(Struct, frozen=True):
     """How to decode; all of it is decided before a decoder is made."""
 
     precision: Precision
@@ -31,7 +31,7 @@ class Settings(Struct, frozen=True):
 
 
 class Ended(Struct, frozen=True):
-    """A sequence that goes no further; `problem` says what went wrong with it."""
+    """A sequence that has ended; `problem` says what went wrong with it."""
 
     index: int
     output_ids: list[int]
@@ -46,7 +46,7 @@ class Step(Struct, frozen=True):
 
 
 class Decoder(Protocol):
-    """Sequences in progress on a loaded model: each is waiting for its first token, going on, or ended."""
+    """Sequences in progress on a loaded model: each waits for its first token, runs, or has ended."""
 
     lookahead: int
     """How many requests should wait for those in progress to end."""
@@ -55,7 +55,7 @@ class Decoder(Protocol):
         """Remove from `waiting`, and start, what has room to its very end: nothing started is ever interrupted."""
 
     def step(self) -> Step:
-        """Go on by a token, or by a piece of the prompts; called only while something is in progress."""
+        """Advance by a token, or by a piece of the prompts; called only while something is in progress."""
 
     def facts(self) -> Facts:
         """How it decodes, and what it has done."""

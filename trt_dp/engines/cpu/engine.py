@@ -7,14 +7,15 @@ import math
 import os
 import time
 from collections import deque
+from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 from msgspec import Struct
 
-from trt_dp.engines.cpu.decoder import BLOCK, Decoder, Ended, Facts, Precision, Settings
-from trt_dp.engines.cpu.folder import Model, read_model
+from trt_dp.engines.cpu.decoder import BLOCK, Decoder, DecoderSettings, Ended, Facts, Precision
+from trt_dp.engines.cpu.folder import GRAPH, Model, read_model
 from trt_dp.engines.cpu.memory import cache_share
-from trt_dp.engines.cpu.pipeline import Paged, Stateful
 from trt_dp.engines.cpu.static import Static
 from trt_dp.errors import EngineRefused, RequestRefused, UsageError
 from trt_dp.types import EngineSpec, Failure, Placement, Request, Result, Sampling, Timing
@@ -27,11 +28,14 @@ _log = logging.getLogger(__name__)
 
 
 class CpuEngine:
-    """Answers with a real model; a request waits here, is decoded, and ends, and is never interrupted.
+    """Answers with a real model; a request waits here, is decoded to its end, and is never interrupted.
 
     In exact precision an answer depends on the request alone, not on what is decoded beside it; sampled
     ones too, since each request has its own random stream. With `stop_at_eos` the EOS is the last of the ids.
     """
+
+    needs_folder = True
+    packages = ("openvino", "openvino-genai")
 
     def __init__(
         self,
@@ -56,7 +60,7 @@ class CpuEngine:
         blocks = _blocks(self._model, block_bytes, max_sequences, kv_cache_mb, cores)
         sequences = min(max_sequences, blocks)  # each needs a block at least
         _check_fit(precision, sequences, max_batched_tokens)
-        self._settings = Settings(
+        self._settings = DecoderSettings(
             precision=precision,
             max_sequences=sequences,
             max_batched_tokens=max_batched_tokens,
@@ -70,22 +74,36 @@ class CpuEngine:
         self._decoder = _load(self._model, self._settings, mode)
         self.capacity = sequences + self._decoder.lookahead
         self._waiting: deque[Request] = deque()
-        self._hands: dict[int, _Hand] = {}
+        self._in_flight: dict[int, _Progress] = {}
+
+    @staticmethod
+    def recognises(folder: Path) -> bool:
+        """Whether this is a model that trt-dp build, or optimum, made for OpenVINO."""
+        return (folder / GRAPH).is_file()
+
+    @staticmethod
+    def why_not() -> str | None:
+        """What keeps OpenVINO from being loaded here, if anything does."""
+        try:
+            _openvino()
+        except EngineRefused as refused:
+            return str(refused)
+        return None
 
     def submit(self, request: Request) -> None:
         """Take a request; raises RequestRefused for one that the model or the cache cannot hold."""
         self._check(request)
-        self._hands[request.index] = _Hand(time.monotonic())
+        self._in_flight[request.index] = _Progress(time.monotonic())
         self._waiting.append(request)
 
     def step(self) -> list[Result]:
-        """Start what has room, and go on with what is in progress by a token or a piece of a prompt."""
+        """Start the requests that have room, and advance each running one by a token or a piece of its prompt."""
         if self._waiting:
             self._admit()
         step = self._decoder.step()
         now = time.monotonic()
         for index in step.first:
-            self._hands[index].first = now
+            self._in_flight[index].first = now
         return [self._result(ended, now) for ended in step.ended]
 
     def facts(self) -> Facts:
@@ -103,7 +121,7 @@ class CpuEngine:
         }
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Free the model."""
         del self._decoder
 
     def _check(self, request: Request) -> None:
@@ -126,11 +144,11 @@ class CpuEngine:
     def _admit(self) -> None:
         now = time.monotonic()
         for request in self._decoder.take(self._waiting):
-            self._hands[request.index].admitted = now
+            self._in_flight[request.index].admitted = now
 
     def _result(self, ended: Ended, now: float) -> Result:
-        hand = self._hands.pop(ended.index)
-        timing = hand.timing(now)
+        progress = self._in_flight.pop(ended.index)
+        timing = progress.timing(now)
         if ended.problem:
             error = Failure("engine_error", ended.problem)
             return Result(ended.index, error=error, timing=timing)
@@ -139,8 +157,8 @@ class CpuEngine:
         return Result(ended.index, ended.output_ids, reason, timing=timing)
 
 
-class _Hand(Struct):
-    """When a request in hand came, was admitted and had its first token, by this process's clock."""
+class _Progress(Struct):
+    """When a request in flight came, was admitted and had its first token, by this process's clock."""
 
     submitted: float
     admitted: float = 0.0
@@ -154,20 +172,30 @@ class _Hand(Struct):
         )
 
 
-def _load(model: Model, settings: Settings, mode: Mode) -> Decoder:
+def _openvino() -> ModuleType:
+    """The module that imports OpenVINO: only once an engine is made, since it takes a second."""
+    try:
+        from trt_dp.engines.cpu import pipeline  # noqa: PLC0415 - see above
+    except ImportError as error:
+        raise EngineRefused(str(error)) from error
+    return pipeline
+
+
+def _load(model: Model, settings: DecoderSettings, mode: Mode) -> Decoder:
     """The paged decoder; where OpenVINO has none for this CPU, or when asked, static batches."""
+    openvino = _openvino()
     why = "asked for with mode=static"
     if mode != "static":
         try:
-            return Paged(model.graph.parent, settings)
+            return openvino.Paged(model.graph.parent, settings)  # type: ignore[no-any-return]
         except RuntimeError as error:
             why = _first_line(error)
             if mode == "paged":
                 msg = f"OpenVINO cannot load {model.graph}: {why}"
                 raise EngineRefused(msg) from error
-        _log.warning("no paged attention, going on with static batches: %s", why)
+        _log.warning("no paged attention, using static batches instead: %s", why)
     try:
-        return Static(Stateful(model.graph, settings), settings, why)
+        return Static(openvino.Stateful(model.graph, settings), settings, why)
     except RuntimeError as error:
         msg = f"OpenVINO cannot load {model.graph}: {_first_line(error)}"
         raise EngineRefused(msg) from error
@@ -190,7 +218,7 @@ def _blocks(model: Model, block_bytes: int, sequences: int, given_mb: int, cores
 
 def _stops(model: Model, sampling: Sampling) -> frozenset[int]:
     if sampling.stop_at_eos and not model.eos:
-        msg = f"{model.graph.parent} names no eos_token_id to stop at: leave out stop-at-eos"
+        msg = f"{model.graph.parent} names no eos_token_id to stop at: remove --stop-at-eos"
         raise EngineRefused(msg)
     return model.eos if sampling.stop_at_eos else frozenset()
 

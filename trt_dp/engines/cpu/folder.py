@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
-from trt_dp.errors import UNREADABLE, EngineRefused
+from trt_dp.errors import BrokenFile, EngineRefused
 from trt_dp.system import safe_files
 
 _BUILD = "make it with `trt-dp build`"
-_GRAPH, _WEIGHTS = "openvino_model.xml", "openvino_model.bin"
+GRAPH, _WEIGHTS = "openvino_model.xml", "openvino_model.bin"
 _CONSTANT = re.compile(rb'\boffset="(\d{1,19})"[^>]*?\bsize="(\d{1,19})"')
 _MOST = 2**31 - 1
 
@@ -34,7 +33,7 @@ class Model(Struct, frozen=True):
 def read_model(path: str | None) -> Model:
     """What is in the folder; raises EngineRefused with what is missing and what to do."""
     folder = Path(path or "")
-    graph = folder / _GRAPH
+    graph = folder / GRAPH
     if path is None or not graph.is_file():
         raise EngineRefused(_no_engine(path))
     config = _read(folder / "config.json", needed=True)
@@ -53,36 +52,37 @@ def read_model(path: str | None) -> Model:
 
 def _no_engine(path: str | None) -> str:
     if path is None:
-        return f"the engine cpu needs --engine-path, the folder of a built engine: {_BUILD}"
+        return f"the CPU engine needs --engine-path, the folder of a built engine: {_BUILD}"
     folder = Path(path)
     if not folder.is_dir():
         return f"there is no engine in {folder}: {_BUILD}"
     if (folder / "rank0.engine").exists():
         return f"{folder} is a TensorRT-LLM engine, not one for the CPU: {_BUILD}"
     if any(folder.glob("*.safetensors")):
-        return f"{folder} is a checkpoint, not an engine: `trt-dp build` makes an engine of it"
-    return f"{folder} is no CPU engine, it has no {_GRAPH}: {_BUILD}"
+        return f"{folder} is a checkpoint, not an engine: `trt-dp build` makes an engine from it"
+    return f"{folder} is not a CPU engine: it has no {GRAPH}: {_BUILD}"
 
 
 def _read(file: Path, *, needed: bool = False) -> dict[str, Any]:
     """A JSON object of the folder; an optional one that is not there is empty, a broken one is refused."""
-    if not needed and not file.exists():
-        return {}
     try:
-        return msgspec.json.decode(safe_files.read(file), type=dict[str, Any])
-    except (OSError, *UNREADABLE) as error:
-        why = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        msg = f"{file.parent} is no complete engine, its {file.name} {why}: {_BUILD}"
+        found = safe_files.read_json(file)
+    except BrokenFile as error:
+        msg = f"{error}: {_BUILD}"
         raise EngineRefused(msg) from error
+    if needed and not found:
+        msg = f"{file.parent} is not a complete engine: its {file.name} is missing: {_BUILD}"
+        raise EngineRefused(msg)
+    return found
 
 
 def _check_weights(graph: Path, weights: Path) -> int:
-    """The size of the weights; a copy that was cut short is found here and not by a crash in the middle of a run."""
+    """The size of the weights; a copy that was cut short is found here, not by a crash in the middle of a run."""
     constants = _CONSTANT.finditer(graph.read_bytes())
     needed = max((int(found[1]) + int(found[2]) for found in constants), default=0)
     have = weights.stat().st_size if weights.exists() else 0
     if have < needed or not needed:
-        msg = f"{weights} has {have:,} of the {needed:,} bytes that {_GRAPH} names: {_BUILD} again"
+        msg = f"{weights} has {have:,} of the {needed:,} bytes that {GRAPH} names: {_BUILD} again"
         raise EngineRefused(msg)
     return have
 
@@ -90,7 +90,7 @@ def _check_weights(graph: Path, weights: Path) -> int:
 def _number(config: Mapping[str, Any], key: str, folder: Path) -> int:
     value = config.get(key)
     if type(value) is not int or not 1 <= value <= _MOST:
-        msg = f"{folder / 'config.json'} does not say `{key}`, which the engine cpu needs: {_BUILD}"
+        msg = f"{folder / 'config.json'} does not say `{key}`, which the CPU engine needs: {_BUILD}"
         raise EngineRefused(msg)
     return value
 
@@ -109,6 +109,6 @@ def _eos(config: Mapping[str, Any]) -> frozenset[int]:
     given = config.get("eos_token_id")
     ids = given if isinstance(given, list) else [] if given is None else [given]
     if not all(type(token) is int for token in ids):
-        msg = f"`eos_token_id` is {given!r}, which is no id and no list of ids: {_BUILD}"
+        msg = f"`eos_token_id` is {given!r}, which is neither an id nor a list of ids: {_BUILD}"
         raise EngineRefused(msg)
     return frozenset(ids)

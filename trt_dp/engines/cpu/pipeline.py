@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from trt_dp.engines.cpu.decoder import (
     BLOCK,
+    DecoderSettings,
     Ended,
     Facts,
     Precision,
-    Settings,
     Step,
     blocks_of,
     stream_seed,
@@ -60,7 +60,7 @@ class Paged:
     precision prompts are cut to fill the steps.
     """
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: DecoderSettings) -> None:
         tuned, self._precision = properties(settings.precision, settings.threads)
         if settings.precision == "exact" and settings.prefix_caching:
             self._precision += ", but a cached prefix may change the rounding"
@@ -161,7 +161,7 @@ def _over(sequence: _Sequence) -> bool:
     return bool(sequence.handle.get_status() != og.GenerationStatus.RUNNING)
 
 
-def _scheduler(settings: Settings, *, whole: bool) -> Any:
+def _scheduler(settings: DecoderSettings, *, whole: bool) -> Any:
     scheduler = og.SchedulerConfig()
     scheduler.num_kv_blocks = settings.blocks
     scheduler.cache_size = 0
@@ -173,7 +173,7 @@ def _scheduler(settings: Settings, *, whole: bool) -> Any:
     return scheduler
 
 
-def _generation(request: Request, settings: Settings) -> Any:
+def _generation(request: Request, settings: DecoderSettings) -> Any:
     config, sampling = og.GenerationConfig(), settings.sampling
     config.max_new_tokens = request.output_tokens
     config.ignore_eos = not settings.eos
@@ -191,7 +191,7 @@ def _generation(request: Request, settings: Settings) -> Any:
 class Stateful:
     """The graph as a plain model that keeps the KV cache of one batch, without paging."""
 
-    def __init__(self, graph: Path, settings: Settings) -> None:
+    def __init__(self, graph: Path, settings: DecoderSettings) -> None:
         tuned, self.precision = properties(settings.precision, settings.threads)
         self._run = ov.Core().compile_model(graph, "CPU", tuned).create_infer_request()
 
@@ -200,7 +200,7 @@ class Stateful:
         self._run.reset_state()
 
     def logits(self, ids: Ids, mask: Ids, positions: Ids, rows: Ids) -> NDArray[np.float32]:
-        """Go on with these ids, and give the logits after the last; `rows` says which rows of before go on."""
+        """Feed these ids, and return the logits after the last; `rows` says which earlier rows continue."""
         given = {
             "input_ids": ids,
             "attention_mask": mask,

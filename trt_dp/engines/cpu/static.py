@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_dp.engines.cpu.decoder import BLOCK, Ended, Facts, Settings, Step, stream_seed
+from trt_dp.engines.cpu.decoder import BLOCK, DecoderSettings, Ended, Facts, Step, stream_seed
 from trt_dp.types import Ids, Request, Sampling
 
 Logits = NDArray[np.float32]
@@ -23,16 +23,16 @@ class Batch(Protocol):
         """What comes next is another batch."""
 
     def logits(self, ids: Ids, mask: Ids, positions: Ids, rows: Ids) -> Logits:
-        """Go on with these ids, and give the logits after the last; `rows` says which rows of before go on."""
+        """Feed these ids, and return the logits after the last; `rows` says which earlier rows continue."""
 
 
 class Static:
     """One batch at a time, padded on the left: empty, reading its prompts piece by piece, or writing answers.
 
-    Whoever has its tokens leaves the batch; nobody joins it.
+    Whoever has its tokens leaves the batch; no request joins it.
     """
 
-    def __init__(self, model: Batch, settings: Settings, why: str) -> None:
+    def __init__(self, model: Batch, settings: DecoderSettings, why: str) -> None:
         self._model, self._settings, self._why = model, settings, why
         self.lookahead = settings.max_sequences  # to find prompts of similar lengths among them
         self._rows: list[_Row] = []
@@ -135,7 +135,7 @@ class _Row:
         return len(self.output_ids) == self.request.output_tokens or self.output_ids[-1] in eos
 
 
-def _group(waiting: list[Request], settings: Settings) -> list[Request]:
+def _group(waiting: list[Request], settings: DecoderSettings) -> list[Request]:
     """The oldest, and the nearest to it in length, as many as there are rows and room for their padded rectangle."""
     oldest = waiting[0]
     nearest = sorted(waiting, key=lambda r: abs(len(r.input_ids) - len(oldest.input_ids)))

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Literal
 
 from msgspec import structs
 
 from trt_dp.engines.gpu_sharing import Seat
 from trt_dp.engines.trtllm import load as trtllm_load
+from trt_dp.engines.trtllm.differences import compare
 from trt_dp.engines.trtllm.folder import (
     Model,
     check_devices,
     check_options,
     check_request,
     check_version,
+    is_engine,
     limits,
     read_engine,
 )
 from trt_dp.engines.trtllm.inflight import Ending, Inflight, check_sampling
 from trt_dp.engines.trtllm.library import engine_library
-from trt_dp.engines.trtllm.load import Loader, Ranks, Scheduler, Settings
+from trt_dp.engines.trtllm.load import Loader, Ranks, Scheduler, SessionSettings
 from trt_dp.engines.trtllm.static import Static
 from trt_dp.engines.trtllm.stop_ids import stop_ids
 from trt_dp.errors import EngineRefused, UsageError
@@ -41,6 +44,10 @@ class TrtllmEngine:
     With `stop_at_eos` an answer ends as TensorRT-LLM ends it; whether the EOS is its last id is
     TensorRT-LLM's choice, and could not be checked without a GPU. Several GPUs are untried as well.
     """
+
+    needs_folder = True
+    needs_gpu = True
+    packages = ("tensorrt-llm", "tensorrt", "torch", "transformers", "mpi4py")
 
     def __init__(
         self,
@@ -78,7 +85,7 @@ class TrtllmEngine:
         chunked = model.paged_context if chunked_context is None else chunked_context
         check_options(model, max_batch_size, chunked=chunked, max_num_tokens=max_num_tokens)
         spawn, rank = trtllm_load.place(ranks, model)
-        self._settings = Settings(
+        self._settings = SessionSettings(
             loader=loader,
             max_batch_size=max_batch_size or model.max_batch_size,
             kv_fraction=kv_fraction,
@@ -103,13 +110,32 @@ class TrtllmEngine:
         self._seat = Seat(placement.devices, placement.sharers)
         self._load(spec.sampling, any_version=any_version)
 
+    @staticmethod
+    def recognises(folder: Path) -> bool:
+        """Whether trtllm-build made this folder."""
+        return is_engine(folder)
+
+    @staticmethod
+    def why_not() -> str | None:
+        """What keeps TensorRT engines from being loaded here, if anything does."""
+        try:
+            engine_library()
+        except EngineRefused as refused:
+            return str(refused)
+        return None
+
+    @staticmethod
+    def differences() -> list[str]:
+        """How the installed TensorRT-LLM differs from the one this was written for."""
+        return list(compare())
+
     def submit(self, request: Request) -> None:
         """Take a request; raises RequestRefused for one beyond what the engine was built for."""
         check_request(request, self._limits)
         self._driver.submit(request)
 
     def step(self) -> list[Result]:
-        """Let TensorRT-LLM go on, and give what is answered; returns within a moment when nothing is."""
+        """Let TensorRT-LLM work, and return what is answered; returns within a moment when nothing is."""
         results = self._driver.step()
         silent = self._driver.silent_seconds()
         if not results and silent > self._silence_seconds:
@@ -137,7 +163,7 @@ class TrtllmEngine:
         }
 
     def close(self) -> None:
-        """Let go of the model; on a rank other than 0, wait for rank 0 to do so."""
+        """Free the model; on a rank other than 0, wait for rank 0 to do so."""
         self._loaded.session.shutdown()
         self._seat.leave()
 
@@ -160,16 +186,7 @@ class TrtllmEngine:
             self._driver = Static(self._loaded.runner, inflight, self._ending, size)
 
 
-def why_not() -> str | None:
-    """What keeps TensorRT engines from being loaded here, if anything does."""
-    try:
-        engine_library()
-    except EngineRefused as refused:
-        return str(refused)
-    return None
-
-
-def _window(model: Model, settings: Settings) -> int:
+def _window(model: Model, settings: SessionSettings) -> int:
     """Two full loads: one in the engine, one that waits inside it, so that a place that becomes free is filled at once.
 
     The engine holds a batch for each stage of its pipeline. More would only lengthen the run's tail.
@@ -189,10 +206,10 @@ def _check_numbers(kv_fraction: float, **numbers: int) -> None:
 
 def _check_mode(mode: Mode, loader: Loader, sampling: Sampling) -> None:
     if mode == "static" and loader == "executor":
-        msg = "mode=static is TensorRT-LLM's ModelRunner.generate: leave out loader=executor"
+        msg = "mode=static is TensorRT-LLM's ModelRunner.generate: remove loader=executor"
         raise UsageError(msg)
     if mode == "static" and sampling.temperature > 0:
-        msg = "mode=static has one random seed for a whole batch, so answers would depend on the schedule: leave it out"
+        msg = "mode=static has one random seed for a whole batch, so answers would depend on the schedule: remove it"
         raise UsageError(msg)
 
 

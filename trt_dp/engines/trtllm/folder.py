@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
-from trt_dp.errors import EngineRefused, RequestRefused
+from trt_dp.engines.folder import read_fields
+from trt_dp.errors import BrokenFile, EngineRefused, RequestRefused
+from trt_dp.system import safe_files
 from trt_dp.types import Request
 
 _BUILD = "build it with `trt-dp build --engine trtllm`"
@@ -36,13 +37,24 @@ class Model(Struct, frozen=True):
     paged_context: bool  # prompts can be read in pieces
 
 
-class Limits(Struct, frozen=True):
+class RequestLimits(Struct, frozen=True):
     """What one request may ask for; `input_name` is where the limit of the input comes from."""
 
     max_input: int
     input_name: str
     max_total: int
     vocabulary: int
+
+
+def is_engine(folder: Path) -> bool:
+    """Whether this looks like what trtllm-build makes."""
+    made = "pretrained_config" in read_fields(folder / "config.json")
+    return made and (folder / "rank0.engine").is_file()
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether this looks like a Hugging Face checkpoint."""
+    return bool({"model_type", "architectures"} & read_fields(folder / "config.json").keys())
 
 
 def read_engine(path: str | None) -> Model:
@@ -119,11 +131,11 @@ def check_options(model: Model, max_batch_size: int, *, chunked: bool, max_num_t
     }
     for what, is_so in wrong.items():
         if is_so:
-            msg = f"--set {what}: leave it out, or {_BUILD} for more"
+            msg = f"--set {what}: remove it, or {_BUILD} for more"
             raise EngineRefused(msg)
 
 
-def limits(model: Model, *, chunked: bool, max_num_tokens: int = 0) -> Limits:
+def limits(model: Model, *, chunked: bool, max_num_tokens: int = 0) -> RequestLimits:
     """What a request may ask of this engine; of `max_num_tokens` the smaller counts, as at run time."""
     tokens = max_num_tokens or model.max_num_tokens
     if chunked:
@@ -134,10 +146,15 @@ def limits(model: Model, *, chunked: bool, max_num_tokens: int = 0) -> Limits:
         most, name = tokens, "max_num_tokens, without chunked context"
     else:
         most, name = model.max_seq_len - 1, "max_seq_len - 1"
-    return Limits(most, name, model.max_seq_len, model.vocabulary)
+    return RequestLimits(
+        max_input=most,
+        input_name=name,
+        max_total=model.max_seq_len,
+        vocabulary=model.vocabulary,
+    )
 
 
-def check_request(request: Request, limits: Limits) -> None:
+def check_request(request: Request, limits: RequestLimits) -> None:
     """Raises RequestRefused, with the limit and the numbers, for what TensorRT-LLM would refuse or shorten."""
     inputs, outputs = len(request.input_ids), request.output_tokens
     if inputs > limits.max_input:
@@ -166,11 +183,9 @@ def check_vocabulary(request: Request, vocabulary: int) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file's fields; none where there is no such file. Raises EngineRefused for a broken one."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except FileNotFoundError:
-        return {}
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        msg = f"{path} cannot be read ({error}): {_BUILD} again"
+        return safe_files.read_json(path)
+    except BrokenFile as error:
+        msg = f"{error}: {_BUILD} again"
         raise EngineRefused(msg) from error
 
 
@@ -180,7 +195,7 @@ def _config(folder: Path) -> dict[str, Any]:
         raise EngineRefused(msg)
     config = read_json(folder / "config.json")
     if not config:
-        msg = f"{folder} is no TensorRT-LLM engine, it has no config.json: {_BUILD}"
+        msg = f"{folder} is not a TensorRT-LLM engine: it has no config.json: {_BUILD}"
         raise EngineRefused(msg)
     if "pretrained_config" not in config and ("model_type" in config or "architectures" in config):
         msg = f"{folder} is a checkpoint, not an engine: {_BUILD}, or use --engine trtllm-torch"
@@ -191,7 +206,7 @@ def _config(folder: Path) -> dict[str, Any]:
 def _section(config: Mapping[str, Any], name: str, folder: Path) -> dict[str, Any]:
     section = config.get(name)
     if not isinstance(section, dict):
-        msg = f"{folder / 'config.json'} has no `{name}`, so {folder} is no engine: {_BUILD}"
+        msg = f"{folder / 'config.json'} has no `{name}`, so {folder} is not an engine: {_BUILD}"
         raise EngineRefused(msg)
     return section
 
@@ -220,7 +235,7 @@ def _check_ranks(folder: Path, world_size: int, said: object) -> None:
     missing = [name for name in ranks if not (folder / name).is_file()]
     if missing:
         listed = ", ".join(missing)
-        msg = f"{folder} is no complete engine, {listed} is missing: copy it again, or {_BUILD}"
+        msg = f"{folder} is not a complete engine: {listed} is missing: copy it again, or {_BUILD}"
         raise EngineRefused(msg)
 
 

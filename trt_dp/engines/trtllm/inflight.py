@@ -16,7 +16,7 @@ from trt_dp.types import Facts, Failure, Request, Result, Sampling, Timing
 
 _WAIT = dt.timedelta(milliseconds=50)
 _TOP_K_MAX = 1024
-_ALL_IDS = -1  # an end_id that no token has: an answer goes on to the length asked for
+_ALL_IDS = -1  # an end_id that no token has: an answer continues to the requested length
 
 
 class Ending(Struct, frozen=True):
@@ -39,7 +39,7 @@ class Inflight:
     """Requests in an Executor: handed over, in it, and answered, each exactly once.
 
     A request that fails is a result with its reason; so are all that are active when a forward pass fails,
-    after which the Executor goes on. Whatever else goes wrong with the Executor is an exception.
+    after which the Executor continues. Whatever else goes wrong with the Executor is an exception.
     """
 
     def __init__(self, api: Any, session: Any, sampling: Sampling, ending: Ending) -> None:
@@ -91,7 +91,7 @@ class Inflight:
         return results
 
     def silent_seconds(self) -> float:
-        """For how long TensorRT-LLM has shown no sign of life, with requests in hand."""
+        """For how long TensorRT-LLM has shown no sign of life, with requests in flight."""
         return time.monotonic() - self._heard
 
     def facts(self) -> Facts:

@@ -54,7 +54,7 @@ def engine_library() -> Library:
         )
         raise EngineRefused(msg) from error
     executable = Path(str(package.__file__)).parent / "bin" / "executorWorker"
-    return Library(version, bindings, runner, executable)
+    return Library(version=version, bindings=bindings, runner=runner, worker_executable=executable)
 
 
 def torch_library() -> tuple[str, Any]:
@@ -82,7 +82,7 @@ def torch() -> ModuleType:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a message that may go on with a stack of C++ frames."""
+    """The first line of a message that may continue with a stack of C++ frames."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 
@@ -108,7 +108,7 @@ def _package() -> ModuleType:
 def _broken(error: Exception) -> EngineRefused:
     return EngineRefused(
         f"TensorRT-LLM is installed but does not load: {first_line(error)}; "
-        "mend that (trt-dp doctor says more), or use the container nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
+        "fix that (trt-dp doctor says more), or use the container nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
     )
 
 

@@ -22,7 +22,7 @@ Scheduler = Literal["guaranteed_no_evict", "max_utilization"]
 _MIB = 2**20
 
 
-class Settings(Struct, frozen=True):
+class SessionSettings(Struct, frozen=True):
     """How to load; all of it is decided before."""
 
     loader: Loader
@@ -47,13 +47,13 @@ class Loaded(Struct, frozen=True):
 
 
 def place(ranks: Ranks, model: Model) -> tuple[bool, int]:
-    """Whether TensorRT-LLM starts the ranks itself, and else which of an MPI launcher's ranks this process is."""
+    """Whether TensorRT-LLM starts the ranks itself; otherwise, which rank of the MPI launcher this process is."""
     size, rank = world()
     if ranks == "auto":
         ranks = "mpi" if size > 1 else "spawn"
     if ranks == "spawn":
         if size > 1:
-            msg = f"ranks=spawn needs a process without MPI, and this is one of {size} MPI ranks: leave it out"
+            msg = f"ranks=spawn needs a process without MPI, and this is one of {size} MPI ranks: remove it"
             raise EngineRefused(msg)
         return model.world_size > 1, 0
     if size != model.world_size:
@@ -65,7 +65,7 @@ def place(ranks: Ranks, model: Model) -> tuple[bool, int]:
     return False, rank
 
 
-def check_loader(settings: Settings) -> None:
+def check_loader(settings: SessionSettings) -> None:
     """Raises UsageError for a wish that the ModelRunner cannot pass on."""
     wishes = {
         "scheduler": settings.scheduler != "guaranteed_no_evict",
@@ -78,7 +78,7 @@ def check_loader(settings: Settings) -> None:
         raise UsageError(msg)
 
 
-def load(library: Library, model: Model, settings: Settings) -> Loaded:
+def load(library: Library, model: Model, settings: SessionSettings) -> Loaded:
     """Load the engine; raises EngineRefused with TensorRT-LLM's reason. On all but the first rank as well."""
     how = _by_runner if settings.loader == "runner" else _by_executor
     try:
@@ -88,7 +88,7 @@ def load(library: Library, model: Model, settings: Settings) -> Loaded:
         raise EngineRefused(msg) from error
 
 
-def _by_runner(library: Library, model: Model, settings: Settings) -> Loaded:
+def _by_runner(library: Library, model: Model, settings: SessionSettings) -> Loaded:
     runner = library.runner.from_dir(
         engine_dir=str(model.folder),
         rank=settings.rank,
@@ -103,7 +103,7 @@ def _by_runner(library: Library, model: Model, settings: Settings) -> Loaded:
     return Loaded(getattr(runner, "session", None) or runner.executor, runner)
 
 
-def _by_executor(library: Library, model: Model, settings: Settings) -> Loaded:
+def _by_executor(library: Library, model: Model, settings: SessionSettings) -> Loaded:
     api = library.bindings
     wished: dict[str, Any] = {}
     if settings.cuda_graphs:

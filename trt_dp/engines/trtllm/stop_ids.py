@@ -19,7 +19,7 @@ def stop_ids(folder: Path) -> tuple[int, ...]:
             return ids
     msg = (
         f"{folder} does not say which token ends an answer: put the model's generation_config.json "
-        "there, or leave out --stop-at-eos"
+        "there, or remove --stop-at-eos"
     )
     raise EngineRefused(msg)
 

@@ -13,11 +13,12 @@ import queue
 import threading
 import time
 from concurrent.futures import Future
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from trt_dp.engines.gpu_sharing import Seat
-from trt_dp.engines.trtllm.folder import check_vocabulary, read_json
+from trt_dp.engines.trtllm.folder import check_vocabulary, is_checkpoint, read_json
 from trt_dp.engines.trtllm.inflight import check_sampling, problem_of, stream_seed
 from trt_dp.engines.trtllm.library import first_line, torch_library
 from trt_dp.engines.trtllm.load import world
@@ -38,6 +39,10 @@ class TrtllmTorchEngine:
     does not heed it: until then sampled answers depend on what is decoded beside them. Several GPUs are
     untried; so is whether an answer that ends early has the EOS as its last id.
     """
+
+    needs_folder = True
+    needs_gpu = True
+    packages = ("tensorrt-llm", "torch", "transformers", "mpi4py")
 
     def __init__(
         self,
@@ -81,20 +86,34 @@ class TrtllmTorchEngine:
             self._kv_fraction = fraction
             self._load(len(placement.devices), {k: v for k, v in wished.items() if v})
         self._done: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
-        self._in_hand: dict[int, Future[None]] = {}
+        self._in_flight: dict[int, Future[None]] = {}
         self._heard = time.monotonic()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
+    @staticmethod
+    def recognises(folder: Path) -> bool:
+        """Whether this is a checkpoint, and TensorRT-LLM is installed to run it as it is."""
+        return is_checkpoint(folder) and find_spec("tensorrt_llm") is not None
+
+    @staticmethod
+    def why_not() -> str | None:
+        """What keeps TensorRT-LLM's LLM API from being loaded here, if anything does."""
+        try:
+            torch_library()
+        except EngineRefused as refused:
+            return str(refused)
+        return None
+
     def submit(self, request: Request) -> None:
         """Take a request; raises RequestRefused for ids that the model does not have."""
         if self._vocabulary:
             check_vocabulary(request, self._vocabulary)
-        if not self._in_hand:
+        if not self._in_flight:
             self._heard = time.monotonic()
         answering = asyncio.run_coroutine_threadsafe(self._answer(request), self._loop)
-        self._in_hand[request.index] = answering  # the loop itself does not keep what it runs
+        self._in_flight[request.index] = answering  # the loop itself does not keep what it runs
 
     def step(self) -> list[Result]:
         """Give what is answered; returns within a moment when nothing is, and raises when the LLM has ended."""
@@ -102,7 +121,7 @@ class TrtllmTorchEngine:
         if results:
             self._heard = time.monotonic()
         for result in results:
-            del self._in_hand[result.index]
+            del self._in_flight[result.index]
         silent = time.monotonic() - self._heard
         if silent > self._silence_seconds:
             msg = f"TensorRT-LLM has answered nothing for {silent:.0f} s (--set silence_seconds)"
@@ -120,7 +139,7 @@ class TrtllmTorchEngine:
         }
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Free the model."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CLOSE_SECONDS)
         if not self._thread.is_alive():
@@ -217,15 +236,6 @@ def _checkpoint(path: str | None) -> tuple[Path, int]:
         raise EngineRefused(msg)
     size = config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size")
     return folder, size if isinstance(size, int) else 0
-
-
-def why_not() -> str | None:
-    """What keeps TensorRT-LLM's LLM API from being loaded here, if anything does."""
-    try:
-        torch_library()
-    except EngineRefused as refused:
-        return str(refused)
-    return None
 
 
 def _check_options(kv_fraction: float, *numbers: int) -> None:

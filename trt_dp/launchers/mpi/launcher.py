@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -27,6 +29,7 @@ _OWN_FILES = (  # of Open MPI, which leaves them behind where a world is killed;
     "OMPI_MCA_btl_sm_backing_directory",
 )
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where Open MPI has its files anyway
+_ASK_SECONDS = 15
 _AS_ROOT = {  # who runs trt-dp as root has decided so: a rank does nothing that a local worker would not
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
@@ -45,6 +48,12 @@ class MpiLauncher:
 
     host = "127.0.0.1"
     killable = True
+    packages = ("mpi4py",)
+
+    @staticmethod
+    def describe() -> dict[str, str]:
+        """Which mpirun it would use, and of which MPI that is."""
+        return {"mpirun": describe_mpirun()}
 
     def __init__(self) -> None:
         self._mpirun = find_mpirun()
@@ -67,7 +76,7 @@ class MpiLauncher:
         return Guarded(command, wanted, placement.cores, log, scratch)
 
     def close(self) -> None:
-        """Nothing to let go of: every guard has left with its worker."""
+        """There is nothing to free: every guard ends with its worker."""
 
 
 def find_mpirun() -> str | None:
@@ -75,6 +84,30 @@ def find_mpirun() -> str | None:
     beside = str(Path(sys.executable).parent)
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), beside))
     return shutil.which("mpirun", path=path) or shutil.which("mpiexec", path=path)
+
+
+def describe_mpirun() -> str:
+    """The name, version and path of the MPI that would start the ranks."""
+    mpirun = find_mpirun()
+    if mpirun is None:
+        return "no mpirun"
+    said = _version_text(mpirun)
+    if found := re.search(r"\(Open MPI\) (\S+)", said):
+        return f"Open MPI {found[1]}: {mpirun}"
+    if "HYDRA" in said:
+        found = re.search(r"Version:\s*(\S+)", said)
+        return f"MPICH {found[1] if found else '?'}: {mpirun}"
+    return f"{said.partition(chr(10))[0].strip() or 'of unknown kind'}: {mpirun}"
+
+
+def _version_text(mpirun: str) -> str:
+    """What it says to --version; nothing when it fails or takes too long."""
+    try:
+        return subprocess.run(
+            [mpirun, "--version"], capture_output=True, text=True, timeout=_ASK_SECONDS, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def _settings() -> dict[str, str]:

@@ -23,6 +23,7 @@ from trt_dp.engines import Engine
 from trt_dp.errors import EngineRefused, UsageError
 from trt_dp.system.guard import die_with_parent
 from trt_dp.types import EngineSpec, Placement
+from trt_dp.wire.environment import KEY
 from trt_dp.worker import serve as worker
 
 _TO_BE_HEARD_SECONDS = 10.0
@@ -48,7 +49,7 @@ def main(ranks: int) -> int:
     """The whole life of a rank; whatever ends one badly ends all."""
     die_with_parent()  # an mpirun that is killed does not always end its ranks
     environment = dict(os.environ)
-    os.environ.pop(worker.KEY, None)
+    os.environ.pop(KEY, None)
     try:
         from trt_dp.launchers.mpi.world import World
 

@@ -1,0 +1,189 @@
+"""What every engine must do: the built-in ones, with TensorRT-LLM's double, and the one of docs/extending.md.
+
+The double shows that the engine keeps the contract with a library that behaves as recorded; that TensorRT-LLM
+itself behaves so is for a machine with a GPU to show.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import documented
+import numpy as np
+import pytest
+from tiny_engine import tiny_engine
+from trtllm_engines import make_checkpoint, make_engine
+
+from trt_dp import plugins
+from trt_dp.engines.about import About, about, recognises, why_not
+from trt_dp.errors import RequestRefused, UsageError
+from trt_dp.types import EngineSpec, Placement, Request, Result
+from trt_dp.worker.serve import load
+
+
+def _shout(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "shout.txt").write_text("5")
+    return folder
+
+
+ENGINES: dict[str, tuple[str, Callable[[Path], Path] | None, dict[str, str]]] = {
+    "echo": ("echo", None, {}),
+    "cpu": ("cpu", tiny_engine, {"mode": "auto"}),
+    "cpu static": ("cpu", tiny_engine, {"mode": "static"}),
+    "trtllm runner": ("trtllm", make_engine, {}),
+    "trtllm executor": ("trtllm", make_engine, {"loader": "executor"}),
+    "trtllm static": ("trtllm", make_engine, {"mode": "static"}),
+    "trtllm-torch": ("trtllm-torch", make_checkpoint, {}),
+    "documented": ("shout", _shout, {"volume": "2"}),
+}
+TOO_LARGE = 1 << 23
+
+
+@pytest.fixture(params=ENGINES, ids=list(ENGINES))
+def spec(request, tmp_path, monkeypatch) -> Iterator[EngineSpec]:
+    """What each engine is made from."""
+    request.getfixturevalue("double")
+    name, folder, options = ENGINES[request.param]
+    if name == "cpu":
+        pytest.importorskip("openvino")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    documented.install(tmp_path / "site")
+    path = folder(tmp_path / "engine") if folder else None
+    yield EngineSpec(name, str(path) if path else None, options)
+    documented.forget()
+
+
+@pytest.fixture
+def engine(spec):
+    """Each engine, loaded as a worker loads it, and closed once."""
+    devices = ("0",) if about(plugins.find(plugins.ENGINES, spec.name)).needs_gpu else ()
+    made = load(spec, Placement(0, devices=devices))
+    yield made
+    made.close()
+
+
+def requests(count: int, start: int = 0) -> list[Request]:
+    return [
+        Request(start + n, f"task {n}", np.arange(1, 2 + n % 9, dtype=np.int64), 1 + n % 7)
+        for n in range(count)
+    ]
+
+
+def answers(engine, asked: list[Request]) -> dict[int, Result]:
+    """What an engine answers that is kept as full as it wants; nothing twice, and nothing that was not asked."""
+    waiting, flying, results = list(reversed(asked)), set(), {}
+    while waiting or flying:
+        while waiting and len(flying) < engine.capacity:
+            engine.submit(waiting[-1])
+            flying.add(waiting.pop().index)
+        for result in engine.step():
+            assert result.index in flying
+            flying.remove(result.index)
+            results[result.index] = result
+    return results
+
+
+def test_every_request_is_answered_once_and_to_its_length(engine):
+    """Each submitted request has one result, under its own index, with as many ids as were asked for."""
+    asked = requests(60)
+    found = answers(engine, asked)
+    assert found.keys() == {one.index for one in asked}
+    for one in asked:
+        assert found[one.index].error is None
+        assert len(found[one.index].output_ids) == one.output_tokens
+        assert found[one.index].finish_reason == "length"
+
+
+def test_it_wants_at_least_one_request(engine):
+    """The capacity is a whole number of 1 or more, and stays so."""
+    assert type(engine.capacity) is int
+    assert engine.capacity >= 1
+    before = engine.capacity
+    answers(engine, requests(5))
+    assert engine.capacity == before
+
+
+def test_an_answer_does_not_depend_on_what_is_in_flight_with_it(engine):
+    """Asked alone or among others, the same prompt has the same answer."""
+    asked = requests(12)
+    together = answers(engine, asked)
+    alone = answers(engine, [Request(100, "alone", asked[7].input_ids, asked[7].output_tokens)])
+    assert alone[100].output_ids == together[7].output_ids
+
+
+def test_a_request_that_is_too_large_is_never_shortened(engine, spec):
+    """It is refused or failed with a reason, and those around it are answered."""
+    large = Request(0, 0, np.arange(3, dtype=np.int64), TOO_LARGE)
+    before, after = requests(3, start=1), requests(3, start=10)
+    for one in before:
+        engine.submit(one)
+    flying = {one.index for one in before}
+    if spec.name == "trtllm-torch":  # its library refuses, in a result
+        engine.submit(large)
+        flying.add(0)
+    else:
+        with pytest.raises(RequestRefused, match="output"):
+            engine.submit(large)
+    while flying:
+        for result in engine.step():
+            flying.remove(result.index)
+            assert (result.error is None) == (result.index != 0)
+    assert all(not result.error for result in answers(engine, after).values())
+
+
+def test_facts_are_words_and_numbers(engine):
+    """What it says for a report can be written as JSON and read by a person."""
+    facts = getattr(engine, "facts", dict)
+    for asked in ([], requests(4)):
+        answers(engine, asked)
+        for name, value in facts().items():
+            assert isinstance(name, str)
+            assert type(value) in (str, int, float)
+
+
+def test_an_unknown_option_is_refused_before_it_loads(spec):
+    """--set with a key that the engine does not have is a usage error that lists the known keys."""
+    for check in (
+        lambda: load(EngineSpec(spec.name, spec.path, {"no_such": "1"}), Placement(0)),
+        lambda: plugins.check_options(plugins.ENGINES, spec.name, {"no_such": "1"}),
+    ):
+        with pytest.raises(UsageError, match=r"'no_such'.*known: "):
+            check()
+
+
+def test_it_recognises_its_own_folder_and_no_other(spec, tmp_path):
+    """The class says which folder it loads, without being made; an engine that needs no folder claims none."""
+    engine_class = plugins.find(plugins.ENGINES, spec.name)
+    (tmp_path / "empty").mkdir()
+    assert not recognises(engine_class, tmp_path / "empty")
+    assert not recognises(engine_class, tmp_path / "missing")
+    if spec.path:
+        assert recognises(engine_class, Path(spec.path))
+        assert about(engine_class).needs_folder
+
+
+def test_what_it_says_of_itself_has_the_right_types(spec):
+    """Needs are booleans, packages are names, and `why_not` gives a sentence or nothing."""
+    engine_class = plugins.find(plugins.ENGINES, spec.name)
+    said = about(engine_class)
+    for name, default in zip(About.__struct_fields__, About.__struct_defaults__, strict=True):
+        assert type(getattr(said, name)) is type(default)
+    assert why_not(engine_class) is None  # the double is installed
+
+
+@pytest.mark.parametrize("name", ["echo", "cpu", "trtllm", "trtllm-torch"])
+def test_asking_an_engine_loads_no_heavy_library(name):
+    """Its class can be imported, and asked about a folder and its options, without the library that it runs on."""
+    code = (
+        "import sys; from pathlib import Path; from trt_dp import plugins\n"
+        "from trt_dp.engines.about import about, recognises\n"
+        f"found = plugins.find(plugins.ENGINES, {name!r}); about(found)\n"
+        "recognises(found, Path('nowhere')); plugins.options_of(found)\n"
+        "print(sorted({'openvino', 'openvino_genai', 'torch', 'tensorrt_llm'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

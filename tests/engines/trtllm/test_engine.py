@@ -1,0 +1,561 @@
+"""The TensorRT-LLM engine on the double: what it proves is in the double's docstring, and what it does not."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import alive, children, read_lines, start_trt_dp, trt_dp, workers_of
+from doubles.run.tensorrt_llm._answers import answer
+from doubles.run.tensorrt_llm._machine import SLOTS
+from trtllm_engines import (
+    VOCABULARY,
+    environment,
+    expected,
+    forget_double,
+    make_engine,
+    some_requests,
+    write_requests,
+)
+
+from trt_dp import plugins
+from trt_dp.engines.trtllm.engine import TrtllmEngine
+from trt_dp.engines.trtllm.inflight import stream_seed
+from trt_dp.errors import EngineRefused, RequestRefused, UsageError
+from trt_dp.types import EngineSpec, Placement, Request, Sampling
+
+VERSIONS = ["1.0.0", "1.1.0", "1.2.1"]
+
+
+def make(
+    folder: Path, sampling: Sampling | None = None, devices: int = 1, sharers: int = 1, **options
+) -> TrtllmEngine:
+    spec = EngineSpec("trtllm", str(folder), {}, sampling or Sampling())
+    names = tuple(map(str, range(devices)))
+    return TrtllmEngine(spec, Placement(0, devices=names, sharers=sharers), **options)
+
+
+def ask(engine: TrtllmEngine, requests: list[tuple[list[int], int]]) -> dict:
+    """All results, by index; what is refused at once has no result."""
+    results, waiting = {}, list(enumerate(requests))
+    hand = 0
+    while waiting or hand:
+        while waiting and hand < engine.capacity:
+            index, (ids, outputs) = waiting.pop(0)
+            engine.submit(Request(index, index, np.array(ids, np.int64), outputs))
+            hand += 1
+        for result in engine.step():
+            assert result.index not in results
+            results[result.index] = result
+            hand -= 1
+    return results
+
+
+def tokens(results: dict) -> list[list[int]]:
+    return [results[index].output_ids for index in sorted(results)]
+
+
+# ── answers ──────────────────────────────────────────────────────────────────────────────────────
+
+WAYS = {
+    "runner": {},
+    "executor": {"loader": "executor"},
+    "static": {"mode": "static"},
+    "small batches": {"max_batch_size": 3, "window": 5},
+    "whole prompts": {"chunked_context": False},
+    "every wish": {
+        "loader": "executor",
+        "scheduler": "max_utilization",
+        "max_num_tokens": 64,
+        "host_cache_mb": 16,
+        "max_kv_tokens": 4096,
+        "block_reuse": True,
+        "cuda_graphs": True,
+        "kv_fraction": 0.5,
+    },
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("options", WAYS.values(), ids=WAYS)
+def test_answers_are_the_same_in_every_way(double, tmp_path, options, version):
+    """Each version and way to drive it gives every request its own length and its own tokens."""
+    double(version)
+    engine = make(make_engine(tmp_path / "e", version=version), **options)
+    requests = some_requests(60)
+    assert tokens(ask(engine, requests)) == [expected(*request) for request in requests]
+    engine.close()
+
+
+@pytest.mark.usefixtures("double")
+def test_loads_through_the_runner_unless_told(tmp_path):
+    """The ModelRunner loads it by default, and the facts say how it runs and how full it was."""
+    engine = make(make_engine(tmp_path / "e", pp=1))
+    assert engine.facts()["loader"] == "runner"
+    assert engine.capacity == 16
+    ask(engine, some_requests(60))
+    facts = engine.facts()
+    assert facts["tensorrt_llm"] == "1.2.1"
+    assert (facts["max_batch"], facts["chunked_context"]) == (8, "on")
+    assert 1 < facts["mean_batch"] <= 8
+    assert 0 < facts["peak_kv_percent"] < 10
+    assert facts["max_queued"] > 0
+    assert facts["iterations"] > 60 / 8
+
+
+def test_timing_is_the_executors(double, tmp_path):
+    """Queue, first token and total come from the Executor's clock, in that order."""
+    double(TRTLLM_DOUBLE_SECONDS="0.002")
+    results = ask(make(make_engine(tmp_path / "e")), [([1, 2], 5)])
+    timing = results[0].timing
+    assert 0 <= timing.queue_seconds <= timing.first_token_seconds < timing.total_seconds
+
+
+def test_times_that_are_not_set_are_left_to_the_worker(double, tmp_path):
+    """A time of zero means that there is none, so the result brings no timing."""
+    double(faults="901=untimed")
+    assert ask(make(make_engine(tmp_path / "e")), [([901], 5)])[0].timing is None
+
+
+@pytest.mark.usefixtures("double")
+def test_sampling_depends_on_the_request_alone(tmp_path):
+    """Each request has its own stream: the same for any batch size, another for another seed or place."""
+    folder = make_engine(tmp_path / "e")
+    wish = Sampling(temperature=0.8, top_k=40, top_p=0.9, seed=-3)
+    requests = [([5, 6, 7], 9)] * 20
+    wide = tokens(ask(make(folder, wish), requests))
+    assert wide == tokens(ask(make(folder, wish, max_batch_size=1), requests))
+    assert wide[3] == answer([5, 6, 7], 9, VOCABULARY, seed=stream_seed(-3, 3))
+    assert len({tuple(ids) for ids in wide}) == 20
+    other = tokens(ask(make(folder, Sampling(temperature=0.8, seed=4)), requests[:1]))
+    assert other[0] != wide[0]
+
+
+def test_seeds_fill_64_bits():
+    """Seeds are unsigned, 64 bits wide, and differ from request to request."""
+    seeds = {stream_seed(0, index) for index in range(500)}
+    assert len(seeds) == 500
+    assert 2**63 < max(seeds) < 2**64
+
+
+WRONG_SAMPLING = {
+    "cold": Sampling(temperature=-1),
+    "wide": Sampling(temperature=1, top_k=1025),
+    "none": Sampling(temperature=1, top_p=0),
+}
+
+
+@pytest.mark.parametrize("sampling", WRONG_SAMPLING.values(), ids=WRONG_SAMPLING)
+def test_what_would_be_clamped_is_refused(tmp_path, sampling):
+    """Sampling that TensorRT-LLM would clamp or refuse for each request is refused before loading."""
+    with pytest.raises(UsageError, match="is not"):
+        make(make_engine(tmp_path / "e"), sampling)
+
+
+# ── the end of an answer ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("mode", ["inflight", "static"])
+def test_stops_at_any_eos_only_when_asked(tmp_path, mode):
+    """With stop_at_eos the first and the further EOS ids end answers; without, none does."""
+    folder = make_engine(tmp_path / "e")
+    ids = [3, 1, 4]
+    whole = expected(ids, 12)
+    (folder / "generation_config.json").write_text(
+        json.dumps({"eos_token_id": [whole[9], whole[4]]})
+    )
+    asked = [(ids, 12), (ids, 3)]
+    results = ask(make(folder, Sampling(stop_at_eos=True), mode=mode), asked)
+    assert [r.finish_reason for r in results.values()].count("stop") == 1
+    assert (results[0].output_ids, results[0].finish_reason) == (whole[:4], "stop")
+    assert (results[1].output_ids, results[1].finish_reason) == (whole[:3], "length")
+    results = ask(make(folder, mode=mode), asked)
+    assert (results[0].output_ids, results[0].finish_reason) == (whole, "length")
+
+
+def test_stop_at_eos_needs_an_eos(tmp_path):
+    """Without a file that names the EOS, stopping at it is refused before loading."""
+    with pytest.raises(EngineRefused, match="which token ends an answer"):
+        make(make_engine(tmp_path / "e"), Sampling(stop_at_eos=True))
+
+
+# ── failures ─────────────────────────────────────────────────────────────────────────────────────
+
+FAULTS = {
+    "error": "Encountered an error when fetching new request",
+    "shorten": "shortened it: 1 of the 6 tokens",
+    "timeout": "ended it with TIMED_OUT after 1 tokens",
+    "enqueue": "a fault of the test: cannot enqueue",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_bad_request_is_one_failure(double, tmp_path, fault):
+    """A request that fails has its reason, in one line, and those beside it their answers."""
+    double(faults=f"901={fault}")
+    requests = some_requests(10)
+    requests[4] = ([901, 1, 2], 6)
+    results = ask(make(make_engine(tmp_path / "e")), requests)
+    assert results[4].error.kind == "engine_error"
+    assert FAULTS[fault] in results[4].error.message
+    assert "\n" not in results[4].error.message
+    del results[4], requests[4]
+    assert tokens(results) == [expected(*request) for request in requests]
+
+
+def test_a_request_that_cannot_be_made_is_refused(double, tmp_path):
+    """What the library's Request will not take is refused at once, with its reason."""
+    double(faults="901=request")
+    engine = make(make_engine(tmp_path / "e"))
+    with pytest.raises(RequestRefused, match=r"TensorRT-LLM refuses it: .*a fault of the test"):
+        engine.submit(Request(0, 0, np.array([901]), 1))
+    assert tokens(ask(engine, [([1], 3)])) == [expected([1], 3)]
+
+
+def test_forward_error_fails_what_is_active_and_goes_on(double, tmp_path):
+    """A failed forward pass fails the batch, each request with the reason, and the rest is answered."""
+    double(faults="901=forward")
+    engine = make(make_engine(tmp_path / "e"), window=40)
+    requests = [([1, n], 20) for n in range(40)]
+    requests[3] = ([901], 20)
+    results = ask(engine, requests)
+    failed = {index for index, result in results.items() if result.error}
+    assert failed == set(range(8))
+    assert all("forwardAsync" in results[index].error.message for index in failed)
+    for index in set(results) - failed:
+        assert results[index].output_ids == expected(*requests[index])
+
+
+def test_static_batch_is_saved_from_its_bad_request(double, tmp_path):
+    """In a static batch that fails, the others run again alone, and only the bad one is a failure."""
+    double(faults="901=error")
+    requests = [([n + 1], 6) for n in range(20)]
+    requests[4] = ([901], 6)
+    results = ask(make(make_engine(tmp_path / "e"), mode="static"), requests)
+    assert "Encountered an error" in results.pop(4).error.message
+    del requests[4]
+    assert tokens(results) == [expected(*request) for request in requests]
+
+
+@pytest.mark.usefixtures("double")
+def test_limits_are_checked_before(tmp_path):
+    """A request beyond the engine is refused by name and number, and never reaches the library."""
+    engine = make(make_engine(tmp_path / "e"), chunked_context=False)
+    for ids, outputs, said in (
+        ([1] * 65, 1, "max_num_tokens"),
+        ([1] * 60, 37, "max_seq_len is 96"),
+        ([VOCABULARY], 1, "vocab_size"),
+    ):
+        with pytest.raises(RequestRefused, match=said):
+            engine.submit(Request(0, 0, np.array(ids), outputs))
+
+
+@pytest.mark.usefixtures("double")
+def test_ended_executor_is_no_answer(tmp_path):
+    """An Executor that has ended raises, so that the worker dies and its requests run elsewhere."""
+    engine = make(make_engine(tmp_path / "e"))
+    engine.submit(Request(0, 0, np.array([1]), 1))
+    engine._loaded.session.shutdown()
+    with pytest.raises(RuntimeError, match="Shutdown called"):
+        engine.step()
+
+
+def test_hung_executor_is_noticed(double, tmp_path):
+    """When nothing comes and no iteration turns for too long, the step raises instead of waiting for ever."""
+    double(faults="901=hang")
+    engine = make(make_engine(tmp_path / "e"))
+    engine.submit(Request(0, 0, np.array([901]), 1))
+    assert engine.step() == []
+    engine._driver._heard -= 601
+    with pytest.raises(RuntimeError, match="no sign of life"):
+        engine.step()
+
+
+@pytest.mark.usefixtures("double")
+def test_idle_time_is_no_silence(tmp_path):
+    """An engine that had nothing to do for long is not taken for one that hangs."""
+    engine = make(make_engine(tmp_path / "e"))
+    engine._driver._heard -= 601
+    assert tokens(ask(engine, [([1], 3)])) == [expected([1], 3)]
+    engine._driver._heard -= 601
+    engine.submit(Request(1, 1, np.array([1]), 90))
+    assert engine._driver.silent_seconds() < 600
+
+
+@pytest.mark.usefixtures("double")
+def test_lost_statistics_lose_no_answer(tmp_path):
+    """When the library's figures fail, the facts say so and the answers go on."""
+    engine = make(make_engine(tmp_path / "e"))
+
+    def broken() -> None:
+        raise RuntimeError
+
+    engine._loaded.session.get_latest_iteration_stats = broken
+    assert tokens(ask(engine, [([1], 3)])) == [expected([1], 3)]
+    assert engine.facts()["iteration_statistics"] == "none (RuntimeError)"
+
+
+# ── options and loading ──────────────────────────────────────────────────────────────────────────
+
+REFUSED = {
+    "scheduler": ({"scheduler": "max_utilization"}, "loader=executor"),
+    "host cache": ({"host_cache_mb": 1}, "loader=executor"),
+    "tokens": ({"max_num_tokens": 32}, "loader=executor"),
+    "static executor": ({"mode": "static", "loader": "executor"}, "leave out loader=executor"),
+    "fraction": ({"kv_fraction": 1.0}, "below 1"),
+    "window": ({"window": -1}, "0 .automatic. or more"),
+    "ranks": ({"ranks": "mpi"}, None),
+}
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize(("options", "said"), REFUSED.values(), ids=REFUSED)
+def test_wishes_that_cannot_be(tmp_path, options, said):
+    """A wish that the chosen way cannot pass on is refused with what to do; one that fits is not."""
+    if said is None:
+        make(make_engine(tmp_path / "e"), **options)
+        return
+    with pytest.raises(UsageError, match=said):
+        make(make_engine(tmp_path / "e"), **options)
+
+
+def test_options_come_from_the_command_line():
+    """Every option converts from text, and the choices are known."""
+    options = plugins.convert(
+        TrtllmEngine,
+        {"loader": "executor", "chunked_context": "false", "kv_fraction": "0.5", "window": "7"},
+    )
+    assert options == {
+        "loader": "executor",
+        "chunked_context": False,
+        "kv_fraction": 0.5,
+        "window": 7,
+    }
+    with pytest.raises(UsageError, match="scheduler"):
+        plugins.convert(TrtllmEngine, {"scheduler": "round_robin"})
+
+
+def test_sampled_static_batches_are_refused(tmp_path):
+    """Static batches have one seed, so sampled ones would depend on the schedule."""
+    with pytest.raises(UsageError, match="one random seed"):
+        make(make_engine(tmp_path / "e"), Sampling(temperature=1), mode="static")
+
+
+def test_version_without_engines_says_so(double, tmp_path):
+    """On 1.3, which runs no engines, the sentence names what to install and what runs the checkpoint."""
+    double("1.3.0")
+    with pytest.raises(EngineRefused, match=r"cannot run built engines.*trtllm-torch"):
+        make(make_engine(tmp_path / "e"))
+
+
+def test_not_installed_says_so(tmp_path):
+    """Without TensorRT-LLM the sentence says what to install."""
+    with pytest.raises(EngineRefused, match=r"not installed here: .*nvcr\.io/nvidia/tensorrt-llm"):
+        make(make_engine(tmp_path / "e"))
+
+
+def test_broken_install_says_why(tmp_path, monkeypatch):
+    """An installed library that does not load is told from one that is not there."""
+    (tmp_path / "tensorrt_llm.py").write_text("raise OSError('libmpi.so.40: cannot open')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(EngineRefused, match="does not load: libmpi"):
+        make(make_engine(tmp_path / "e"))
+    forget_double()
+
+
+@pytest.mark.usefixtures("double")
+def test_other_version_needs_a_word(tmp_path):
+    """An engine of another release is refused, unless the user takes the risk."""
+    folder = make_engine(tmp_path / "e", version="1.1.0")
+    with pytest.raises(EngineRefused, match="any_version"):
+        make(folder)
+    make(folder, any_version=True)
+
+
+def test_load_errors_are_sentences(double, tmp_path):
+    """What TensorRT-LLM says when it cannot load comes out as one line with the folder."""
+    double(gpus="")
+    with pytest.raises(EngineRefused, match=r"cannot load .*/e: .*0 of 1 GPUs$"):
+        make(make_engine(tmp_path / "e"))
+
+
+# ── several GPUs ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("loader", ["runner", "executor"])
+def test_several_gpus_are_spawned(double, tmp_path, loader):
+    """With two GPUs TensorRT-LLM starts the ranks, and what that needs is in the environment before the import."""
+    double(gpus="0,1")
+    engine = make(make_engine(tmp_path / "e", tp=2), devices=2, loader=loader)
+    assert tokens(ask(engine, [([1], 3)])) == [expected([1], 3)]
+    assert os.environ[SLOTS] == "1"
+
+
+def test_pipeline_stages_widen_the_window(double, tmp_path):
+    """An engine of two stages holds two batches, so four are kept in hand."""
+    double(gpus="0,1")
+    assert make(make_engine(tmp_path / "e", pp=2), devices=2).capacity == 32
+
+
+@pytest.mark.parametrize("loader", ["runner", "executor"])
+def test_ranks_of_a_launcher_lead_and_follow(double, tmp_path, loader):
+    """In an MPI world of the engine's size rank 0 answers, and the others are made and closed."""
+    folder = make_engine(tmp_path / "e", tp=2)
+    double(gpus="0,1", OMPI_COMM_WORLD_SIZE="2", OMPI_COMM_WORLD_RANK="0")
+    assert tokens(ask(make(folder, devices=2, loader=loader), [([1], 3)])) == [expected([1], 3)]
+    double(gpus="0,1", OMPI_COMM_WORLD_SIZE="2", OMPI_COMM_WORLD_RANK="1")
+    follower = make(folder, devices=2, loader=loader)
+    assert not follower._loaded.session.can_enqueue_requests()
+    follower.close()
+
+
+def test_worlds_that_do_not_fit(double, tmp_path):
+    """A world of another size, or a spawn inside a world, is refused before loading."""
+    double(gpus="0,1", PMI_SIZE="3")
+    folder = make_engine(tmp_path / "e", tp=2)
+    with pytest.raises(EngineRefused, match="built for 2 ranks, and MPI has started 3"):
+        make(folder, devices=2)
+    with pytest.raises(EngineRefused, match="one of 3 MPI ranks"):
+        make(folder, devices=2, ranks="spawn")
+
+
+def test_ranks_of_a_launcher_do_not_share(double, tmp_path):
+    """Ranks that must load together cannot wait for one another, so they share no GPU."""
+    double(gpus="0,1", OMPI_COMM_WORLD_SIZE="2")
+    with pytest.raises(EngineRefused, match="--workers-per-gpu 1"):
+        make(make_engine(tmp_path / "e", tp=2), devices=2, sharers=2)
+
+
+# ── runs ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def run(tmp_path: Path, folder: Path, requests, *words: object, **env: str):
+    """A run as a user types it, with its lines by task_id."""
+    dataset = write_requests(tmp_path / "requests.jsonl", requests)
+    done = trt_dp(
+        *("run", "--engine-path", folder, "--request-path", dataset),
+        *("--output-dir", tmp_path / "out", "--no-timing", *words),
+        env=environment(**env),
+    )
+    answers = {line["task_id"]: line for line in read_lines(tmp_path / "out" / "results.jsonl")}
+    failures = {line["task_id"]: line for line in read_lines(tmp_path / "out" / "failures.jsonl")}
+    return done, answers, failures
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_run_on_eight_gpus_with_every_kind_of_trouble(tmp_path, version):
+    """Four workers of two GPUs answer hundreds of requests, and each bad one has its reason."""
+    folder = make_engine(tmp_path / "e", tp=2, version=version)
+    requests = some_requests(400)
+    requests[10] = ([901], 5)
+    requests[20] = ([902], 5)
+    requests[30] = ([903], 5)
+    requests[40] = ([1] * 96, 1)
+    requests[50] = ([1] * 90, 7)
+    requests[60] = ([VOCABULARY], 1)
+    faults = "901=error,902=request,903=shorten"
+    done, answers, failures = run(
+        tmp_path,
+        folder,
+        requests,
+        *("--n-gpus", 2),
+        TRTLLM_DOUBLE_VERSION=version,
+        TRTLLM_DOUBLE_FAULTS=faults,
+    )
+    assert done.returncode == 3, done.stderr
+    reasons = {task: line["error"]["message"] for task, line in failures.items()}
+    assert sorted(reasons) == [10, 20, 30, 40, 50, 60]
+    assert "takes 95 (max_seq_len - 1)" in reasons[40]
+    assert "max_seq_len is 96" in reasons[50]
+    assert "vocab_size is 1000" in reasons[60]
+    for task, (ids, outputs) in enumerate(requests):
+        if task not in failures:
+            assert answers[task]["output_ids"] == expected(ids, outputs)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    told = [worker["facts"] for worker in report["workers"] if worker["facts"]]
+    assert {facts["gpus"] for facts in told} == {2}
+    assert "trtllm" in done.stdout
+
+
+def test_run_survives_forward_errors(tmp_path):
+    """A forward error costs what was active with it, with the reason, and no worker."""
+    requests = some_requests(200)
+    requests[70] = ([901], 5)
+    done, answers, failures = run(
+        tmp_path, make_engine(tmp_path / "e"), requests, TRTLLM_DOUBLE_FAULTS="901=forward"
+    )
+    assert done.returncode == 3, done.stderr
+    assert 70 in failures
+    assert len(failures) <= 8
+    assert len(answers) + len(failures) == 200
+    assert all("forwardAsync" in line["error"]["message"] for line in failures.values())
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert sum(worker["deaths"] for worker in report["workers"]) == 0
+
+
+def test_run_survives_a_kill(tmp_path):
+    """A worker that is killed in the middle is replaced, and every request is answered once."""
+    folder, requests = make_engine(tmp_path / "e"), some_requests(300)
+    dataset = write_requests(tmp_path / "requests.jsonl", requests)
+    out = tmp_path / "out"
+    process = start_trt_dp(
+        *("run", "--engine-path", folder, "--request-path", dataset),
+        *("--output-dir", out, "--no-timing", "--n-workers", "2"),
+        env={**os.environ, **environment(gpus=2, TRTLLM_DOUBLE_SECONDS="0.005")},
+    )
+    until = time.monotonic() + 60
+    while time.monotonic() < until and _journal_size(out) < 2000:
+        time.sleep(0.01)
+    workers_of(process.pid)[0].kill()
+    output, errors = process.communicate(timeout=100)
+    assert process.returncode == 0, output + errors
+    answers = read_lines(out / "results.jsonl")
+    assert [line["output_ids"] for line in answers] == [expected(*one) for one in requests]
+    report = json.loads((out / "report.json").read_text())
+    assert sum(worker["deaths"] for worker in report["workers"]) == 1
+    assert not alive(children(process.pid))
+
+
+def _journal_size(out: Path) -> int:
+    with contextlib.suppress(OSError):
+        return (out / "journal").stat().st_size
+    return 0
+
+
+def test_workers_share_a_gpu(tmp_path):
+    """Three workers on each of two GPUs take parts of its memory that together fit, and all answer."""
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    folder, requests = make_engine(tmp_path / "e"), some_requests(200)
+    done, answers, _ = run(
+        tmp_path,
+        folder,
+        requests,
+        *("--workers-per-gpu", 3),
+        CUDA_VISIBLE_DEVICES="0,1",
+        TRTLLM_DOUBLE_GPU=str(memory),
+        TRTLLM_DOUBLE_SECONDS="0.01",
+        TMPDIR=str(tmp_path),
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(answers) == 200
+    for gpu in "01":
+        shares = [float(file.read_text()) for file in memory.glob(f"{gpu}.*")]
+        assert 0 < len(shares) <= 3  # the last to load may find all answered
+        assert min(shares) > 0.25
+        assert sum(shares) < 1
+
+
+def test_run_refuses_with_one_sentence(tmp_path):
+    """An engine for two GPUs on workers of one ends the run with the sentence, not a traceback."""
+    done, answers, _ = run(tmp_path, make_engine(tmp_path / "e", tp=2), some_requests(3))
+    assert done.returncode == 1
+    assert "use --n-gpus 2" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not answers

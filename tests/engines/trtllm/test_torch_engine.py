@@ -1,0 +1,188 @@
+"""The engine for checkpoints on the double: what it proves is in the double's docstring, and what it does not."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import read_lines, trt_dp
+from doubles.run.tensorrt_llm._answers import answer
+from trtllm_engines import (
+    VOCABULARY,
+    environment,
+    expected,
+    make_checkpoint,
+    make_engine,
+    some_requests,
+    write_requests,
+)
+
+from trt_dp.engines.choose import recognise
+from trt_dp.engines.trtllm.inflight import stream_seed
+from trt_dp.engines.trtllm.torch_engine import TrtllmTorchEngine
+from trt_dp.errors import EngineRefused, RequestRefused, UsageError
+from trt_dp.types import EngineSpec, Placement, Request, Sampling
+
+VERSIONS = ["1.0.0", "1.2.1", "1.3.0"]
+
+
+@pytest.fixture
+def make():
+    """Makes engines, and closes them when the test ends."""
+    made = []
+
+    def start(folder: Path, sampling: Sampling | None = None, devices: int = 1, **options):
+        spec = EngineSpec("trtllm-torch", str(folder), {}, sampling or Sampling())
+        placement = Placement(0, devices=tuple(map(str, range(devices))))
+        made.append(TrtllmTorchEngine(spec, placement, **options))
+        return made[-1]
+
+    yield start
+    for engine in made:
+        engine.close()
+
+
+def ask(engine: TrtllmTorchEngine, requests: list[tuple[list[int], int]]) -> dict:
+    results = {}
+    for index, (ids, outputs) in enumerate(requests):
+        engine.submit(Request(index, index, np.array(ids, np.int64), outputs))
+    while len(results) < len(requests):
+        results |= {result.index: result for result in engine.step()}
+    return results
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("devices", [1, 2])
+def test_answers(double, make, tmp_path, version, devices):
+    """Every version, those without engines included, answers each request to its own length."""
+    double(version)
+    engine = make(make_checkpoint(tmp_path / "c"), devices=devices)
+    requests = some_requests(100)
+    results = ask(engine, requests)
+    assert [results[n].output_ids for n in range(100)] == [expected(*one) for one in requests]
+    assert engine.facts()["tensorrt_llm"] == version
+
+
+@pytest.mark.usefixtures("double")
+def test_every_option_is_one_that_the_library_has(make, tmp_path):
+    """All options together load, and the window is two batches."""
+    options = {"max_batch_size": 4, "max_num_tokens": 64, "max_seq_len": 96}
+    more = {"chunked_prefill": True, "trust_remote_code": True, "block_reuse": True}
+    engine = make(make_checkpoint(tmp_path / "c"), **options, **more)
+    assert engine.capacity == 8
+
+
+@pytest.mark.usefixtures("double")
+def test_stops_at_any_eos_only_when_asked(make, tmp_path):
+    """With stop_at_eos the first and the further EOS ids end answers; without, none does."""
+    folder = make_checkpoint(tmp_path / "c")
+    whole = expected([3, 1, 4], 12)
+    fields = {"eos_token_id": [whole[9], whole[4]]}
+    (folder / "generation_config.json").write_text(json.dumps(fields))
+    result = ask(make(folder, Sampling(stop_at_eos=True)), [([3, 1, 4], 12)])[0]
+    assert (result.output_ids, result.finish_reason) == (whole[:4], "stop")
+    result = ask(make(folder), [([3, 1, 4], 12)])[0]
+    assert (result.output_ids, result.finish_reason) == (whole, "length")
+
+
+@pytest.mark.usefixtures("double")
+def test_sampling_has_a_seed_for_each_request(make, tmp_path):
+    """The seed that a request gets comes from the run's seed and its index."""
+    engine = make(make_checkpoint(tmp_path / "c"), Sampling(temperature=1, top_k=9, seed=5))
+    results = ask(engine, [([1, 2], 6)] * 3)
+    wanted = [answer([1, 2], 6, VOCABULARY, seed=stream_seed(5, n)) for n in range(3)]
+    assert [results[n].output_ids for n in range(3)] == wanted
+
+
+def test_failures_have_reasons(double, make, tmp_path):
+    """What TensorRT-LLM refuses, fails or shortens is a failure, and the rest is answered."""
+    double(faults="901=error,902=request")
+    engine = make(make_checkpoint(tmp_path / "c"), max_num_tokens=64)
+    requests = [([901], 4), ([902], 4), ([1] * 65, 4), ([1] * 60, 50), ([1], 4)]
+    results = ask(engine, requests)
+    reasons = [results[n].error.message for n in range(4)]
+    assert reasons[0] == "a fault of the test"
+    assert "mMaxNewTokens" in reasons[1]
+    assert "max_num_tokens" in reasons[2]
+    assert "shortened it: 36 of the 50 tokens" in reasons[3]
+    assert results[4].output_ids == expected([1], 4)
+
+
+@pytest.mark.usefixtures("double")
+def test_unknown_ids_are_refused(make, tmp_path):
+    """An id beyond the vocabulary is refused before the library sees it."""
+    with pytest.raises(RequestRefused, match="vocab_size is 1000"):
+        make(make_checkpoint(tmp_path / "c")).submit(Request(0, 0, np.array([1000]), 1))
+
+
+def test_ended_library_is_no_answer(double, make, tmp_path):
+    """When the library itself has ended, the step raises, so that the requests run elsewhere."""
+    double(faults="901=fatal")
+    engine = make(make_checkpoint(tmp_path / "c"))
+    with pytest.raises(RuntimeError, match="the executor is gone"):
+        ask(engine, [([901], 1)])
+
+
+def test_silence_is_noticed(double, make, tmp_path):
+    """When no answer comes for too long, the step raises instead of waiting for ever."""
+    double(faults="901=hang")
+    engine = make(make_checkpoint(tmp_path / "c"))
+    engine._in_flight[0] = None
+    engine._heard = time.monotonic() - 601
+    with pytest.raises(RuntimeError, match="answered nothing for 601 s"):
+        engine.step()
+
+
+@pytest.mark.usefixtures("double")
+def test_wrong_folders_and_options(make, tmp_path):
+    """A built engine, an empty folder, no GPU and a wrong fraction are each refused with what to do."""
+    with pytest.raises(EngineRefused, match="use --engine trtllm"):
+        make(make_engine(tmp_path / "e"))
+    with pytest.raises(EngineRefused, match="holds none"):
+        make(tmp_path)
+    with pytest.raises(EngineRefused, match="needs a GPU"):
+        make(make_checkpoint(tmp_path / "c"), devices=0)
+    with pytest.raises(UsageError, match="below 1"):
+        make(tmp_path / "c", kv_fraction=2)
+
+
+def test_ranks_of_a_launcher_are_refused(double, make, tmp_path):
+    """In a world of an MPI launcher it says that it starts its ranks itself."""
+    double(OMPI_COMM_WORLD_SIZE="2")
+    with pytest.raises(EngineRefused, match="without --launcher mpi"):
+        make(make_checkpoint(tmp_path / "c"), devices=2)
+
+
+@pytest.mark.usefixtures("double")
+def test_checkpoint_folder_finds_its_engine(tmp_path):
+    """A checkpoint is for this engine where TensorRT-LLM is installed."""
+    assert recognise(make_checkpoint(tmp_path / "c")) == "trtllm-torch"
+
+
+def test_checkpoint_folder_without_library(tmp_path):
+    """Where it is not installed, a checkpoint is still one to build from."""
+    with pytest.raises(UsageError, match="trt-dp build"):
+        recognise(make_checkpoint(tmp_path / "c"))
+
+
+def test_run_on_four_pairs_of_gpus(tmp_path):
+    """A run on a checkpoint: four workers of two GPUs, every answer right, every failure named."""
+    requests = some_requests(300)
+    requests[7] = ([901], 3)
+    dataset = write_requests(tmp_path / "requests.jsonl", requests)
+    done = trt_dp(
+        *("run", "--engine", "trtllm-torch", "--engine-path", make_checkpoint(tmp_path / "c")),
+        *("--request-path", dataset, "--output-dir", tmp_path / "out", "--no-timing"),
+        *("--n-gpus", 2),
+        env=environment(TRTLLM_DOUBLE_VERSION="1.3.0", TRTLLM_DOUBLE_FAULTS="901=error"),
+    )
+    assert done.returncode == 3, done.stderr
+    failures = read_lines(tmp_path / "out" / "failures.jsonl")
+    assert [line["task_id"] for line in failures] == [7]
+    answers = read_lines(tmp_path / "out" / "results.jsonl")
+    assert len(answers) == 299
+    for line in answers:
+        assert line["output_ids"] == expected(*requests[line["task_id"]])

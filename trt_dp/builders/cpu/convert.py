@@ -1,0 +1,108 @@
+"""Builds the embedded CPU engine: a Hugging Face checkpoint becomes an OpenVINO IR folder, without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from trt_dp.builders import BESIDE, Watch
+from trt_dp.builders.cpu import architecture, graph, ir, parts, weights
+from trt_dp.builders.cpu.architecture import Architecture
+from trt_dp.builders.cpu.checkpoint import Tensor, blocks, open_checkpoint
+from trt_dp.builders.cpu.weights import Coding
+from trt_dp.errors import TrtDpError
+
+_COPIED = ("config.json", *BESIDE)
+
+
+def build(model: Path, into: Path, watch: Watch, precision: str) -> dict[str, object]:
+    """Make the engine folder of a checkpoint; raises TrtDpError where that cannot be done exactly."""
+    try:
+        return _build(model, into, watch, precision)
+    except OSError as error:
+        msg = f"{model} cannot be built into {into}: {error}; fix that and build again"
+        raise TrtDpError(msg) from error
+
+
+def _build(model: Path, into: Path, watch: Watch, precision: str) -> dict[str, object]:
+    checkpoint = open_checkpoint(model)
+    a = architecture.read(checkpoint.config)
+    tensors = parts.pick(checkpoint, a)
+    codings = weights.plan({name: t.shape for name, t in tensors.items()}, precision)
+    sha256 = _write(a, tensors, codings, into, watch)
+    _copy(model, into)
+    return _provenance(a, tensors, codings) | {"precision": precision, "sha256": sha256}
+
+
+def _write(
+    a: Architecture,
+    tensors: Mapping[str, Tensor],
+    codings: Mapping[str, Coding],
+    into: Path,
+    watch: Watch,
+) -> str:
+    """Write graph and weights; gives the digest of all weights as they were stored, in the model's order."""
+    xml, binary = into / "openvino_model.xml", into / "openvino_model.bin"
+    watch("writing the graph", 0, 1)
+    graph.save(graph.write(a, codings), xml)
+    watch("writing the graph", 1, 1)
+    blobs = [blob for coding in codings.values() for blob in coding.blobs]
+    offsets, end = ir.place(blobs, binary.stat().st_size)
+    ir.fill_in(xml, blobs, offsets)
+    with binary.open("r+b") as file:
+        file.truncate(end)
+        return _stream(tensors.values(), codings, offsets, file, watch)
+
+
+def _stream(
+    tensors: Iterable[Tensor],
+    codings: Mapping[str, Coding],
+    offsets: Mapping[str, int],
+    file: BinaryIO,
+    watch: Watch,
+) -> str:
+    """Copy the weights block by block: memory holds a few megabytes of them, however large the model."""
+    tensors = list(tensors)
+    done, total, digest = 0, sum(tensor.size for tensor in tensors), hashlib.sha256()
+    for tensor in tensors:
+        coding = codings[tensor.name]
+        ends = [offsets[blob.name] for blob in coding.blobs]
+        for raw, rows in blocks(tensor):
+            digest.update(raw)
+            for number, part in enumerate(weights.encode(coding, rows)):
+                file.seek(ends[number])
+                ends[number] += file.write(np.ascontiguousarray(part).data.cast("B"))
+            done += len(raw)
+            watch("writing weights", done, total)
+    return digest.hexdigest()
+
+
+def _copy(model: Path, into: Path) -> None:
+    """What the engine and the user's tokenizer read beside the graph."""
+    for pattern in _COPIED:
+        for file in sorted(model.glob(pattern)):
+            shutil.copyfile(file, into / file.name)
+
+
+def _provenance(
+    a: Architecture, tensors: Mapping[str, Tensor], codings: Mapping[str, Coding]
+) -> dict[str, object]:
+    blobs = [blob for coding in codings.values() for blob in coding.blobs]
+    kinds = [coding.values.type for coding in codings.values()]
+    return {
+        "architecture": a.family,
+        "parameters": sum(math.prod(tensor.shape) for tensor in tensors.values()),
+        "tensors": len(tensors),
+        "tensors_of": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
+        "weight_bytes": sum(blob.size for blob in blobs),
+        "max_position_embeddings": a.positions,
+        "vocab_size": a.vocab,
+        "openvino": graph.version,
+        "numpy": np.__version__,
+    }

@@ -1,0 +1,35 @@
+"""What a worker sends is checked before it is believed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trt_dp.coordinator.dispatcher import Stray
+from trt_dp.types import END_OF_LINE, RECORD, Records
+from trt_dp.wire.messages import Done
+
+_NEWLINE = ord("\n")
+
+
+def checked(worker: int, done: Done) -> Records:
+    """The records of answers; raises ValueError unless they describe just these lines, each whole and ended."""
+    records = np.frombuffer(done.records, RECORD)
+    lengths = records["length"]
+    ends = np.cumsum(lengths, dtype=np.int64)
+    whole = len(records) > 0 and int(lengths.min()) > 0 and int(ends[-1]) == len(done.lines)
+    if not whole or done.lines.count(b"\n") != len(records):
+        msg = f"worker {worker} sent other lines than it said"
+        raise Stray(msg)
+    if not (np.frombuffer(done.lines, np.uint8)[ends - 1] == _NEWLINE).all():
+        msg = f"worker {worker} sent lines that end elsewhere than it said"
+        raise Stray(msg)
+    if not _plausible(records):
+        msg = f"worker {worker} sent counts that are out of range"
+        raise Stray(msg)
+    return records
+
+
+def _plausible(records: Records) -> bool:
+    counted = records["input_tokens"].min() >= 0 and records["output_tokens"].min() >= 0
+    within = records["timing_length"] <= records["length"] - len(END_OF_LINE)
+    return counted and bool(within.all()) and int(records["failed"].view(np.uint8).max()) <= 1

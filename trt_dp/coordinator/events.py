@@ -1,0 +1,17 @@
+"""What can happen to a worker, as the pool tells it."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from trt_dp.wire.messages import Done, Hello, Ready, Refused, Told
+
+
+class Lost(Struct, frozen=True):
+    """The worker is dead, whatever the cause; `retired` when it will not be started again."""
+
+    reason: str
+    retired: bool
+
+
+Event = Hello | Ready | Told | Done | Refused | Lost

@@ -1,0 +1,65 @@
+"""What an engine class says of itself before it is made. Everything is optional: an engine may define none of it."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+
+class About(Struct, frozen=True):
+    """The class attributes of an engine that trt-dp reads, with the values for a class without them."""
+
+    needs_folder: bool = False  # without --engine-path it gets engines/default, or else no folder
+    needs_tokenizer: bool = False  # in that folder
+    needs_gpu: bool = False
+    has_model: bool = (
+        True  # False: an instrument for tests; it does not make a machine able to run models
+    )
+    packages: tuple[
+        str, ...
+    ] = ()  # what to install: its own library first; `trt-dp doctor` shows versions
+
+
+def about(engine_class: Any) -> About:
+    """What this class says of itself."""
+    said = {
+        name: getattr(engine_class, name)
+        for name in About.__struct_fields__
+        if hasattr(engine_class, name)
+    }
+    return About(**said)
+
+
+def recognises(engine_class: Any, folder: Path) -> bool:
+    """Whether the engine can load this folder, by its static method `recognises(folder)`."""
+    ask = getattr(engine_class, "recognises", None)
+    return bool(ask and ask(folder))
+
+
+def why_not(engine_class: Any) -> str | None:
+    """What keeps the engine from running here, by its static method `why_not()`; it may load its library."""
+    ask = getattr(engine_class, "why_not", None)
+    why: str | None = ask() if ask else None
+    return why
+
+
+def compares(engine_class: Any) -> bool:
+    """Whether `differences` can be asked: the engine knows how, and its library is installed."""
+    ready = getattr(engine_class, "differences", None) is not None
+    return ready and all(map(_installed, about(engine_class).packages[:1]))
+
+
+def differences(engine_class: Any) -> list[str]:
+    """How its installed library differs from the one it was written for, by its static method `differences()`."""
+    said: list[str] = engine_class.differences()
+    return said
+
+
+def _installed(package: str) -> bool:
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
