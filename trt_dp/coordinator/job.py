@@ -9,6 +9,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from trt_dp.coordinator.limits import Limits
+from trt_dp.coordinator.order.choose import OrderName
 from trt_dp.errors import UsageError
 from trt_dp.types import EngineSpec, Sampling
 
@@ -29,6 +30,8 @@ class Job(Struct, frozen=True):
     detokenize: bool = False
     limits: Limits = Limits()
     grace_seconds: float = 30.0
+    order: OrderName = "auto"
+    lengths_from: Path | None = None
 
 
 def check(job: Job) -> None:

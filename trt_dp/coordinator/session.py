@@ -16,7 +16,10 @@ from trt_dp.coordinator.events import Event, Lost
 from trt_dp.coordinator.job import Display, Job, Snapshot
 from trt_dp.coordinator.journal import Journal
 from trt_dp.coordinator.limits import without_time_limits
-from trt_dp.coordinator.pending import Indices
+from trt_dp.coordinator.order.choose import choose
+from trt_dp.coordinator.order.contract import Indices, Order
+from trt_dp.coordinator.order.file import FileOrder
+from trt_dp.coordinator.ordering import answered, known
 from trt_dp.coordinator.pool import Pool
 from trt_dp.coordinator.run_folder import Folder
 from trt_dp.coordinator.stopping import Stopping
@@ -51,7 +54,8 @@ class Session:
     def __init__(self, scope: Scope, stopwatch: Stopwatch) -> None:
         self._scope = scope
         self._stopwatch = stopwatch
-        self._dispatcher = Dispatcher(np.empty(0, np.int64), 0)
+        self._order: Order = FileOrder(np.empty(0, np.int64))
+        self._dispatcher = Dispatcher(self._order, 0)
         self._crew = Crew(len(scope.placements))
         self._blame = Blame()
         self._pool: Pool | None = None
@@ -76,7 +80,11 @@ class Session:
         if earlier:
             say(f"resuming: {earlier:,} of {len(index):,} requests are already completed")
         proven = bool((journal.completed & ~journal.failed).any())
-        self._dispatcher = Dispatcher(pending, self._crew.workers, proven=proven)
+        chosen = choose(self._scope.job.order, known(self._scope.job, self._scope.index, pending))
+        self._order = chosen.order
+        if len(pending) and chosen.why:
+            say(chosen.why)
+        self._dispatcher = Dispatcher(self._order, self._crew.workers, proven=proven)
 
     def serve(self, launcher: Launcher, signals: Sequence[int]) -> None:
         """Start the workers, and feed them until every request is completed; raises if that cannot be."""
@@ -154,6 +162,7 @@ class Session:
         except ValueError as nonsense:
             pool.discard(worker, str(nonsense))
             return
+        self._order.learn(answered(worker, records))
         self._blame.answered()
         self._scope.journal.append(records, done.lines)
         self.tally.came(worker, records, started)

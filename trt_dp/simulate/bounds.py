@@ -1,9 +1,9 @@
-"""What no order can beat, and what must come out exactly: the bound, the closed form, and the optimum of small cases."""
+"""What no order can beat, and what must come out exactly: the bound, the closed form, small optima."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from trt_dp.simulate.step_models import StepModel, Steps, alike
 
 
 def bound(work: Workload, shapes: Sequence[EngineShape]) -> float:
-    """The least seconds for this work: all of it in full batches, or the longest request alone on the fastest engine."""
+    """The least seconds for this work: all of it in full batches, or its longest request alone."""
     return max(full_batches(work, shapes), longest_alone(work, shapes))
 
 
@@ -45,7 +45,7 @@ def _kv_area(work: Workload) -> float:
 def all_at_once(outputs: Sequence[int], model: StepModel) -> float:
     """Closed form where all are admitted at once and only decode: the sum of tau(j) (L_j - L_j+1)."""
     falling = [*sorted(outputs, reverse=True), 0]
-    parts = zip(falling, falling[1:], strict=False)
+    parts = pairwise(falling)
     spans = [
         model.seconds(alike(1, j, 0)) * (longer - shorter)
         for j, (longer, shorter) in enumerate(parts, 1)
@@ -66,7 +66,7 @@ def best_split(outputs: Sequence[int], engines: int, model: StepModel) -> float:
 
 
 def best_packing(outputs: Sequence[int], slots: int) -> int:
-    """The exact optimum in steps where a step takes the same time in any batch: the fullest of all slots at its least."""
+    """The exact optimum in steps where a step takes the same time in any batch: the least that the fullest slot has."""
     best = sum(outputs)
     falling = sorted(outputs, reverse=True)
 

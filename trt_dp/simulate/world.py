@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, Protocol
 
 import numpy as np
@@ -56,7 +57,9 @@ class Feeding(Protocol):
 class Learning(Protocol):
     """What wants to know how long answers were and how long they took."""
 
-    def learn(self, worker: int, indices: list[int], tokens: list[int], seconds: list[float]) -> None:
+    def learn(
+        self, worker: int, indices: list[int], tokens: list[int], seconds: list[float]
+    ) -> None:
         """These answers came."""
 
 
@@ -119,9 +122,9 @@ class World:
         ready = self._setting.ready_at or (0.0,) * len(self._setting.shapes)
         for worker, at in enumerate(ready):
             self._down[worker] += at
-            self._at(at, lambda worker=worker: self._start(worker))
+            self._at(at, partial(self._start, worker))
         for fault in self._setting.faults:
-            self._at(fault.at, lambda fault=fault: self._strike(fault))
+            self._at(fault.at, partial(self._strike, fault))
         self._at(TURN_SECONDS, self._tick)
 
     def _at(self, when: float, what: Callable[[], None]) -> None:

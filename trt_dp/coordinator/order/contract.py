@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -46,8 +46,8 @@ class Order(Protocol):
     def learn(self, answered: Answered) -> None:
         """These are completed; called after they left by `take`, in any order."""
 
-    def lose(self, worker: int) -> None:
-        """This worker died: what it had in flight is no longer there, and does not come back to the pending."""
+    def lose(self, worker: int, indices: Iterable[int]) -> list[int]:
+        """This worker died with these in flight, which are suspects now; returns which to try again first."""
 
 
 def equal_share(unfinished: int, workers: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from trt_dp.coordinator.order.contract import NOTHING, Answered, Asking, Indices, equal_share
 
 
@@ -29,5 +31,7 @@ class FileOrder:
     def learn(self, answered: Answered) -> None:
         """Nothing is learnt: the order is fixed."""
 
-    def lose(self, worker: int) -> None:
-        """Nothing changes."""
+    def lose(self, worker: int, indices: Iterable[int]) -> list[int]:
+        """Suspects are tried in the order of the file too."""
+        del worker
+        return sorted(indices)

@@ -137,7 +137,7 @@ class Learned:
         middles: Floats = self._offset[self._groups[indices]] + self._slope * self._base[indices]
         return middles
 
-    def _fit(self, indices: Indices, least: Floats, runs: Indices) -> None:
+    def _fit(self, indices: Indices, least: Floats, runs: NDArray[np.bool_]) -> None:
         """Maximum likelihood where those that still run are only known to be longer than `least`."""
         for _ in range(_ROUNDS):
             middles = self._middles(indices)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from trt_dp.coordinator.order.contract import (
@@ -27,11 +29,20 @@ class Lanes:
     far. Where some requests are too long for full batches, a few workers keep smaller ones: the lanes.
     """
 
-    def __init__(self, indices: Indices, guess: Guess, clock: Clock, prompts: Floats | None = None, shape: StepShape | None = None) -> None:
+    def __init__(
+        self,
+        indices: Indices,
+        guess: Guess,
+        clock: Clock,
+        prompts: Floats | None = None,
+        shape: StepShape | None = None,
+    ) -> None:
         self._guess = guess
         self._clock = clock
         self._shape = shape
-        self._prompts = prompts if prompts is not None else np.zeros(int(indices.max(initial=-1)) + 1)
+        self._prompts = (
+            prompts if prompts is not None else np.zeros(int(indices.max(initial=-1)) + 1)
+        )
         self._pending = Ranked(indices, guess.medians(indices))
         self._in_flight = _InFlight(self._prompts)
         self._contexts: dict[int, float] = {}
@@ -73,13 +84,17 @@ class Lanes:
         self._stale = self._stale or not self._steps.measured
         self._since_plan += len(answered.indices)
 
-    def lose(self, worker: int) -> None:
-        """Others must do what this one would have done."""
+    def lose(self, worker: int, indices: Iterable[int]) -> list[int]:
+        """Others must do what this one would have done; of the suspects, the longest are tried first."""
         self._in_flight.lose(worker)
         if self._steps is not None:
             self._steps.lose(worker)
         self._limits.pop(worker, None)
         self._stale = True
+        suspects = np.array(sorted(indices), np.int64)
+        falling = np.argsort(-self._guess.medians(suspects), kind="stable")
+        ranked: list[int] = suspects[falling].tolist()
+        return ranked
 
     def _know(self, asking: Asking) -> StepTime:
         if self._steps is None:
@@ -175,7 +190,8 @@ class _InFlight:
         known = steps.change(worker, len(mine), -float(gone), now)
         for n in mine_now:
             index = answered.indices[n]
-            if (passed := now - float(self._sent[index])) > 0:
+            passed = now - float(self._sent[index])
+            if passed > 0 and answered.tokens[n] > 0:
                 batch = (known.batch_seconds - float(self._batch_seconds[index])) / passed
                 kv = (known.kv_seconds - float(self._kv_seconds[index])) / passed
                 steps.observe(worker, answered.tokens[n], answered.seconds[n], batch, kv)

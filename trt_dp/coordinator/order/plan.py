@@ -16,8 +16,10 @@ _NOTHING = np.empty(0, np.float64)
 
 
 class Load(Struct):
-    """A worker: how many it takes, what each in flight still has to do, the least first, all of them together, and
-    how many tokens of KV cache each has on average until it ends."""
+    """A worker: how many it takes, and what those in flight still have to do: each, the least first, and all together.
+
+    `context` is how many tokens of KV cache each of them has on average until it ends.
+    """
 
     worker: int
     limit: int
@@ -110,7 +112,9 @@ def _caps(task: Task, seconds: float) -> dict[int, int] | None:
     caps = {load.worker: _cap(task, load, load.longest, seconds) for load in task.loads}
     if min(caps.values()) < 1 or not _find_lanes(task, seconds, caps):
         return None
-    room = sum(caps[load.worker] * seconds / _tau(task, load, caps[load.worker]) for load in task.loads)
+    room = sum(
+        caps[load.worker] * seconds / _tau(task, load, caps[load.worker]) for load in task.loads
+    )
     return {worker: int(cap) for worker, cap in caps.items()} if room >= task.work else None
 
 

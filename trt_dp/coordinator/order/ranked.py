@@ -46,7 +46,7 @@ class Ranked:
         return self._take_from(int(places[-1]), room) if len(places) else self.indices[:0]
 
     def _take_from(self, place: int, room: int) -> Indices:
-        places = []
+        places: list[int] = []
         place = self._find(place)
         while place >= 0 and len(places) < room:
             places.append(place)
