@@ -27,23 +27,28 @@ STEADY, POISONED, REPEATS = 8000, 20_000, 3
 
 
 def main() -> int:
-    """Run what was asked for; 1 if anything was lost, doubled or wrong."""
+    """Do the runs; 1 if anything was lost, doubled or wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--seed", type=int, default=1, help="of the first run; each next has the next"
+        "--seed", type=int, default=1, help="seed of the first run; the next runs count up"
     )
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--faults", type=int, default=6, help="about so many for each run")
+    parser.add_argument("--faults", type=int, default=6, help="faults per run, about")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    parser.add_argument("--minutes", type=float, default=1e6, help="start no run after so many")
     parser.add_argument(
-        "--figures", action="store_true", help="also measure what a death costs, and going on"
+        "--minutes", type=float, default=1e6, help="start no run after this many minutes"
     )
     parser.add_argument(
-        "--resume", type=int, default=1_000_000, help="going on with so many requests, half done"
+        "--figures", action="store_true", help="also measure what a death and a resume cost"
     )
-    parser.add_argument("--json", type=Path, help="write the figures there as well")
-    parser.add_argument("--folder", type=Path, help="where to work; default: a new one")
+    parser.add_argument(
+        "--resume",
+        type=int,
+        default=1_000_000,
+        help="requests of the measured resume, half of them completed",
+    )
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--folder", type=Path, help="folder to work in [default: a new one]")
     asked = parser.parse_args()
     print(_grounds(alone=world.alone()))
     with tempfile.TemporaryDirectory(prefix="havoc-", dir=asked.folder) as name:
@@ -60,7 +65,7 @@ def main() -> int:
 
 
 def undergo_all(folder: Path, asked: argparse.Namespace) -> Iterator[Trial]:
-    """Every run, so many at a time; each that fails says how to repeat it."""
+    """Do every run, `jobs` at a time; each that fails says how to repeat it."""
     plans = [draw(asked.seed + number, faults=asked.faults) for number in range(asked.runs)]
     clean = {inner: _clean(folder, inner) for inner in {plan.inner for plan in plans}}
     latest = time.monotonic() + asked.minutes * 60
@@ -83,7 +88,7 @@ def undergo_all(folder: Path, asked: argparse.Namespace) -> Iterator[Trial]:
 
 
 def measure_all(folder: Path, requests: int) -> dict[str, object]:
-    """What faults cost in time; nothing else of ours runs meanwhile."""
+    """What faults cost in time, with no other run beside."""
     where = folder / "steady"
     where.mkdir()
     clean = world.clean_results(where, "echo", POISONED)
@@ -96,8 +101,8 @@ def measure_all(folder: Path, requests: int) -> dict[str, object]:
 
 def _grounds(*, alone: bool) -> str:
     if alone:
-        return "full and read-only disks are tmpfs mounts, and shared memory is private to this command"
-    return "without root no disk is full or read-only but by RLIMIT_FSIZE, and shared memory is not looked at"
+        return "full and read-only disks are tmpfs mounts; shared memory is private to this command"
+    return "without root, full disks are RLIMIT_FSIZE only, and shared memory is not checked"
 
 
 def _clean(folder: Path, inner: str) -> list[bytes]:
@@ -118,7 +123,7 @@ def _tell(trial: Trial, faults: int) -> None:
         print(f"  lost {verdict.lost}, doubled {verdict.doubled}")
         for sentence in verdict.wrong:
             print(f"  {sentence}")
-        print(f"  again: scripts/chaos --seed {plan.seed} --runs 1 --faults {faults}")
+        print(f"  repeat: scripts/chaos --seed {plan.seed} --runs 1 --faults {faults}")
         print(f"  {msgspec.json.encode(plan).decode()}", flush=True)
 
 

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trt_dp.dataset.request_line import answer, measure, parse, with_timing
+from trt_dp.dataset.request_line import Measured, measure, parse, parse_text
+from trt_dp.dataset.result_line import answer, with_timing
 from trt_dp.errors import BadLine, PlacementError
 from trt_dp.placement.machine import Machine, visible
 from trt_dp.placement.plan import plan
 from trt_dp.report.summary import percentiles
 from trt_dp.system.safe_text import brief, plain
-from trt_dp.types import END_OF_LINE, Request, Result, Timing
+from trt_dp.types import END_OF_LINE, PromptKind, Request, Result, Timing
 
 NAMES = st.one_of(
     st.integers(0, 15).map(str),
@@ -147,7 +148,7 @@ def test_a_line_is_read_as_it_was_written(task, ids, outputs, names, gaps, ascii
         fields["input_len"] = len(ids)
     order = data.draw(st.permutations(list(fields)))
     line = spelled(fields, order, gaps, ascii_only=ascii_only)
-    assert measure(line) == (len(ids), outputs)
+    assert measure(line) == Measured(PromptKind.IDS, len(ids), outputs)
     request = parse(5, line, len(ids))
     assert request.input_ids.tolist() == ids
     assert (request.task_id, request.output_tokens) == (5 if task is None else task, outputs)
@@ -159,9 +160,9 @@ def test_a_line_with_text_is_read_as_it_was_written(task, text, outputs, gaps):
     """Prompts as text, brackets and quotes and all, reach the tokenizer as they are."""
     fields = {"prompt": text, "task_id": task, "output_tokens": outputs}
     line = spelled(fields, fields, gaps, ascii_only=False)
-    assert measure(line) == (0, outputs)
+    assert measure(line) == Measured(PromptKind.TEXT, 0, outputs)
     seen = []
-    request = parse(3, line, 0, lambda given: seen.append(given) or [1, 2])
+    request = parse_text(3, line, lambda given: seen.append(given) or [1, 2])
     assert seen == [text]
     assert request.input_ids.tolist() == [1, 2]
     assert (request.task_id, request.output_tokens) == (3 if task is None else task, outputs)
@@ -184,12 +185,12 @@ def test_fields_of_any_kind_are_judged_as_json_judges_them(fields):
     line = json.dumps(fields, ensure_ascii=False).encode("utf-8", "surrogatepass")
     expected = plainly.meaning(line)
     try:
-        tokens, outputs = measure(line)
+        found = measure(line)
     except BadLine:
         assert expected is None or too_big(expected)
         return
     assert expected is not None
-    assert (tokens, outputs) == (
+    assert (found.input_tokens, found.output_tokens) == (
         len(expected[1]) if isinstance(expected[1], list) else 0,
         expected[2],
     )

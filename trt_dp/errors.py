@@ -1,19 +1,20 @@
 """What can go wrong, as a tree.
 
 TrtDpError              one sentence for the user; the command ends with `exit_status`
-├── UsageError          2    asked for something that cannot be
-│   ├── DatasetError    2    the dataset file, or a line of it
+├── UsageError          2    the command asks for something impossible
+│   ├── DatasetError    2    the dataset cannot be used as it is
+│   │   └── DatasetChanged   2    the dataset changed while a run used it
 │   ├── PlacementError  2    more devices or workers than there are
-│   └── FolderError     2    the run folder is another run's, or in use
-├── EngineRefused       1    an engine would not load
+│   └── FolderError     2    the run folder belongs to another run, or is in use
+├── EngineRefused       1    an engine does not load
 ├── NoWorkersLeft       1    every worker died too often
-├── JournalError        1    the disk would not take, or give back, what was written
-├── WriteError          1    the disk would not take a dataset, or what a run says of itself
-├── BuildFailed         1    a tool that builds engines failed; the status is the tool's own, where it has one
-└── Interrupted         130  stopped by a signal; run again to go on
+├── JournalError        1    the journal cannot be written or read
+├── WriteError          1    a dataset, or a file of a run, cannot be written
+├── BuildFailed         1    a tool that builds engines failed; its own exit status, if it has one
+└── Interrupted         130  stopped by a signal; run the command again to resume
 
-ChannelClosed           the other side of a channel is gone, or talks nonsense
-BadLine                 one line is no request; its text is the reason
+ChannelClosed           the other side closed the connection, or sent an invalid message
+BadLine                 a line of the dataset is invalid; its text is the reason
 RequestRefused          an engine cannot take this one request; its text is the reason
 BrokenFile              a JSON file cannot be read; its text names the file and the reason
 """
@@ -21,39 +22,49 @@ BrokenFile              a JSON file cannot be read; its text names the file and 
 from __future__ import annotations
 
 UNREADABLE = (ValueError, RecursionError)
-"""All that decoders raise over bytes that are not what they should be: wrong, not UTF-8, nested too deeply."""
+"""All that decoders raise for bytes that are invalid, not UTF-8 or nested too deeply."""
 
 
 class TrtDpError(Exception):
-    """Base of what a user can cause or mend: one sentence that says what happened and what to do."""
+    """Base of all errors that a user can cause or fix: one sentence that says what happened and what to do."""
 
     exit_status = 1
 
 
 class UsageError(TrtDpError):
-    """The command asked for something that cannot be."""
+    """The command asks for something impossible."""
 
     exit_status = 2
 
 
 class DatasetError(UsageError):
-    """The dataset cannot be read as it is."""
+    """The dataset cannot be used as it is."""
+
+
+class DatasetChanged(DatasetError):
+    """The dataset changed while a run used it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} changed while the run used it; the answers so far are kept. "
+            "Restore the file and run the same command again, or start over with --fresh"
+        )
 
 
 class PlacementError(UsageError):
-    """There are not enough devices for the workers asked for."""
+    """There are not enough devices for so many workers."""
 
 
 class FolderError(UsageError):
-    """The run folder cannot take this run."""
+    """The run folder cannot be used for this run."""
 
 
 class EngineRefused(TrtDpError):
-    """An engine would not load; trying again would not help."""
+    """An engine does not load; trying again would not help."""
 
 
 class NoWorkersLeft(TrtDpError):
-    """Every worker has died more often than it may."""
+    """Every worker died more often than allowed."""
 
 
 class JournalError(TrtDpError):
@@ -61,7 +72,7 @@ class JournalError(TrtDpError):
 
 
 class WriteError(TrtDpError):
-    """A file cannot be written; nothing of it is left."""
+    """A file cannot be written; no partial file is left."""
 
 
 class BuildFailed(TrtDpError):
@@ -73,17 +84,17 @@ class BuildFailed(TrtDpError):
 
 
 class Interrupted(TrtDpError):
-    """A signal asked the run to stop; the journal holds what was answered."""
+    """A signal stopped the run; the journal holds the answers so far."""
 
     exit_status = 130
 
 
 class ChannelClosed(Exception):
-    """The other side is gone, or sent what is no message."""
+    """The other side closed the connection, or sent an invalid message."""
 
 
 class BadLine(ValueError):
-    """A line of the dataset is no request; the text is the reason."""
+    """A line of the dataset is invalid; the text is the reason."""
 
 
 class RequestRefused(ValueError):

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
-
-from trt_dp.errors import UNREADABLE, UsageError
+from trt_dp.errors import UsageError
+from trt_dp.system.safe_files import read_json
 
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
@@ -123,17 +122,8 @@ def _named_special(folder: Path, loaded: Any) -> set[int]:
     """The ids of EOS, BOS, PAD and the like, as named by the files beside a tokenizer.json."""
     found: set[int | None] = set()
     for path in (folder / name for name in _CONFIGS):
-        settings = _settings(path) if path.is_file() else {}
-        found |= {loaded.token_to_id(text) for text in _special_texts(settings)}
+        found |= {loaded.token_to_id(text) for text in _special_texts(read_json(path))}
     return {token for token in found if token is not None}
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except UNREADABLE as error:
-        msg = f"cannot read the tokenizer's {path}: {error}"
-        raise UsageError(msg) from error
 
 
 def _special_texts(settings: dict[str, Any]) -> Iterator[str]:

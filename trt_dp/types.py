@@ -1,6 +1,8 @@
-"""The nouns of the domain: frozen, without behaviour."""
+"""The values that all parts share: frozen, without behaviour."""
 
 from __future__ import annotations
+
+from enum import IntEnum
 
 import numpy as np
 from msgspec import Struct
@@ -21,21 +23,37 @@ RECORD = np.dtype(
         ("failed", "?"),
     ]
 )
-"""What the coordinator knows of an answer: all but its text. `length` is that of its line, `timing_length` that of
-the part of it that differs from run to run: worker and timing, just before END_OF_LINE; 0 where the line has none."""
+"""What the coordinator knows of an answer. `length` counts the bytes of its line, `timing_length` those of the
+part that differs from run to run: worker and timing, just before END_OF_LINE; 0 if the line has none."""
 
 END_OF_LINE = b"}\n"
 
-SPAN = np.dtype([("index", "<i8"), ("offset", "<i8"), ("length", "<i4"), ("input_tokens", "<i4")])
-"""Where a request lies in the dataset, and how many ids it must turn out to have: 0 for a prompt given as text."""
+SPAN = np.dtype(
+    [
+        ("index", "<i8"),
+        ("offset", "<i8"),
+        ("length", "<i4"),
+        ("input_tokens", "<i4"),
+        ("kind", "u1"),
+    ]
+)
+"""Where a request lies in the dataset, and what the worker must find there; `kind` is a PromptKind."""
 
 Records = NDArray[np.void]
 Facts = dict[str, str | int | float]
 Spans = NDArray[np.void]
 
 
+class PromptKind(IntEnum):
+    """What a line of a dataset holds."""
+
+    INVALID = 0
+    IDS = 1
+    TEXT = 2
+
+
 class Request(Struct, frozen=True):
-    """One prompt to continue; `index` is its place in the file and so in the output."""
+    """One prompt to continue; `index` is its position in the dataset and in the results."""
 
     index: int
     task_id: int | str
@@ -44,7 +62,7 @@ class Request(Struct, frozen=True):
 
 
 class Timing(Struct, frozen=True):
-    """Durations by the worker's clock, each counted from the moment the worker read the request."""
+    """Durations by the worker's clock, counted from the moment the worker read the request."""
 
     queue_seconds: float
     first_token_seconds: float
@@ -52,7 +70,7 @@ class Timing(Struct, frozen=True):
 
 
 class Failure(Struct, frozen=True):
-    """Why a request has no answer."""
+    """Why a request failed."""
 
     kind: str
     message: str
@@ -60,7 +78,7 @@ class Failure(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True):
-    """An engine's answer to one request; with `error` it has no output. The worker times what the engine does not."""
+    """An engine's answer to one request, or its `error`. Without `timing` the worker uses its own times."""
 
     index: int
     output_ids: list[int] = []
@@ -70,9 +88,9 @@ class Result(Struct, frozen=True):
 
 
 class Sampling(Struct, frozen=True):
-    """How the next token is chosen; every request has a random stream of its own, from `seed` and its index."""
+    """How the next token is chosen; each request has its own random stream, made from `seed` and its index."""
 
-    temperature: float = 0.0  # 0: the likeliest token, always
+    temperature: float = 0.0  # 0: always the most likely token
     top_k: int = 0  # 0: all
     top_p: float = 1.0
     seed: int = 0
@@ -80,7 +98,7 @@ class Sampling(Struct, frozen=True):
 
 
 class EngineSpec(Struct, frozen=True):
-    """Which engine to load and how: this travels to the worker, an engine never does."""
+    """Which engine a worker loads, and how."""
 
     name: str
     path: str | None = None
@@ -89,17 +107,17 @@ class EngineSpec(Struct, frozen=True):
 
 
 class Placement(Struct, frozen=True):
-    """A worker's devices and cores, and the environment that confines it to them."""
+    """A worker's devices and cores, and the environment variables that limit it to them."""
 
     worker: int
     devices: tuple[str, ...] = ()
     cores: tuple[int, ...] = ()
     environment: dict[str, str] = {}
-    sharers: int = 1  # how many workers are on these devices, this one included
+    sharers: int = 1  # workers on these devices, this one included
 
 
 class Source(Struct, frozen=True):
-    """The dataset file as the coordinator saw it; a worker that sees another says so."""
+    """The dataset file as the coordinator saw it; a worker checks whether it sees the same file."""
 
     path: str
     size: int

@@ -12,7 +12,7 @@ import textwrap
 import pytest
 from conftest import run_echo, trt_dp
 
-from trt_dp.report.summary import PHASES
+from trt_dp.report.schema import PHASES
 
 
 @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["report", "-h"], ["plugins"]])

@@ -131,23 +131,23 @@ def test_log_level_silences_the_summary(command):
         (["--vocab-size", "3", "--special-ids", "0,1,2"], "no id that is not special"),
         (["--vocab-size", "3", "--special-ids", "x"], "--special-ids x"),
         (["--vocab-size", "3", "--special-ids", "3"], "from 0 to 2"),
-        (["--vocab-size", "3", "--tokenizer", "x"], "says its own size"),
+        (["--vocab-size", "3", "--tokenizer", "x"], "has its own size"),
         (["--format", "csv"], "jsonl, json, openai"),
         (["--compat", "vllm"], "there is trtllm"),
-        (["token-lognormal", "--compat", "trtllm"], "theirs has no other"),
+        (["token-lognormal", "--compat", "trtllm"], "theirs has no others"),
         (["--lora-dir", "x"], "--lora-dir is not supported"),
         (["--task-id", "0"], "--task-id is not supported"),
         (["--rand-task-id", "0", "3"], "--rand-task-id is not supported"),
         (["--prefix-groups", "3"], "--prefix-tokens must be at least 1"),
         (["--prefix-groups", "100000", "--prefix-tokens", "100000"], "more than 50,000,000"),
-        (["--log-level", "loud"], "--log-level loud is not known"),
+        (["--log-level", "loud"], "--log-level loud is not known; the levels are"),
         (["real-dataset"], "use `text`"),
         (["token-lognormal", "--input-median", "9", "--input-cap", "3"], "above --input-cap"),
         (["token-lognormal", "--output-sigma", "nan"], "--output-sigma is nan"),
         (["--output", "."], "is a folder"),
         (["--output", "/dev/null"], "use --stdout"),
-        (["--tokenizer", "."], "there is none in this folder"),
-        (["--tokenizer", "./nowhere"], "is no folder"),
+        (["--tokenizer", "."], "has no tokenizer"),
+        (["--tokenizer", "./nowhere"], "is not a folder"),
         (["--recipe", "nowhere.toml"], "cannot read the recipe"),
         (["empirical", "--lengths", "nowhere.csv"], "cannot read nowhere.csv"),
         (["empirical", "--lengths", "nowhere.jsonl"], "does not exist"),
@@ -179,9 +179,9 @@ def test_bad_content_is_refused_with_its_place(command):
     Path("e.txt").write_text("\n")
     for arguments, reason in (
         (["text", "--input", "p.jsonl"], "line 2"),
-        (["text", "--input", "e.txt"], "holds no prompt"),
-        (["empirical", "--lengths", "l.csv"], "row 5,0"),
-        (["text", "--input", "l.csv", "--num-requests", "9"], "holds 2 prompts"),
+        (["text", "--input", "e.txt"], "has no prompts"),
+        (["empirical", "--lengths", "l.csv"], "line 2, 5,0,"),
+        (["text", "--input", "l.csv", "--num-requests", "9"], "has 2 prompts"),
     ):
         status, _, err = command(*arguments, "--output", "out")
         assert status == 2
@@ -234,12 +234,16 @@ def test_a_recipe_may_hold_flags(command):
 @pytest.mark.parametrize(
     ("recipe", "reason"),
     [
-        ("input-meen = 3", "input-meen: not known; there are kind"),
-        ('kind = "nonsense"', "there are token-norm-dist, token-unif-dist"),
-        ('kind = "token-lognormal"\ninput-mean = 3', "input-mean: not known"),
+        ("input-meen = 3", "unknown options input-meen; known are kind"),
+        ('kind = "nonsense"', "the kinds are token-norm-dist, token-unif-dist"),
+        ('kind = "token-lognormal"\ninput-mean = 3', "unknown options input-mean"),
         ("kind =", "cannot read the recipe"),
         ("input-mean = 0", "--input-mean is 0"),
         ("input-mean = 2.5", "'--input-mean'"),
+        ("input-mean = true", "input-mean must be a number or a text"),
+        ("input-mean = [1]", "input-mean must be a number or a text"),
+        ("stdout = 1", "stdout must be true or false"),
+        ('recipe = "other.toml"', "unknown options recipe"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(command, recipe, reason):
@@ -275,6 +279,44 @@ def test_an_interrupted_write_leaves_nothing(stop):
     assert process.returncode == 130
     assert err == "trt-dp: stopped: no dataset was written\n"
     assert not left()
+
+
+def test_ctrl_c_while_it_starts_is_one_line(tmp_path):
+    """A Ctrl-C during the imports is status 130 and one line, not a traceback."""
+    (tmp_path / "typer.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    with apart(env=os.environ | {"PYTHONPATH": str(tmp_path)}) as process:
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "trt-dp: stopped\n")
+
+
+def test_another_kinds_default_is_not_in_the_way(command):
+    """A kind's dataset under its default name leaves the default workload's name free."""
+    lengths = ("--input-min=1", "--input-max=3", "--output-min=1", "--output-max=2")
+    assert command("token-unif-dist", *lengths)[0] == 0
+    assert command(*SMALL)[0] == 0
+    assert left("datasets") == ["synthetic_6_128.jsonl", "token-unif-dist_1_3_1_2.jsonl"]
+
+
+def test_the_longest_legal_file_name_works(command):
+    """A name of 255 bytes is written like any other."""
+    assert command(*SMALL, "--output", "x" * 255)[0] == 0
+    assert left() == ["x" * 255]
+
+
+def test_text_is_read_from_stdin():
+    """--input - takes prompts from a pipe."""
+    with apart("text", "--input", "-", "--stdout", stdin=subprocess.PIPE) as process:
+        out, err = process.communicate('{"prompt":"hi","task_id":"a"}\n', timeout=60)
+    assert process.returncode == 0, err
+    assert json.loads(out)["task_id"] == "a"
+
+
+def test_a_format_that_run_does_not_read_says_so(command):
+    """--format openai tells that `run` does not read it, in the output and in the help."""
+    _, out, _ = command(*SMALL, "--format", "openai")
+    assert "trt-dp run does not read it yet" in out
+    assert "next:" not in out
+    assert "run does not read yet" in " ".join(command("--help")[1].split())
 
 
 def test_a_killed_write_leaves_no_half_file_and_the_next_goes_on(command):
@@ -341,6 +383,7 @@ def test_transformers_is_asked_for_what_tokenizers_cannot_load(monkeypatch):
 
     class Loaded:
         all_special_ids = (0,)
+        vocab_size = 3
 
         def get_vocab(self):
             return {"<s>": 0, "a": 1, "b": 2}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from trt_dp.coordinator.stopping import Stopping
 from trt_dp.coordinator.stopwatch import Stopwatch
-from trt_dp.report.summary import PHASES
+from trt_dp.report.schema import PHASES
 
 
 def ended(moments: dict[str, float]) -> dict[str, float]:

@@ -10,17 +10,20 @@ from hypothesis import strategies as st
 
 from trt_dp.dataset.request_line import (
     MAX_ID,
-    TEXT,
-    answer,
+    Measured,
     check_ids,
-    failure,
     measure,
     parse,
+    parse_text,
     task_id_of,
-    with_timing,
 )
+from trt_dp.dataset.result_line import answer, failure, with_timing
 from trt_dp.errors import BadLine, RequestRefused
-from trt_dp.types import END_OF_LINE, Failure, Request, Result, Timing
+from trt_dp.types import END_OF_LINE, Failure, PromptKind, Request, Result, Timing
+
+
+def ids(input_tokens: int, output_tokens: int) -> Measured:
+    return Measured(PromptKind.IDS, input_tokens, output_tokens)
 
 
 def reason_of(line: bytes) -> str:
@@ -53,7 +56,7 @@ ACCEPTED = {
 @pytest.mark.parametrize("line", ACCEPTED.values(), ids=ACCEPTED.keys())
 def test_every_accepted_spelling_means_the_same_request(line):
     """Each way to write a request is measured and parsed to the same values."""
-    assert measure(line) == (3, 9)
+    assert measure(line) == ids(3, 9)
     request = parse(0, line, 3)
     assert (request.index, request.task_id, request.output_tokens) == (0, 7, 9)
     assert request.input_ids.tolist() == [5, 6, 7]
@@ -86,7 +89,7 @@ def test_brackets_inside_a_task_id_are_text(text, last):
     if last:
         fields["task_id"] = fields.pop("task_id")
     line = json.dumps(fields).encode()
-    assert measure(line) == (2, 2)
+    assert measure(line) == ids(2, 2)
     request = parse(0, line, 2)
     assert request.task_id == text
     assert request.input_ids.tolist() == [3, 4]
@@ -96,7 +99,7 @@ def test_a_key_given_twice_never_gives_other_ids_than_json_says():
     """A line with two `input_ids` is refused, or read as json.loads reads it: the last one counts."""
     line = b'{"input_ids":[1],"input_ids":[2],"output_tokens":1}'
     try:
-        tokens, _ = measure(line)
+        tokens = measure(line).input_tokens
     except BadLine:
         return
     assert parse(0, line, tokens).input_ids.tolist() == json.loads(line)["input_ids"]
@@ -216,8 +219,8 @@ def test_a_prompt_is_text_and_nothing_beside_it(fields, why):
 def test_a_text_prompt_is_measured_without_its_tokens_and_parsed_with_them(text):
     """The length of a text prompt is open until a worker's tokenizer has read it, whatever it looks like."""
     line = json.dumps({"task_id": "t", "prompt": text, "output_tokens": 9}).encode()
-    assert measure(line) == (TEXT, 9)
-    request = parse(4, line, TEXT, lambda given: list(given.encode()))
+    assert measure(line) == Measured(PromptKind.TEXT, 0, 9)
+    request = parse_text(4, line, lambda given: list(given.encode()))
     assert request.input_ids.tolist() == list(text.encode())
     assert (request.task_id, request.output_tokens) == ("t", 9)
 
@@ -226,8 +229,8 @@ def test_a_text_prompt_is_measured_without_its_tokens_and_parsed_with_them(text)
 def test_a_text_prompt_may_have_null_for_what_it_has_not(other):
     """A text prompt beside a null is a text prompt, as trtllm-bench reads it."""
     line = json.dumps({"prompt": "hi", "output_tokens": 9, other: None}).encode()
-    assert measure(line) == (TEXT, 9)
-    assert parse(4, line, TEXT, lambda given: list(given.encode())).task_id == 4
+    assert measure(line) == Measured(PromptKind.TEXT, 0, 9)
+    assert parse_text(4, line, lambda given: list(given.encode())).task_id == 4
 
 
 @pytest.mark.parametrize(
@@ -249,8 +252,8 @@ def test_the_task_id_of_an_invalid_line_is_told_where_it_can_be_read(line, task_
 
 def test_a_text_without_a_token_is_refused():
     """A text that the tokenizer makes nothing of is that request's failure."""
-    with pytest.raises(RequestRefused, match="no token"):
-        check_ids(parse(0, b'{"prompt":" ","output_tokens":1}', TEXT, lambda _: []))
+    with pytest.raises(RequestRefused, match="no tokens"):
+        check_ids(parse_text(0, b'{"prompt":" ","output_tokens":1}', lambda _: []))
 
 
 @pytest.mark.parametrize("text", [None, "plain", ',"worker":1,"timing":{}}', 'a"b,"worker":'])
@@ -258,6 +261,7 @@ def test_a_text_without_a_token_is_refused():
 def test_timing_comes_last_in_an_answer(text, task_id):
     """A line with timing is the line of --no-timing with more before its end, whatever its text holds."""
     request = Request(0, task_id, np.array([5]), 1)
+    timed = with_timing(answer(request, Result(0, [1]), text), 0, Timing(0.5, 1.0, 2.0))
     plain = answer(request, Result(0, [1]), text)
     timed = with_timing(plain, 3, Timing(0.5, 1.0, 2.0))
     assert timed.startswith(plain.removesuffix(END_OF_LINE))
@@ -270,7 +274,7 @@ def test_timing_comes_last_in_an_answer(text, task_id):
 def test_an_id_beyond_any_vocabulary_refuses_that_request_alone(number):
     """An id over 2**31-1 passes the check and is a RequestRefused when the request is read."""
     line = b'{"input_ids":[1,%d],"output_tokens":1}' % number
-    assert measure(line) == (2, 1)
+    assert measure(line) == ids(2, 1)
     with pytest.raises(RequestRefused, match=str(MAX_ID)):
         check_ids(parse(0, line, 2))
 
@@ -278,7 +282,13 @@ def test_an_id_beyond_any_vocabulary_refuses_that_request_alone(number):
 def test_the_largest_id_is_a_request():
     """2**31-1 itself is an id like any other."""
     line = b'{"input_ids":[%d],"output_tokens":1}' % MAX_ID
-    assert parse(0, line, *measure(line)[:1]).input_ids.tolist() == [MAX_ID]
+    assert parse(0, line, measure(line).input_tokens).input_ids.tolist() == [MAX_ID]
+
+
+def test_ids_in_place_of_a_text_prompt_are_a_changed_line():
+    """A worker that finds no text where text was checked says so."""
+    with pytest.raises(BadLine, match="no `prompt` now"):
+        parse_text(0, b'{"input_ids":[1],"output_tokens":1}', lambda _: [1])
 
 
 def test_a_line_that_changed_since_it_was_checked_is_no_request():
@@ -321,13 +331,13 @@ def written(draw):
 def test_reading_a_request_agrees_with_the_json_library(text, index):
     """For any valid line, counts and values are those that json.loads gives."""
     line, meant = text.encode(), json.loads(text)
-    ids = meant.get("input_ids", meant.get("logits"))
+    tokens = meant.get("input_ids", meant.get("logits"))
     count = meant.get("output_tokens", meant.get("output_len"))
-    assert measure(line) == (len(ids), count)
-    request = parse(index, line, len(ids))
+    assert measure(line) == ids(len(tokens), count)
+    request = parse(index, line, len(tokens))
     given = meant.get("task_id")
     assert request.task_id == (index if given is None else given)
-    assert request.input_ids.tolist() == ids
+    assert request.input_ids.tolist() == tokens
     assert request.output_tokens == count
 
 
@@ -340,13 +350,13 @@ def test_a_changed_byte_is_refused_or_means_what_json_says(place, byte):
     """Whatever one byte becomes, the line is a BadLine or exactly what json.loads makes of it."""
     line = VALID[:place] + bytes([byte]) + VALID[place + 1 :]
     try:
-        tokens, outputs = measure(line)
+        found = measure(line)
     except BadLine:
         return
-    request, meant = parse(0, line, tokens), json.loads(line)
+    request, meant = parse(0, line, found.input_tokens), json.loads(line)
     assert request.input_ids.tolist() == meant.get("input_ids", meant.get("logits"))
     assert request.task_id == meant.get("task_id", 0)
-    assert outputs == request.output_tokens == meant["output_tokens"]
+    assert found.output_tokens == request.output_tokens == meant["output_tokens"]
 
 
 def test_an_answer_without_worker_and_timing_depends_on_the_request_alone():

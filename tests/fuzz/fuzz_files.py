@@ -22,12 +22,13 @@ from trt_dp.builders import build as builder
 from trt_dp.builders.cpu import builder as cpu
 from trt_dp.cli import main as cli
 from trt_dp.coordinator import run as runner
-from trt_dp.dataset import index as dataset
+from trt_dp.dataset import open as dataset
+from trt_dp.dataset.index import Index
 from trt_dp.engines import choose
 from trt_dp.engines import folder as engine_folder
 from trt_dp.engines.cpu import folder as cpu_folder
 from trt_dp.errors import TrtDpError
-from trt_dp.report.summary import Report
+from trt_dp.report.schema import Report
 from trt_dp.synthetic import prepare
 from trt_dp.tokenizer import open_tokenizer
 
@@ -84,7 +85,7 @@ def _files(folder: Path, dice: random.Random) -> Iterator[Turn]:
     yield turn
 
 
-def _check_index(index: dataset.Index, content: bytes) -> None:
+def _check_index(index: Index, content: bytes) -> None:
     """Every request lies where the index says, is judged as a line of its own is, and a document's are json's."""
     index.refusal()
     everything = np.arange(len(index))
@@ -234,7 +235,7 @@ _RECIPES = [
 def _recipes(folder: Path, dice: random.Random) -> Iterator[Turn]:
     broken, path = Breaker(_RECIPES, dice), folder / "recipe.toml"
 
-    def checked(job: prepare.Job, _progress: object) -> None:
+    def checked(job: prepare.Preparation, _progress: object) -> None:
         prepare._check(job)
         raise _Fine
 

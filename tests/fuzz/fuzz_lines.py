@@ -9,9 +9,10 @@ import re
 import numpy as np
 from plainly import MAX, meaning
 
-from trt_dp.dataset.request_line import answer, failure, measure, parse, task_id_of
+from trt_dp.dataset.request_line import Measured, measure, parse, parse_text, task_id_of
+from trt_dp.dataset.result_line import answer, failure, with_timing
 from trt_dp.errors import BadLine
-from trt_dp.types import Failure, Result
+from trt_dp.types import Failure, PromptKind, Result, Timing
 
 _BIGGEST = 2**63 - 1
 
@@ -63,12 +64,12 @@ def check(line: bytes) -> bool:
     assert told is None or isinstance(told, (int, str))
     failure(told, Failure("bad_line", "x"))
     try:
-        tokens, outputs = measure(line)
+        found = measure(line)
     except BadLine as reason:
         refused = str(reason)
     else:
         assert expected is not None, "accepted, and json does not"
-        _agree(line, tokens, outputs, expected)
+        _agree(line, found, expected)
         return True
     assert refused
     assert expected is None or _stricter(line, expected[1]), ("refused", refused, expected)
@@ -76,19 +77,24 @@ def check(line: bytes) -> bool:
     return False
 
 
-def _agree(line: bytes, tokens: int, outputs: int, expected: tuple) -> None:
+def _agree(line: bytes, found: Measured, expected: tuple) -> None:
     task_id, prompt, wanted = expected
     heard: list[str] = []
-    request = parse(3, line, tokens, lambda text: heard.append(text) or [1])
-    assert (request.output_tokens, outputs) == (wanted, wanted)
+    if found.kind == PromptKind.TEXT:
+        request = parse_text(3, line, lambda text: heard.append(text) or [1])
+    else:
+        request = parse(3, line, found.input_tokens)
+    assert (request.output_tokens, found.output_tokens) == (wanted, wanted)
     assert request.task_id == (3 if task_id is None else task_id)
     if isinstance(prompt, str):
-        assert (tokens, heard) == (0, [prompt])
+        assert (found.kind, found.input_tokens, heard) == (PromptKind.TEXT, 0, [prompt])
     else:
-        assert tokens == len(prompt)
+        assert found.input_tokens == len(prompt)
         assert request.input_ids.tolist() == [min(token, _BIGGEST) for token in prompt]
-    written = answer(request, Result(3, [1, 2]), "text")
+    bare = answer(request, Result(3, [1, 2]), "text")
+    written = with_timing(bare, 1, Timing(0.5, 1.0, 2.0))
     assert json.loads(written)["task_id"] == request.task_id
+    assert written.startswith(bare[:-2])
 
 
 def _parse_unmeasured(line: bytes) -> None:

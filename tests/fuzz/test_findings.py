@@ -16,7 +16,7 @@ from conftest import read_lines, run_echo, trt_dp, write_dataset
 from trt_dp.builders.trtllm.folders import world_of
 from trt_dp.coordinator.journal import Journal
 from trt_dp.coordinator.tally import Tally
-from trt_dp.dataset.index import open_dataset
+from trt_dp.dataset.open import open_dataset
 from trt_dp.dataset.request_line import measure, parse
 from trt_dp.engines import choose
 from trt_dp.engines import folder as engine_folder
@@ -45,7 +45,7 @@ def test_a_document_nested_too_deeply_is_refused(tmp_path):
     """The same for NVIDIA's JSON document, which is decoded as a whole."""
     path = tmp_path / "requests.json"
     path.write_bytes(b'{"metadata":' + DEEP)
-    with pytest.raises(DatasetError, match="looks like a JSON document"):
+    with pytest.raises(DatasetError, match="looks like NVIDIA"):
         open_dataset(path, None, lambda *_: None)
 
 
@@ -115,7 +115,7 @@ def test_a_checkpoint_for_a_senseless_number_of_ranks_is_refused(tmp_path, mappi
 
 
 RECIPES = {
-    "an open quote": ("build", b'extra = "--a \'b"\n', "extra is no line of words"),
+    "an open quote": ("build", b'extra = "--a \'b"\n', "`extra` cannot be split into words"),
     "a NUL": ("build", b'output = "a\\u0000b"\n', "NUL character"),
     "a NUL in a list": ("build", b'extra = ["a\\u0000b"]\n', "NUL character"),
     "nested too deeply": ("prepare-dataset", b"a = " + DEEP, "cannot read the recipe"),

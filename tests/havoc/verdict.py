@@ -57,7 +57,7 @@ def judge(world: World, sittings: list[Ended], clean: list[bytes]) -> Verdict:
         wrong.append(f"processes left: {left}")
     wrong += [f"left behind: {name}" for name in world.leftovers()]
     if sittings[-1].status not in (0, 3):
-        return Verdict(wrong=(*wrong, f"it never finished: {_tail(sittings[-1])}"))
+        return Verdict(wrong=(*wrong, f"it never completed: {_tail(sittings[-1])}"))
     answers, failures = _lines(world, "results.jsonl"), _lines(world, "failures.jsonl")
     guilty = {misdeed.index: misdeed.kind for misdeed in world.plan.poison}
     reasons = dict(_failed(failures))

@@ -208,7 +208,8 @@ def test_too_many_cores_asked_for_are_noted():
 def test_more_cores_for_one_worker_than_there_are_is_refused():
     """One worker cannot have more cores than the machine: --n-gpus 64 on two cores is refused, with what it means."""
     with pytest.raises(
-        PlacementError, match="means CPU cores on a machine without a GPU, and there are 2"
+        PlacementError,
+        match="there is no GPU, so --n-gpus 64 means CPU cores for each worker, and there are 2",
     ):
         on_cores(2, None, 64)
 

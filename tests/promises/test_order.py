@@ -9,7 +9,8 @@ import time
 import pytest
 from conftest import expected_lines, read_lines, run_echo, trt_dp, write_dataset
 
-from trt_dp.wire.channel import Channel, knock
+from trt_dp.wire.channel import Channel
+from trt_dp.wire.handshake import knock
 from trt_dp.wire.messages import ToWorker
 
 

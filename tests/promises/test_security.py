@@ -32,7 +32,7 @@ import trt_dp as package
 from trt_dp import tokenizer
 from trt_dp.builders import staging as beside
 from trt_dp.coordinator.run_folder import open_folder
-from trt_dp.dataset import index as dataset
+from trt_dp.dataset import open as dataset
 from trt_dp.errors import FolderError, UsageError
 from trt_dp.launchers.inline import InlineLauncher
 from trt_dp.launchers.local import LocalLauncher
@@ -78,7 +78,7 @@ def test_nothing_is_unpickled_evaluated_or_given_to_a_shell(path):
 def test_a_tokenizers_own_code_runs_only_when_asked(tmp_path, monkeypatch, asked):
     """--trust-remote-code reaches transformers exactly as it was given, and is off by default."""
     seen = {}
-    loaded = types.SimpleNamespace(all_special_ids=[], get_vocab=dict)
+    loaded = types.SimpleNamespace(all_special_ids=[], get_vocab=dict, vocab_size=0)
     auto = types.SimpleNamespace(
         from_pretrained=lambda _name, **given: seen.update(given) or loaded
     )
@@ -308,7 +308,7 @@ def test_a_run_folder_that_everybody_can_write_to_is_refused(tmp_path):
     """Results are kept where other users cannot put theirs, and the message says what to do."""
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o1777)
-    with pytest.raises(FolderError, match="name a folder in it"), open_folder(tmp_path / "open"):
+    with pytest.raises(FolderError, match="Name a folder in it"), open_folder(tmp_path / "open"):
         pass
     assert list((tmp_path / "open").iterdir()) == []
 

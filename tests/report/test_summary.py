@@ -9,19 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trt_dp.report import summary as report
-from trt_dp.report.summary import (
-    DEFINITIONS,
-    PHASES,
-    Activity,
-    Counts,
-    Death,
-    Percentiles,
-    Report,
-    Whole,
-    WorkerCounts,
-    percentiles,
-    summarise,
-)
+from trt_dp.report.counts import Counts, Whole, WorkerCounts
+from trt_dp.report.definitions import DEFINITIONS
+from trt_dp.report.schema import PHASES, Activity, Death, Percentiles, Report
+from trt_dp.report.summary import percentiles, summarise
 
 NONE = np.empty(0, np.float32)
 NO_ACTIVITY = Activity(0, 0.0, 0.0, 0.0)

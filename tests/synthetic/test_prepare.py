@@ -9,13 +9,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from trt_dp.dataset.index import open_dataset
+from trt_dp.dataset.open import open_dataset
 from trt_dp.dataset.request_line import parse
 from trt_dp.demo import SIZE, SPECIAL
+from trt_dp.errors import UsageError
 from trt_dp.synthetic.encode import lines
-from trt_dp.synthetic.generate import batches, lengths, resampled, trtllm_lengths
+from trt_dp.synthetic.generate import batches, distinct, lengths, resampled, trtllm_lengths
 from trt_dp.synthetic.portable_math import exp, log, normal
-from trt_dp.synthetic.prepare import Job, prepare
+from trt_dp.synthetic.prepare import Preparation, default_output, prepare
 from trt_dp.synthetic.vocabulary import DemoTokenizer, sized
 from trt_dp.synthetic.workload import Empirical, Lognormal, Normal, Prefixes, Text, Uniform
 
@@ -32,7 +33,7 @@ def quiet(_done: int, _total: int) -> None:
 
 def made(tmp_path: Path, **job) -> bytes:
     path = tmp_path / "made"
-    prepare(Job(output=path, force=True, **job), quiet)
+    prepare(Preparation(output=path, force=True, **job), quiet)
     return path.read_bytes()
 
 
@@ -127,7 +128,7 @@ def test_the_sample_is_what_its_command_makes(tmp_path):
 @pytest.mark.parametrize("tokens", [1, 7, 1000, 1 << 20])
 def test_cutting_elsewhere_changes_nothing(tokens):
     """However many ids are made at a time, the bytes are the same, prefixes included."""
-    sides, usable = lengths(NORMAL, 5), sized(700, {3, 9}).usable
+    sides, usable = lengths(NORMAL, 5), sized(700, frozenset({3, 9})).usable
     whole = b"".join(lines(batches(sides, usable, 5, Prefixes(3, 11)), 700, "jsonl", ""))
     cut = b"".join(lines(batches(sides, usable, 5, Prefixes(3, 11), tokens), 700, "jsonl", ""))
     assert cut == whole
@@ -161,7 +162,7 @@ def test_lognormal_lengths_are_lognormal_up_to_the_cap(seed):
 def test_uniform_lengths_and_ids_are_uniform(seed):
     """Chi-square finds no length and no id more likely than another, and both bounds occur."""
     inputs, outputs = lengths(Uniform(20_000, 11, 60, 1, 30), seed)
-    usable = sized(100, {0, 99}).usable
+    usable = sized(100, frozenset({0, 99})).usable
     ids = next(batches((np.full(1, 50_000), np.ones(1, np.int64)), usable, seed)).ids
     for drawn, low, high in ((inputs, 11, 60), (outputs, 1, 30), (ids, 1, 98)):
         counts = np.bincount(drawn)[low:]
@@ -202,8 +203,8 @@ def test_compat_lengths_are_theirs(seed):
 
 def test_compat_says_what_it_means(tmp_path):
     """The output of a compatible run names the price: both sides from the same numbers."""
-    job = Job(NORMAL, tmp_path / "x", compat="trtllm")
-    assert any("same random numbers" in sentence for sentence in prepare(job, quiet).chosen)
+    asked = Preparation(NORMAL, tmp_path / "x", compat="trtllm")
+    assert any("same random numbers" in sentence for sentence in prepare(asked, quiet).chosen)
 
 
 def test_no_deviation_is_exact():
@@ -227,6 +228,95 @@ def test_prefixes_are_shared_within_a_group_only(tmp_path):
     assert len({tuple(line["input_ids"][:25]) for line in found}) == 5
     assert len({tuple(line["input_ids"][25:]) for line in found}) == 200
     assert {len(line["input_ids"]) for line in found} == {40}
+
+
+@pytest.mark.parametrize(
+    ("groups", "tokens", "size"), [(256, 1, 256), (200, 1, 256), (100, 2, 12), (1, 40, 1)]
+)
+def test_prefixes_are_all_different(groups, tokens, size):
+    """As many different prefixes are made as were asked for, up to all that the vocabulary allows."""
+    found = distinct(Prefixes(groups, tokens), sized(size, frozenset()).usable, 420)
+    assert len({tuple(row) for row in found.tolist()}) == groups
+    assert found.shape == (groups, tokens)
+
+
+def test_more_prefixes_than_the_vocabulary_allows_are_refused():
+    """Where there are not enough different prefixes, the number of those is told."""
+    with pytest.raises(UsageError, match="can be only 144"):
+        distinct(Prefixes(145, 2), sized(12, frozenset()).usable, 420)
+
+
+@pytest.mark.parametrize("seed", [0, 5, 2**32 - 1])
+def test_a_seed_enters_whole(seed):
+    """Seeds that differ by a multiple of 2^32 share nothing, also not across inputs and outputs."""
+    workload = Uniform(50, 1, 10**6, 1, 10**6)
+    sides = [
+        tuple(side.tolist())
+        for number in (seed, seed + 2**32, seed + 2**33, seed + 2**64)
+        for side in lengths(workload, number)
+    ]
+    assert len(set(sides)) == 8
+
+
+def test_compat_takes_what_theirs_takes(tmp_path):
+    """Means below 1, a least length of 0 and seeds beyond 32 bits are drawn as TensorRT-LLM's script draws them."""
+    found = samples(made(tmp_path, workload=Normal(9, -5, 3, 0, 0), compat="trtllm"))
+    assert {len(line["input_ids"]) for line in found} <= {1, 2, 3, 4}
+    assert {line["output_tokens"] for line in found} == {1}
+    workload, seed = Uniform(60, 0, 2, 0, 1), 2**40
+    found = samples(made(tmp_path, workload=workload, compat="trtllm", seed=seed))
+    drawn = np.random.default_rng(seed).integers(0, 3, size=60).tolist()
+    assert [len(line["input_ids"]) for line in found] == drawn
+    assert 0 in drawn
+    document = json.loads(
+        made(tmp_path, workload=workload, compat="trtllm", seed=seed, layout="json")
+    )
+    assert [sample["input_ids"] for sample in document["samples"]] == [
+        line["input_ids"] for line in found
+    ]
+
+
+def test_lengths_of_nothing_are_told(tmp_path):
+    """A dataset with empty prompts says which requests `run` will refuse."""
+    asked = Preparation(Uniform(60, 0, 2, 1, 1), tmp_path / "x", compat="trtllm")
+    assert any("input lengths of 0" in note for note in prepare(asked, quiet).chosen)
+
+
+@pytest.mark.parametrize(
+    ("workload", "compat"), [(Normal(900, 3, 4, 50, 1), None), (Normal(900, 3, 4, 50, 1), "trtllm")]
+)
+def test_a_clipped_mean_is_told(tmp_path, workload, compat):
+    """Where lengths below 1 became 1, the number and the mean that came of it are told, for that side only."""
+    prepared = prepare(Preparation(workload, tmp_path / "x", compat=compat), quiet)
+    (note,) = [note for note in prepared.chosen if note.startswith("clipped")]
+    assert "input lengths" in note
+    assert f"{prepared.summary.inputs.mean:,.2f}" in note
+    assert prepared.summary.inputs.mean > 3.3
+
+
+def test_nothing_is_said_of_clipping_where_there_is_none(tmp_path):
+    """A workload within its limits gets no such note."""
+    prepared = prepare(Preparation(Normal(900, 50, 4, 50, 1), tmp_path / "x"), quiet)
+    assert not any(note.startswith("clipped") for note in prepared.chosen)
+
+
+@pytest.mark.parametrize(
+    ("workload", "layout", "name"),
+    [
+        (Normal(), "jsonl", "synthetic_2048_128.jsonl"),
+        (Normal(), "json", "synthetic_2048_128.json"),
+        (Normal(), "openai", "synthetic_2048_128.openai.jsonl"),
+        (Normal(9, 5, 1, 6, 0), "jsonl", "token-norm-dist_5_1_6_0.jsonl"),
+        (Uniform(9, 1, 2, 3, 4), "jsonl", "token-unif-dist_1_2_3_4.jsonl"),
+        (LOGNORMAL, "jsonl", "token-lognormal_40_1.0_400_20_0.5_100.jsonl"),
+        (Empirical(9, Path("a/b.csv")), "jsonl", "empirical_b.jsonl"),
+        (Text(Path("a/p.txt"), 9), "jsonl", "text_p.jsonl"),
+        (Text(Path("-"), 9), "jsonl", "text_stdin.jsonl"),
+    ],
+)
+def test_each_kind_has_a_file_of_its_own(workload, layout, name):
+    """Without --output the name tells the kind and its lengths, so no kind is in another's way."""
+    assert default_output(workload, layout) == Path("datasets") / name
 
 
 def test_empirical_pairs_stay_together(tmp_path):
@@ -275,17 +365,17 @@ def test_text_becomes_requests(tmp_path, name, content):
 
 def test_the_summary_tells_what_was_made(tmp_path):
     """Counts, means and the correlation are those of the file."""
-    job = Job(NORMAL, tmp_path / "x")
-    outcome = prepare(job, quiet)
+    asked = Preparation(NORMAL, tmp_path / "x")
+    prepared = prepare(asked, quiet)
     found = samples((tmp_path / "x").read_bytes())
     inputs = [len(line["input_ids"]) for line in found]
-    summary = outcome.summary
+    summary = prepared.summary
     assert (summary.requests, summary.inputs.tokens) == (300, sum(inputs))
     assert summary.inputs.shortest == min(inputs)
     assert sum(summary.inputs.counts) == sum(summary.outputs.counts) == 300
     assert summary.correlation is not None
     assert abs(summary.correlation) < 0.25
-    assert outcome.size == (tmp_path / "x").stat().st_size
+    assert prepared.size == (tmp_path / "x").stat().st_size
 
 
 def test_the_arithmetic_agrees_with_the_c_library():
@@ -301,7 +391,7 @@ def test_the_arithmetic_agrees_with_the_c_library():
 def test_every_id_has_its_text():
     """Widths of one to seven digits are all encoded right."""
     for size in (1, 10, 11, 1000, 1001, 1_200_000):
-        usable = sized(size, set()).usable
+        usable = sized(size, frozenset()).usable
         sides = (np.full(3, 50), np.ones(3, np.int64))
         batch = next(batches(sides, usable, 1))
         content = next(lines([batch], size, "jsonl", ""))

@@ -13,8 +13,10 @@ import msgspec
 import pytest
 
 from trt_dp.errors import ChannelClosed
-from trt_dp.wire import channel as module
-from trt_dp.wire.channel import MAX_MESSAGE, Channel, Door, knock
+from trt_dp.wire import channel, handshake
+from trt_dp.wire.channel import MAX_MESSAGE, Channel
+from trt_dp.wire.door import Door
+from trt_dp.wire.handshake import knock
 from trt_dp.wire.messages import Beat, Done, Hello, Stop, ToCoordinator, ToWorker, Work
 
 KEY = b"k" * 32
@@ -273,7 +275,7 @@ def test_a_silent_peer_stalls_nobody_and_is_dropped(door, sockets, friends, monk
     inside.close()
     knocking.result(PATIENCE).close()
     assert door.busy  # the silent one is still waited for
-    monkeypatch.setattr(module, "HANDSHAKE_SECONDS", 0.0)
+    monkeypatch.setattr(handshake, "HANDSHAKE_SECONDS", 0.0)
     hasty = sockets(door)
     for one in door._pending:
         one.deadline = 0.0
@@ -286,7 +288,7 @@ def test_a_silent_peer_stalls_nobody_and_is_dropped(door, sockets, friends, monk
 
 def test_the_time_for_a_handshake_is_bounded(door, sockets, monkeypatch):
     """With no time allowed, a peer that says nothing is dropped at the next look."""
-    monkeypatch.setattr(module, "HANDSHAKE_SECONDS", 0.0)
+    monkeypatch.setattr(handshake, "HANDSHAKE_SECONDS", 0.0)
     silent = sockets(door)
     assert dropped(door, silent)
 
@@ -388,7 +390,7 @@ def test_messages_before_a_hang_up_are_delivered(pair):
     outside.send(Beat())
     outside.close()
     assert gather(inside, 2) == [Hello(1, 2), Beat()]
-    assert "hung up" in closed(inside)
+    assert "closed the connection" in closed(inside)
 
 
 def test_a_large_message_before_a_hang_up_is_delivered(raw):
@@ -404,7 +406,7 @@ def test_a_large_message_before_a_hang_up_is_delivered(raw):
     speaker.start()
     assert gather(inside, 1) == [message]
     speaker.join(PATIENCE)
-    assert "hung up" in closed(inside)
+    assert "closed the connection" in closed(inside)
 
 
 @pytest.mark.parametrize("cut", [1, 3, 4, 5, 20])
@@ -414,7 +416,7 @@ def test_half_a_message_and_a_hang_up_is_a_closed_channel(raw, cut):
     outside.sendall(frame(Beat()) + frame(Hello(12345, 67890))[:cut])
     outside.close()
     assert gather(inside, 1) == [Beat()]
-    assert "hung up" in closed(inside)
+    assert "closed the connection" in closed(inside)
 
 
 def test_a_message_in_single_bytes_arrives(raw):
@@ -444,7 +446,7 @@ def test_what_is_no_message_closes_the_channel(raw, content):
     """Garbage in a frame is an end of the conversation with a reason, and no other error."""
     inside, outside = raw
     outside.sendall(content)
-    assert "no message" in closed(inside)
+    assert "invalid message" in closed(inside)
 
 
 @pytest.mark.parametrize("length", [MAX_MESSAGE + 1, 2**32 - 1])
@@ -477,8 +479,8 @@ def test_messages_read_together_with_a_hang_up_are_delivered(raw, monkeypatch):
     """A hang-up that is noticed in the same look as the last messages does not swallow them."""
     inside, outside = raw
     content = frame(Hello(1, 2)) + frame(Beat())
-    monkeypatch.setattr(module, "_PIECE", len(content))
+    monkeypatch.setattr(channel, "_PIECE", len(content))
     outside.sendall(content)
     outside.close()
     assert gather(inside, 2) == [Hello(1, 2), Beat()]
-    assert "hung up" in closed(inside)
+    assert "closed the connection" in closed(inside)

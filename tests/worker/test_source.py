@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from trt_dp.dataset.index import open_dataset
+from trt_dp.dataset.open import open_dataset
 from trt_dp.errors import DatasetError, UsageError
 from trt_dp.worker.source import SourceFile
 

@@ -117,11 +117,12 @@ def test_another_engine_in_the_same_place_makes_it_another_run(tmp_path, folder)
 
 def test_lengths_of_text_prompts_are_not_guessed(tmp_path):
     """`empirical` refuses a dataset whose prompts are text: they have no length without a tokenizer."""
-    from trt_dp.synthetic.prompts import read_lengths
+    from trt_dp.synthetic.seen_lengths import read_lengths
+    from trt_dp.synthetic.workload import Empirical
 
     path = write(tmp_path / "text.jsonl", [{"prompt": "hi", "output_tokens": 1}])
     with pytest.raises(DatasetError, match="line 1"):
-        read_lengths(path)
+        read_lengths(Empirical(1, path))
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,16 @@ import typer
 from typer.core import TyperCommand
 
 from trt_dp.cli import key_values, recipes
+from trt_dp.cli.help import write_examples
 from trt_dp.errors import UsageError
 from trt_dp.system.signals import stoppable
 
-SPELLINGS = {"token_normalize_func": lambda name: name.replace("_", "-")}
+EXAMPLES = """
+trt-dp build                                     # a small random model, for what this machine can run
+trt-dp build MODEL --output engines/mine         # a folder with a checkpoint, or a Hugging Face id
+trt-dp build MODEL --engine cpu --precision int8
+trt-dp build MODEL --engine trtllm --tp-size 2 --dry-run
+"""
 _NOT_IN_RECIPES = ("help", "recipe", "dry-run", "set")
 _EXTRA = "extra"
 
@@ -59,6 +65,11 @@ class Command(TyperCommand):
         _section(ctx, formatter, "Options", [one for one in own if one not in arguments])
         for name, parameters in by_builder().items():
             _section(ctx, formatter, f"Options for {name}", parameters)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the examples line by line."""
+        del ctx
+        write_examples(self.epilog, formatter)
 
     def _defaults(self, ctx: Any, options: dict[str, Any], recipe: str) -> dict[str, Any]:
         names = recipes.known(self.get_params(ctx))

@@ -14,6 +14,7 @@ from msgspec import Struct
 from typer.core import TyperGroup
 
 from trt_dp.cli import recipes
+from trt_dp.cli.help import SPELLINGS
 from trt_dp.errors import UsageError
 from trt_dp.synthetic.workload import (
     Empirical,
@@ -28,7 +29,6 @@ from trt_dp.system.signals import stoppable
 
 _DEFAULT = "token-norm-dist"
 _THEIRS = ("dataset", "real-dataset")
-_SPELLINGS = {"token_normalize_func": lambda name: name.replace("_", "-")}
 _LEVELS = ("critical", "error", "warning", "info", "debug")
 
 
@@ -76,7 +76,7 @@ class Kinds(TyperGroup):
 
 app = typer.Typer(
     cls=Kinds,
-    context_settings=_SPELLINGS | {"help_option_names": ["-h", "--help"]},
+    context_settings=SPELLINGS,
     rich_markup_mode=None,
     add_completion=False,
 )

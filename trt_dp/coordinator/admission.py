@@ -7,8 +7,10 @@ import time
 from typing import Literal
 
 from trt_dp.errors import ChannelClosed
-from trt_dp.wire.channel import HANDSHAKE_SECONDS, MAX_MESSAGE, Channel, Door
+from trt_dp.wire.channel import MAX_MESSAGE, Channel
+from trt_dp.wire.door import Door
 from trt_dp.wire.environment import ADDRESS, KEY, LAUNCH, WORKER
+from trt_dp.wire.handshake import HANDSHAKE_SECONDS
 from trt_dp.wire.messages import Hello, ToCoordinator
 
 Arrival = tuple[Hello, Channel[ToCoordinator]]

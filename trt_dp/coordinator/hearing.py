@@ -8,7 +8,7 @@ from trt_dp.coordinator.events import Event
 from trt_dp.coordinator.slot import Slot
 from trt_dp.system.safe_text import brief
 from trt_dp.types import RECORD, Facts
-from trt_dp.wire.messages import Beat, Done, Fault, Ready, Refused, ToCoordinator, Told
+from trt_dp.wire.messages import Beat, Done, EngineFacts, Fault, Ready, Refused, ToCoordinator
 
 _MOST_FACTS, _LONGEST_FACT = 1000, 4000
 
@@ -37,7 +37,7 @@ def _understand(slot: Slot, message: ToCoordinator) -> Event | None:
     if isinstance(message, Ready) and slot.state == "loading" and message.capacity > 0:
         slot.enter("ready")
         return message
-    if isinstance(message, Told) and slot.state == "ready" and sensible(message.facts):
+    if isinstance(message, EngineFacts) and slot.state == "ready" and sensible(message.facts):
         return message
     _end(slot, message)
     return None

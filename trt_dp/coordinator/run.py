@@ -20,13 +20,16 @@ from trt_dp.coordinator.journal import Exported, Journal
 from trt_dp.coordinator.run_folder import Asked, Folder, open_folder, write
 from trt_dp.coordinator.session import Scope, Session
 from trt_dp.coordinator.stopwatch import Stopwatch
-from trt_dp.dataset.index import Index, open_dataset
+from trt_dp.dataset.index import Index
+from trt_dp.dataset.open import open_dataset
 from trt_dp.engines import folder as engine_folder
 from trt_dp.errors import DatasetError
 from trt_dp.launchers import Launcher
 from trt_dp.placement.machine import look
 from trt_dp.placement.plan import plan as place
-from trt_dp.report.summary import Activity, Report, Whole, summarise
+from trt_dp.report.counts import Whole
+from trt_dp.report.schema import Activity, Report
+from trt_dp.report.summary import summarise
 from trt_dp.system import signals
 from trt_dp.system.redact import redact_all
 

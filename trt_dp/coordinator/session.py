@@ -29,7 +29,7 @@ from trt_dp.dataset.index import Index
 from trt_dp.errors import EngineRefused, Interrupted, NoWorkersLeft, UsageError
 from trt_dp.launchers import Launcher
 from trt_dp.types import Failure, Placement
-from trt_dp.wire.messages import Done, Hello, Ready, Refused, Setup, Told, Work
+from trt_dp.wire.messages import Done, EngineFacts, Hello, Ready, Refused, Setup, Work
 
 _BEATS_PER_STALL = 4
 _LONGEST_BEAT = 5.0
@@ -128,7 +128,7 @@ class Session:
             self._stopwatch.feeding_begins()
             self._crew.came_up(worker, event)
             self.tally.ready(worker, event.load_seconds)
-        elif isinstance(event, Told):
+        elif isinstance(event, EngineFacts):
             self.tally.told(worker, event.facts)
         elif isinstance(event, Refused):
             self._refuse(pool, worker, event)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import perf_counter, process_time
 
-from trt_dp.report.summary import PHASES
+from trt_dp.report.schema import PHASES
 
 
 class Stopwatch:

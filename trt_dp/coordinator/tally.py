@@ -9,7 +9,8 @@ import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
 
-from trt_dp.report.summary import Activity, Counts, Death, WorkerCounts
+from trt_dp.report.counts import Counts, WorkerCounts
+from trt_dp.report.schema import Activity, Death
 from trt_dp.types import Facts, Records
 
 

@@ -1,1 +1,1 @@
-"""The file of requests: told apart, checked, indexed, and read line by line."""
+"""The dataset: its formats, its index, and what a request and a result look like."""

@@ -1,4 +1,4 @@
-"""How long the requests of a dataset are, so that an engine can be built for them."""
+"""How long the requests of a dataset are, so that an engine can be built that takes them all."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from trt_dp.dataset.index import open_dataset
+from trt_dp.dataset.open import open_dataset
 from trt_dp.errors import DatasetError
+from trt_dp.types import PromptKind
 
 
 class Longest(Struct, frozen=True):
-    """The longest input, and the longest input with its output; `bad` lines have neither."""
+    """The longest input, and the longest sum of input and output; `bad` counts the invalid lines."""
 
     input_tokens: int
     total_tokens: int
@@ -20,15 +21,20 @@ class Longest(Struct, frozen=True):
 
 
 def longest(path: Path) -> Longest:
-    """The longest requests of a dataset; raises DatasetError where lengths are not known."""
+    """Read a dataset and write nothing; raises DatasetError if lengths are unknown."""
     index = open_dataset(path, None, lambda _done, _total: None)
     if (first := index.first_text) is not None:
         place = f"{index.unit} {index.line_number(first)}"
-        msg = f"{path}: the prompt of {place} is text, so its length is not known. Pass the lengths yourself"
+        msg = f"{path}: the prompt of {place} is text, so its length in tokens is unknown: pass the lengths yourself"
         raise DatasetError(msg)
-    good = index.lines[index.lines["output_tokens"] > 0]
+    good = index.lines[index.lines["kind"] != PromptKind.INVALID]
     if not len(good):
         raise DatasetError(index.refusal("Fix the file"))
     inputs = good["input_tokens"].astype("i8")
     total = inputs + good["output_tokens"]
-    return Longest(int(inputs.max()), int(total.max()), len(good), len(index) - len(good))
+    return Longest(
+        input_tokens=int(inputs.max()),
+        total_tokens=int(total.max()),
+        requests=len(good),
+        bad=len(index) - len(good),
+    )

@@ -1,4 +1,4 @@
-"""The lines of files: a request in a dataset, an answer in the results, and a failure."""
+"""What a request looks like in a dataset: checked and counted once, then parsed by a worker."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ import numpy as np
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from trt_dp.errors import UNREADABLE, BadLine, RequestRefused
-from trt_dp.types import END_OF_LINE, Failure, Ids, Request, Result, Timing
+from trt_dp.types import Ids, PromptKind, Request
 
-CHANGED = (
-    "{} changed while the run used it; the answers so far are kept. "
-    "Restore it and run the same command again, or start over with --fresh"
-)
 MAX_ID = 2**31 - 1
 _TokenId = Annotated[int, Meta(ge=0, le=MAX_ID)]
 _Count = Annotated[int, Meta(ge=1, le=MAX_ID)]
@@ -29,7 +25,7 @@ _REFUSED = {
 
 
 class _Line(Struct, forbid_unknown_fields=True):
-    """Every field that a dataset line may have, under all its names; null is as good as absent."""
+    """Every field that a dataset line may have, under all its names; null means absent."""
 
     task_id: int | str | None = None
     input_ids: Raw = Raw()
@@ -48,74 +44,72 @@ class _OnlyId(Struct):
     task_id: int | str | None = None
 
 
-class _Answer(Struct, omit_defaults=True):
-    """A line of results.jsonl, but for who gave the answer and how long it took."""
-
-    task_id: int | str
-    output_ids: list[int]
-    finish_reason: str
-    input_tokens: int
-    output_tokens: int
-    text: str | None = None
-
-
-class _Measured(Struct):
-    """The end of a line of results.jsonl, which differs from run to run."""
-
-    worker: int
-    timing: Timing
-
-
-class _Failed(Struct, omit_defaults=True):
-    """A line of failures.jsonl."""
-
-    task_id: int | str | None
-    error: Failure
-
-
 _line = msgspec.json.Decoder(_Line)
 _only_id = msgspec.json.Decoder(_OnlyId)
 _ids = msgspec.json.Decoder(list[_TokenId])
-_encode = msgspec.json.Encoder().encode
 
-TEXT = 0  # the number of input tokens of a prompt that is text, as far as a dataset tells
 Tokenize = Callable[[str], list[int]]
 
 
-def measure(line: bytes) -> tuple[int, int]:
-    """Check a line in full and count its input and output tokens; raises BadLine with the reason."""
+class Measured(Struct, frozen=True):
+    """What the index keeps of a line; the length of text is unknown and counts as 0 until a worker tokenizes it."""
+
+    kind: PromptKind
+    input_tokens: int
+    output_tokens: int
+
+
+INVALID = Measured(PromptKind.INVALID, 0, 0)
+
+
+def measure(line: bytes) -> Measured:
+    """Check a line in full and count its tokens; raises BadLine with the reason."""
     start, stop = line.find(b"[") + 1, line.rfind(b"]")
-    tokens = _count_plain(line[start:stop])
+    tokens, kind = _count_plain(line[start:stop]), PromptKind.IDS
     fields = _outline(line[:start], line[stop:]) if tokens else None
     if fields is None:
         fields = _decode(line)
-        tokens = TEXT if _has_text(fields) else _count(bytes(_raw_ids(fields)))
+        if _has_text(fields):
+            tokens, kind = 0, PromptKind.TEXT
+        else:
+            tokens = _count(bytes(_raw_ids(fields)))
     if fields.input_len not in (UNSET, tokens):
         msg = f"`input_len` is {fields.input_len}, but there are {tokens} ids"
         raise BadLine(msg)
-    return tokens, _output_tokens(fields)
+    return Measured(kind, tokens, _output_tokens(fields))
 
 
-def parse(index: int, line: bytes, input_tokens: int, tokenize: Tokenize | None = None) -> Request:
-    """The request in a line that was measured before; raises BadLine when the line has changed since."""
-    if input_tokens == TEXT and tokenize:
-        return _parse_text(index, line, tokenize)
+def parse(index: int, line: bytes, input_tokens: int) -> Request:
+    """The request in a line of ids that was measured before; raises BadLine if it has changed."""
     start, stop = line.find(b"[") + 1, line.rfind(b"]")
     fields, text = _outline(line[:start], line[stop:]), line[start:stop]
-    if fields is None or b"]" in text:  # a key given twice: the last counts, as everywhere
+    if fields is None or b"]" in text:  # a key given twice: the last one counts, as in any JSON
         fields = _decode(line)
         text = bytes(_raw_ids(fields))[1:-1]
     ids = _numbers(text)
     if len(ids) != input_tokens:
         msg = f"the line has {len(ids)} ids now and had {input_tokens} when it was checked"
         raise BadLine(msg)
-    return Request(index, _task_id(index, fields), ids, _output_tokens(fields))
+    return Request(
+        index=index,
+        task_id=_task_id(index, fields),
+        input_ids=ids,
+        output_tokens=_output_tokens(fields),
+    )
 
 
-def _parse_text(index: int, line: bytes, tokenize: Tokenize) -> Request:
+def parse_text(index: int, line: bytes, tokenize: Tokenize) -> Request:
+    """The request in a line whose prompt is text; raises BadLine if it has changed."""
     fields = _decode(line)
-    ids = np.array(tokenize(fields.prompt or ""), np.int64)
-    return Request(index, _task_id(index, fields), ids, _output_tokens(fields))
+    if not fields.prompt:
+        msg = "the line has no `prompt` now and had one when it was checked"
+        raise BadLine(msg)
+    return Request(
+        index=index,
+        task_id=_task_id(index, fields),
+        input_ids=np.array(tokenize(fields.prompt), np.int64),
+        output_tokens=_output_tokens(fields),
+    )
 
 
 def numbered(request: Request) -> Request:
@@ -124,37 +118,13 @@ def numbered(request: Request) -> Request:
 
 
 def check_ids(request: Request) -> None:
-    """Raises RequestRefused for no ids, or an id too large for any vocabulary: `measure` cannot see these."""
+    """Raises RequestRefused if there are no ids, or one is too large: `measure` does not look at the values."""
     if not len(request.input_ids):
-        msg = "the text of `prompt` has no token"
+        msg = "`prompt` has no tokens"
         raise RequestRefused(msg)
     if request.input_ids.max() > MAX_ID:
-        msg = f"`input_ids` holds an id beyond {MAX_ID}"
+        msg = f"`input_ids` has an id above {MAX_ID}"
         raise RequestRefused(msg)
-
-
-def answer(request: Request, result: Result, text: str | None = None) -> bytes:
-    """The line of an answer, which depends on the request alone."""
-    line = _Answer(
-        task_id=request.task_id,
-        output_ids=result.output_ids,
-        finish_reason=result.finish_reason,
-        input_tokens=len(request.input_ids),
-        output_tokens=len(result.output_ids),
-        text=text,
-    )
-    return _encode(line) + b"\n"
-
-
-def with_timing(line: bytes, worker: int, timing: Timing) -> bytes:
-    """The line of an answer, with two more fields at its end: who gave it, and how long that took."""
-    fields = _encode(_Measured(worker, timing))
-    return b"%b,%b\n" % (line[: -len(END_OF_LINE)], fields[1:])
-
-
-def failure(task_id: int | str | None, error: Failure) -> bytes:
-    """The line of a request that has no answer."""
-    return _encode(_Failed(task_id, error)) + b"\n"
 
 
 def task_id_of(index: int, line: bytes) -> int | str | None:
@@ -208,14 +178,15 @@ def _has_text(fields: _Line) -> bool:
 
 def _refuse(fields: _Line) -> None:
     """Raises BadLine for a field that no engine supports, unless it is null or an empty list of media."""
-    if bytes(fields.media_paths).translate(None, _BLANKS) not in (*_ABSENT, b"[]"):
+    media = fields.media_paths  # usually absent, and then there is nothing to look at
+    if media and bytes(media).translate(None, _BLANKS) not in (*_ABSENT, b"[]"):
         raise BadLine(_REFUSED["media_paths"])
-    if bytes(fields.lora_request) not in _ABSENT:
+    if fields.lora_request and bytes(fields.lora_request) not in _ABSENT:
         raise BadLine(_REFUSED["lora_request"])
 
 
 def _given_ids(fields: _Line) -> list[Raw]:
-    return [ids for ids in (fields.input_ids, fields.logits) if bytes(ids) not in _ABSENT]
+    return [ids for ids in (fields.input_ids, fields.logits) if ids and bytes(ids) not in _ABSENT]
 
 
 def _raw_ids(fields: _Line) -> Raw:
@@ -231,10 +202,11 @@ def _raw_ids(fields: _Line) -> Raw:
 
 
 def _count_plain(text: bytes) -> int:
-    """How many ids are in `1, 2, 3` or `1,2,3`, as JSON writers write it; 0 for any other text.
+    """How many ids are in `1, 2, 3` or `1,2,3`; 0 for text in any other form, which the JSON decoder then checks.
 
-    Comparing whole arrays takes a third of a decoder's time. The rules: only digits, commas and spaces;
-    every comma after a digit, every space after a comma, a digit at both ends, no leading zeros.
+    This is the usual form, and numpy checks it in a third of the decoder's time by comparing all characters
+    at once: there are only digits, commas and spaces; the first and the last character are digits; a comma
+    follows a digit, a space follows a comma; and no number begins with a zero.
     """
     chars = np.frombuffer(text, np.uint8)
     digit, comma, space = (chars - ord("0")) < 10, chars == ord(","), chars == ord(" ")
@@ -251,7 +223,7 @@ def _count_plain(text: bytes) -> int:
 
 
 def _count(text: bytes) -> int:
-    """How many ids are in a JSON value: without its digits, only a flat list of numbers becomes `[,,,]`."""
+    """How many ids are in a JSON list. Without its digits and spaces, a flat list of numbers is `[,,,]`."""
     rest = text.translate(None, _NOT_STRUCTURE)
     tokens = len(rest) - 1
     if rest != b"[%b]" % (b"," * (tokens - 1)):
@@ -271,10 +243,10 @@ def _count_slowly(text: bytes) -> int:
 
 
 def _numbers(text: bytes) -> Ids:
-    """The ids as numbers; numpy's own parser is faster here than a JSON decoder and a copy."""
+    """The ids as numbers; numpy's parser is faster than a JSON decoder and a copy."""
     try:
         return np.fromstring(text, np.int64, sep=",")
-    except ValueError as error:  # newer ones of numpy; older ones give what they could read
+    except ValueError as error:  # from newer numpy; older numpy returns what it could read
         msg = f"`input_ids`: {error}"
         raise BadLine(msg) from error
 

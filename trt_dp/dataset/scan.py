@@ -1,7 +1,7 @@
 """One pass over a slice of a JSON-lines file, in this process or in several helpers at once.
 
-A helper is this module run as a program: slices come on its stdin, Pieces leave on its stdout, and it
-ends with its stdin, so it cannot outlive the coordinator.
+A helper is this module run as a program: it reads slices from stdin and writes Pieces to stdout. It
+exits when its stdin ends, so it cannot outlive the coordinator.
 """
 
 from __future__ import annotations
@@ -20,13 +20,20 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from trt_dp.dataset.request_line import measure
+from trt_dp.dataset.request_line import INVALID, Measured, measure
 from trt_dp.errors import BadLine
 from trt_dp.system import safe_files
 
 LINE = np.dtype(
-    [("offset", "<i8"), ("length", "<i4"), ("input_tokens", "<i4"), ("output_tokens", "<i4")]
+    [
+        ("offset", "<i8"),
+        ("length", "<i4"),
+        ("input_tokens", "<i4"),
+        ("output_tokens", "<i4"),
+        ("kind", "u1"),
+    ]
 )
+"""Where a line lies and what it holds; `kind` is a PromptKind."""
 MAX_LINE = 64 << 20
 SLICE = 32 << 20
 BOM = b"\xef\xbb\xbf"
@@ -34,7 +41,7 @@ _BUFFER = 1 << 20
 
 
 class Piece(Struct):
-    """What a slice holds: packed LINEs, and by their position in it the bad ones and the blank lines before them."""
+    """What a slice holds: packed LINEs, why some are invalid, and where blank lines lie, both by position in it."""
 
     lines: bytes
     bad: dict[int, str]
@@ -49,40 +56,45 @@ class _Found:
     def __init__(self) -> None:
         self.offsets: list[int] = []
         self.lengths: list[int] = []
-        self.inputs: list[int] = []
-        self.outputs: list[int] = []
+        self.measured: list[Measured] = []
         self.bad: dict[int, str] = {}
         self.blanks: list[int] = []
 
     def add(self, offset: int, line: bytes) -> None:
-        """A line, measured; blank ones are counted, bad ones keep their place with the reason."""
+        """Measure a line; a blank one is counted, an invalid one keeps its place and the reason."""
         if line.isspace():
             self.blanks.append(len(self.offsets))
             return
         try:
-            counts = measure(line)
+            measured = measure(line)
         except BadLine as reason:
             self.add_bad(offset, len(line), str(reason))
             return
-        self._place(offset, len(line), *counts)
+        self._place(offset, len(line), measured)
 
     def add_bad(self, offset: int, length: int, reason: str) -> None:
-        """A line that is no request."""
+        """An invalid line."""
         self.bad[len(self.offsets)] = reason
-        self._place(offset, length, 0, 0)
+        self._place(offset, length, INVALID)
 
-    def _place(self, offset: int, length: int, inputs: int, outputs: int) -> None:
+    def _place(self, offset: int, length: int, measured: Measured) -> None:
         self.offsets.append(offset)
         self.lengths.append(length)
-        self.inputs.append(inputs)
-        self.outputs.append(outputs)
+        self.measured.append(measured)
 
     def piece(self, checksum: int, stop: int) -> Piece:
         """All of it, packed."""
         lines = np.empty(len(self.offsets), LINE)
         lines["offset"], lines["length"] = self.offsets, self.lengths
-        lines["input_tokens"], lines["output_tokens"] = self.inputs, self.outputs
-        return Piece(lines.tobytes(), self.bad, self.blanks, checksum, stop)
+        for name in ("input_tokens", "output_tokens", "kind"):
+            lines[name] = [getattr(measured, name) for measured in self.measured]
+        return Piece(
+            lines=lines.tobytes(),
+            bad=self.bad,
+            blanks=self.blanks,
+            checksum=checksum,
+            stop=stop,
+        )
 
 
 def scan(path: Path, start: int, stop: int) -> Piece:
@@ -104,7 +116,7 @@ def scan(path: Path, start: int, stop: int) -> Piece:
 
 
 def scan_file(path: Path, size: int, processes: int) -> Iterator[Piece]:
-    """Scan a file of this size slice by slice, in order, with as many processes as may pay."""
+    """Scan a file of this size slice by slice, in order, with up to this many processes."""
     slices = [(first, min(size, first + SLICE)) for first in range(0, size, SLICE)]
     processes = min(processes, len(slices))
     if processes < 2:
@@ -145,7 +157,7 @@ def _start_helper(path: Path) -> subprocess.Popen[bytes]:
 
 
 def _ask_helper(helper: subprocess.Popen[bytes], bounds: tuple[int, int]) -> Piece | None:
-    """A slice scanned by a helper; None when the helper died, and the slice is to be scanned here."""
+    """A slice scanned by a helper; None if the helper died and the slice must be scanned here."""
     if helper.stdin is None or helper.stdout is None:
         return None
     try:
@@ -159,7 +171,7 @@ def _ask_helper(helper: subprocess.Popen[bytes], bounds: tuple[int, int]) -> Pie
 
 
 def _first_line(file: BinaryIO, start: int) -> int:
-    """Go to the first line that begins at or after `start`; a byte-order mark is no part of any."""
+    """Go to the first line that begins at or after `start`; a byte-order mark is skipped."""
     if start:
         file.seek(start - 1)
         return start - 1 + _skip_line(file)
@@ -169,7 +181,7 @@ def _first_line(file: BinaryIO, start: int) -> int:
 
 
 def _skip_line(file: BinaryIO) -> int:
-    """Pass over the rest of a line, however long, in bounded memory; returns its length."""
+    """Skip the rest of a line, however long, in bounded memory; returns its length."""
     skipped = 0
     while piece := file.readline(_BUFFER):
         skipped += len(piece)

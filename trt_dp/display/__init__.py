@@ -1,1 +1,1 @@
-"""What a person sees: progress while something runs, and tables of what came of it."""
+"""What a person sees: progress while a command works, and tables of the results."""

@@ -1,4 +1,4 @@
-"""What a user sees of an examination: plain tables."""
+"""What a person sees of doctor: plain tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from trt_dp.placement.gpus import Gpu
 
 
 def told(found: Examination) -> str:
-    """All of it, one line for each thing."""
+    """Everything that was found, one line each."""
     parts = [
         _table("installed", ((name, has or "-") for name, has in found.versions.items())),
         _table("machine", found.machine.items()),

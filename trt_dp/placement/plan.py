@@ -78,7 +78,7 @@ def _plan_cores(
         msg = "--workers-per-gpu needs a GPU, and there is none: use --n-workers"
         raise PlacementError(msg)
     if per_worker and per_worker > len(cores):
-        msg = f"--n-gpus {per_worker} means CPU cores on a machine without a GPU, and there {_are(cores)}"
+        msg = f"there is no GPU, so --n-gpus {per_worker} means CPU cores for each worker, and there {_are(cores)}"
         raise PlacementError(msg)
     fitting = min(_DEFAULT_CPU_WORKERS, len(cores) // (per_worker or 1))
     wanted = workers or max(1, fitting)

@@ -1,1 +1,1 @@
-"""What the numbers of a run mean: report.json."""
+"""The report of a run: what report.json holds, what its names mean, and how it is made."""

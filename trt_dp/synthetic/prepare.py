@@ -23,7 +23,7 @@ from trt_dp.synthetic.generate import (
     resampled,
     trtllm_drawn,
 )
-from trt_dp.synthetic.prompts import STDIN, Prompt, read_prompts
+from trt_dp.synthetic.prompts import STDIN, Prompt, read_prompts, shown
 from trt_dp.synthetic.seen_lengths import read_lengths
 from trt_dp.synthetic.summary import Summary, summarise
 from trt_dp.synthetic.vocabulary import DemoTokenizer, Vocabulary, demo, learned, sized
@@ -221,10 +221,10 @@ def _text_batches(workload: Text, tokenizer: Tokenizer) -> Iterator[Batch]:
         yield _encoded(workload, tokenizer, first, group)
         first += len(group)
     if not first:
-        msg = f"{workload.path} has no prompts"
+        msg = f"{shown(workload.path)} has no prompts"
         raise DatasetError(msg)
     if workload.requests and first < workload.requests:
-        msg = f"{workload.path} has {first:,} prompts, and --num-requests asks for {workload.requests:,}"
+        msg = f"{shown(workload.path)} has {first:,} prompts, and --num-requests asks for {workload.requests:,}"
         raise DatasetError(msg)
 
 
@@ -233,7 +233,7 @@ def _encoded(workload: Text, tokenizer: Tokenizer, first: int, group: list[Promp
     prompts = tokenizer.encode(texts, special=workload.special_tokens)
     inputs = np.array([len(ids) for ids in prompts], np.int64)
     if not inputs.all():
-        msg = f"{workload.path}: prompt {first + int(inputs.argmin()) + 1} has no tokens"
+        msg = f"{shown(workload.path)}: prompt {first + int(inputs.argmin()) + 1} has no tokens"
         raise DatasetError(msg)
     outputs = np.array([p.output_tokens or workload.output_tokens for p in group], np.int64)
     check_lengths(inputs, outputs)

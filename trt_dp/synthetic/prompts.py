@@ -58,7 +58,7 @@ def read_prompts(path: Path) -> Iterator[Prompt]:
                 yield _parsed(path, number, line, parse)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        msg = f"cannot read {_shown(path)}: {reason}"
+        msg = f"cannot read {shown(path)}: {reason}"
         raise DatasetError(msg) from error
 
 
@@ -68,7 +68,8 @@ def _open(path: Path) -> contextlib.AbstractContextManager[TextIO]:
     return path.open(encoding="utf-8-sig")
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
+    """The file as messages name it."""
     return "stdin" if path == STDIN else str(path)
 
 
@@ -80,7 +81,7 @@ def _parsed(path: Path, number: int, line: str, parse: Callable[[str], Prompt]) 
     try:
         return parse(line)
     except UNREADABLE as error:
-        msg = f"{_shown(path)}: line {number} is not a prompt: {error}"
+        msg = f"{shown(path)}: line {number} is not a prompt: {error}"
         raise DatasetError(msg) from error
 
 

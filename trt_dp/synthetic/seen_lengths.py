@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trt_dp.dataset.index import open_dataset
+from trt_dp.dataset.open import open_dataset
 from trt_dp.errors import DatasetError, UsageError
 from trt_dp.synthetic.batch import Lengths
 from trt_dp.synthetic.workload import MAX_OUTPUT, Empirical

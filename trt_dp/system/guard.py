@@ -1,9 +1,9 @@
-"""The parent of one command: when the command ends, or the coordinator does, it ends all that the command started.
+"""The parent process of one command. When the command or the coordinator ends, it kills all that the command started.
 
-The first line of stdin is JSON: the command, and a folder of its own to remove at the end, or "". The end of
-stdin is the wish to end, or the end of the coordinator, however it died. On Linux every orphan below becomes a
-child of this process, so neither a session of its own nor a double fork gets a process away from it, and it
-leaves only when the kernel says that no child is left. It runs by itself, so it imports nothing of the package.
+The first line of stdin is JSON: the command, and a scratch folder to remove at the end, or "". When stdin ends,
+the coordinator has closed it or is dead, and the guard kills the command. On Linux every orphan of the command
+becomes a child of the guard, so no process escapes by a new session or a double fork. The guard exits when the
+kernel says that no child is left. It runs as a program of its own, so it imports nothing of the package.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ _PROCESSES = Path("/proc")
 
 
 def main() -> None:
-    """The whole life of a guard; it ends as its command ended."""
+    """Run the command, kill what is left of it, and exit as it did."""
     prctl(_SET_SUBREAPER, 1)
     wake = _wake_up_by_signals()
     line = sys.stdin.buffer.readline()
@@ -44,18 +44,18 @@ def die_with_parent() -> None:
 
 
 def prctl(option: int, value: int) -> None:
-    """Set a property of this process, where there are such properties."""
+    """Set a property of this process; does nothing where the system has no prctl."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def _wake_up_by_signals() -> int:
-    """A descriptor that tells of children's ends; what would end this process does so only by `_watch`."""
+    """A descriptor to which every signal writes its number; signals do nothing else, `_watch` acts on them."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing)
     for kind in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(kind, lambda *_: None)  # unlike SIG_IGN, the command does not inherit it
+        signal.signal(kind, lambda *_: None)  # the command would inherit SIG_IGN
     return reading
 
 
@@ -76,7 +76,7 @@ def _start(command: list[str]) -> int:
 
 
 def _watch(child: int, wake: int) -> int | None:
-    """The command's wait status once it ended by itself; None once it is to be ended."""
+    """Wait for the end of the command and return its wait status; None if the command must be killed."""
     ended: dict[int, int] = {}
     while True:
         ready, _, _ = select.select([0, wake], [], [])
@@ -87,7 +87,7 @@ def _watch(child: int, wake: int) -> int | None:
 
 
 def _reap(ended: dict[int, int]) -> bool:
-    """Bury who has ended, and note how; whether a child is left."""
+    """Collect the status of children that ended; True if a child is left."""
     try:
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -99,7 +99,7 @@ def _reap(ended: dict[int, int]) -> bool:
 
 
 def _end_all(child: int, status: int | None) -> int:
-    """Kill all that is below this process until nothing is, and give the command's status."""
+    """Kill all descendants until none is left; returns the status of the command."""
     ended = {} if status is None else {child: status}
     while _reap(ended):
         below = _below(os.getpid()) if _PROCESSES.exists() else {child} - set(ended)
@@ -111,7 +111,7 @@ def _end_all(child: int, status: int | None) -> int:
 
 
 def _below(root: int) -> set[int]:
-    """The processes that descend from this one."""
+    """The descendants of this process."""
     parents = dict(filter(None, map(_parent, _PROCESSES.glob("[0-9]*/stat"))))
     below: set[int] = set()
     found = {root}
@@ -122,16 +122,18 @@ def _below(root: int) -> set[int]:
 
 
 def _parent(stat: Path) -> tuple[int, int] | None:
-    """A process and its parent, unless it has ended meanwhile."""
+    """A process and its parent, unless it has ended by now."""
     try:
-        fields = stat.read_bytes().rpartition(b")")[2].split()  # the name before may hold anything
+        fields = (
+            stat.read_bytes().rpartition(b")")[2].split()
+        )  # the name before it may hold any character
     except OSError:
         return None
     return int(stat.parent.name), int(fields[1])
 
 
 def _leave_as(status: int) -> None:
-    """End as the command ended, so that whoever waits for this process sees what became of that one."""
+    """Exit with the status or the signal of the command."""
     if not os.WIFSIGNALED(status):
         sys.exit(os.WEXITSTATUS(status))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # one core file of a crash is enough

@@ -1,4 +1,4 @@
-"""A command under a guard: what launchers start on this machine ends with everything that it started itself."""
+"""Starts a command under a guard, so that the command ends together with everything that it started."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from trt_dp.system import guard
 
 
 class Guarded:
-    """A command and all below it: running, or ended. The end of this process ends it too, even by SIGKILL.
+    """A command and all its descendants: running or ended. If this process dies, even by SIGKILL, they end too.
 
-    A folder that is given as its `scratch` is removed when all has ended.
+    The folder `scratch` is removed when all have ended.
     """
 
     def __init__(
@@ -40,12 +40,12 @@ class Guarded:
             )
         self._ended, self._scratch = False, scratch
         if self._guard.stdin:
-            with contextlib.suppress(BrokenPipeError):  # its end will be noticed
+            with contextlib.suppress(BrokenPipeError):  # poll notices that it ended
                 self._guard.stdin.write(json.dumps([list(command), scratch]).encode() + b"\n")
                 self._guard.stdin.flush()
 
     def poll(self) -> int | None:
-        """The command's exit status, once it and all that it started have ended."""
+        """The exit status once the command and all that it started have ended."""
         status = self._guard.poll()
         if status is not None and not self._ended:
             self._ended = True
@@ -59,7 +59,7 @@ class Guarded:
         """End the command and all that it started."""
         self._hang_up()
         if self._guard.poll() is None:
-            self._guard.send_signal(signal.SIGCONT)  # it does its work even if somebody stopped it
+            self._guard.send_signal(signal.SIGCONT)  # in case it was stopped
 
     def _hang_up(self) -> None:
         if self._guard.stdin:
@@ -79,7 +79,7 @@ def _end_session(session: int) -> None:
 
 @contextlib.contextmanager
 def _on_cores(cores: Sequence[int]) -> Iterator[None]:
-    """What is started here starts on these cores: a child is confined before its first instruction."""
+    """Processes started in this block run on these cores from their first instruction on."""
     if not cores or not hasattr(os, "sched_setaffinity"):
         yield
         return

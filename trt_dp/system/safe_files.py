@@ -69,7 +69,7 @@ def is_mine(file: BinaryIO) -> bool:
 
 
 def another_s(path: Path) -> bool:
-    """Whether something is there that belongs to another user; a link is looked at, not followed."""
+    """Whether a file there belongs to another user; a link is not followed."""
     try:
         return path.lstat().st_uid != os.geteuid()
     except OSError:

@@ -9,16 +9,11 @@ from collections.abc import Iterator
 
 from trt_dp.errors import Interrupted
 
-_STOPPING = (signal.SIGTERM, signal.SIGHUP)
-
 
 @contextlib.contextmanager
 def stoppable(left: str) -> Iterator[None]:
     """Turn Ctrl-C, SIGTERM and SIGHUP into Interrupted, which says what is left of the work."""
-    before = {kind: signal.getsignal(kind) for kind in _STOPPING}
-    for kind, handler in before.items():
-        if handler != signal.SIG_IGN:  # nohup ignores SIGHUP: leave that as it is
-            signal.signal(kind, signal.default_int_handler)
+    before = {kind: signal.signal(kind, signal.default_int_handler) for kind in _stopping()}
     try:
         yield
     except KeyboardInterrupt as error:
@@ -34,7 +29,7 @@ def noted() -> Iterator[list[int]]:
     """While this lasts, SIGINT, SIGTERM and SIGHUP only add their number to a list; a loop acts on it."""
     numbers: list[int] = []
     before = {
-        kind: signal.signal(kind, lambda number, _: numbers.append(number)) for kind in _heeded()
+        kind: signal.signal(kind, lambda number, _: numbers.append(number)) for kind in _stopping()
     }
     try:
         yield numbers
@@ -43,8 +38,8 @@ def noted() -> Iterator[list[int]]:
             signal.signal(kind, handler)
 
 
-def _heeded() -> list[signal.Signals]:
-    """Those that this process does not ignore; none outside the main thread, where Python sets no handler."""
+def _stopping() -> list[signal.Signals]:
+    """The signals that stop this process and are not ignored; none outside the main thread, as Python demands."""
     if threading.current_thread() is not threading.main_thread():
         return []
     kinds = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]

@@ -1,4 +1,4 @@
-"""What coordinator and workers say to each other: typed, frozen, without behaviour."""
+"""The messages between coordinator and workers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trt_dp.types import EngineSpec, Facts, Placement, Source
 
 
 class Setup(Struct, frozen=True, tag="setup"):
-    """Load this engine; answers are about this file. `tokenizer` names one where text comes or goes."""
+    """Load this engine and answer requests of this file; `tokenizer` is named where prompts or answers are text."""
 
     engine: EngineSpec
     placement: Placement
@@ -22,49 +22,49 @@ class Setup(Struct, frozen=True, tag="setup"):
 
 
 class Work(Struct, frozen=True, tag="work"):
-    """Packed SPANs of the dataset; `lines` holds their bytes for a worker that does not see the file."""
+    """Answer these requests: packed SPANs. `lines` holds their bytes for a worker that does not see the file."""
 
     spans: bytes
     lines: bytes | None = None
 
 
 class Stop(Struct, frozen=True, tag="stop"):
-    """Nothing more will come: close the engine and leave."""
+    """No more requests will come: finish, close the engine and exit."""
 
 
 # ── worker to coordinator ────────────────────────────────────────────────────────────────────────
 
 
 class Hello(Struct, frozen=True, tag="hello"):
-    """The first message on a channel: which worker is there, and which start of it."""
+    """The first message on a channel: which worker this is, and which of its starts."""
 
     worker: int
     launch: int
 
 
 class Ready(Struct, frozen=True, tag="ready"):
-    """The engine is loaded and takes up to `capacity` requests at once."""
+    """The engine is loaded and takes up to `capacity` requests at once; `reads_source`: the worker sees the file."""
 
     capacity: int
     load_seconds: float
     reads_source: bool
 
 
-class Told(Struct, frozen=True, tag="told"):
-    """What the engine says of itself, for the report: after loading, and now and then before answers."""
+class EngineFacts(Struct, frozen=True, tag="facts"):
+    """What the engine reports about itself: sent after loading, and now and then before answers."""
 
     facts: Facts
 
 
 class Refused(Struct, frozen=True, tag="refused"):
-    """The engine will not load, or the dataset changed: the run cannot go on, and this sentence says why."""
+    """The engine does not load, or the dataset changed: the run stops, and this sentence says why."""
 
     message: str
     usage: bool = False
 
 
 class Fault(Struct, frozen=True, tag="fault"):
-    """The engine raised while serving; the worker dies of it after this message."""
+    """The engine raised an exception; the worker exits after this message."""
 
     message: str
 
@@ -77,8 +77,8 @@ class Done(Struct, frozen=True, tag="done"):
 
 
 class Beat(Struct, frozen=True, tag="beat"):
-    """Still here, nothing to say."""
+    """The worker is alive and has nothing else to send."""
 
 
 ToWorker = Setup | Work | Stop
-ToCoordinator = Hello | Ready | Told | Refused | Fault | Done | Beat
+ToCoordinator = Hello | Ready | EngineFacts | Refused | Fault | Done | Beat

@@ -1,1 +1,1 @@
-"""A worker process: it loads one engine, reads the requests that it is given, and answers."""
+"""A worker process: loads one engine, reads the requests it is given, and answers them."""

@@ -1,17 +1,16 @@
-"""The dataset as a worker reads it: the very file that the coordinator checked, or none."""
+"""The dataset as a worker reads it: the same file that the coordinator checked, or none."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from trt_dp.dataset import request_line as lines
-from trt_dp.errors import UsageError
+from trt_dp.errors import DatasetChanged
 from trt_dp.types import Source, Spans
 
 
 class SourceFile:
-    """The file behind a Source: seen on this machine, or not, as on a host that has another or none there."""
+    """The dataset file on this machine, if it is the one that the coordinator checked."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -19,16 +18,16 @@ class SourceFile:
 
     @property
     def seen(self) -> bool:
-        """Whether this machine sees the very file that the coordinator checked."""
+        """Whether this machine sees that file."""
         return self._file is not None
 
     def read(self, spans: Spans) -> bytes:
-        """The lines one after the other; raises UsageError when the file is not what was checked any more."""
-        found = b"" if self._file is None else _read(self._file, spans)
-        if self._file is None or not _same(
-            self._file, self._source
-        ):  # so late that no change slips between
-            raise UsageError(lines.CHANGED.format(self._source.path))
+        """The lines one after the other; raises DatasetChanged if the file changed since it was checked."""
+        if self._file is None:
+            raise DatasetChanged(self._source.path)
+        found = _read(self._file, spans)
+        if not _same(self._file, self._source):  # checked after reading, so no change is missed
+            raise DatasetChanged(self._source.path)
         return found
 
 
@@ -49,10 +48,10 @@ def _same(fd: int, source: Source) -> bool:
 
 
 def _read(fd: int, spans: Spans) -> bytes:
-    """Neighbours in the file, which most are, at one go."""
+    """Lines that follow each other in the file, as most do, are read in one call."""
     stops = spans["offset"] + spans["length"]
     if (spans["offset"][1:] == stops[:-1]).all():
         first = int(spans["offset"][0])
         return os.pread(fd, int(stops[-1]) - first, first)
-    pieces = [os.pread(fd, length, offset) for _, offset, length, _ in spans.tolist()]
+    pieces = [os.pread(fd, length, offset) for _, offset, length, *_ in spans.tolist()]
     return b"".join(pieces)

@@ -292,7 +292,7 @@ def test_a_config_that_says_too_little_is_refused(copy):
     with pytest.raises(EngineRefused, match="max_position_embeddings"):
         make(copy)
     (copy / "config.json").write_text("[1")
-    with pytest.raises(EngineRefused, match="cannot be read"):
+    with pytest.raises(EngineRefused, match="is not a JSON object"):
         make(copy)
 
 

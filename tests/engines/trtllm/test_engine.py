@@ -307,7 +307,7 @@ REFUSED = {
     "scheduler": ({"scheduler": "max_utilization"}, "loader=executor"),
     "host cache": ({"host_cache_mb": 1}, "loader=executor"),
     "tokens": ({"max_num_tokens": 32}, "loader=executor"),
-    "static executor": ({"mode": "static", "loader": "executor"}, "leave out loader=executor"),
+    "static executor": ({"mode": "static", "loader": "executor"}, "remove loader=executor"),
     "fraction": ({"kv_fraction": 1.0}, "below 1"),
     "window": ({"window": -1}, "0 .automatic. or more"),
     "ranks": ({"ranks": "mpi"}, None),

@@ -66,7 +66,7 @@ BROKEN = {
 
 @pytest.mark.parametrize(("change", "said"), BROKEN.values(), ids=BROKEN)
 def test_broken_folder_is_named(tmp_path, change, said):
-    """A folder that is no complete engine is refused with what is wrong and what to do."""
+    """A folder that is not a complete engine is refused with what is wrong and what to do."""
     told = refusal(edit(make_engine(tmp_path / "e"), change))
     assert said in told
     assert "trt-dp build" in told
@@ -78,7 +78,7 @@ def test_no_engine_is_named(tmp_path):
     assert "there is no engine in" in refusal(tmp_path / "none")
     assert "no config.json" in refusal(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    assert "cannot be read" in refusal(tmp_path)
+    assert "is not valid JSON" in refusal(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     assert "is a checkpoint" in refusal(tmp_path)
 

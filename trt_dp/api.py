@@ -1,0 +1,181 @@
+"""The Python API: what the commands do, as functions. `import trt_dp` gives all of it.
+
+Each function imports its own room, so that a script that only reads results loads nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+import msgspec
+from typing_extensions import Unpack
+
+from trt_dp.errors import UNREADABLE, UsageError
+from trt_dp.system import safe_files
+from trt_dp.types import EngineSpec, Sampling
+
+if TYPE_CHECKING:
+    from trt_dp.builders.build import Built
+    from trt_dp.coordinator.job import Display
+    from trt_dp.coordinator.limits import Limits
+    from trt_dp.coordinator.run import Outcome
+    from trt_dp.report.schema import Report
+    from trt_dp.synthetic.prepare import Prepared
+    from trt_dp.synthetic.workload import Prefixes, Workload
+
+AnyPath = str | PathLike[str]
+
+
+class JobOptions(TypedDict, total=False):
+    """What a run can be asked for beside its files and its engine; each has the default of the command's option."""
+
+    workers: int | None
+    gpus_per_worker: int | None
+    workers_per_gpu: int
+    launcher: str
+    fresh: bool
+    skip_bad: bool
+    timing: bool
+    detokenize: bool
+    limits: Limits
+    grace_seconds: float
+
+
+class RunOptions(JobOptions, total=False):
+    """All that `run` can be asked for."""
+
+    engine: str | None
+    engine_path: AnyPath | None
+    options: Mapping[str, object]
+    sampling: Sampling
+    output: AnyPath | None
+
+
+class PrepareOptions(TypedDict, total=False):
+    """All that `prepare` can be asked for beside the workload."""
+
+    seed: int
+    layout: str
+    tokenizer: str | None
+    trust_remote_code: bool
+    vocab_size: int | None
+    special_ids: frozenset[int]
+    prefixes: Prefixes | None
+    compat: str | None
+    force: bool
+
+
+def run(
+    requests: AnyPath, progress: Display | None = None, **settings: Unpack[RunOptions]
+) -> Outcome:
+    """Answer every request of a file and write the results in input order; raises TrtDpError.
+
+    A run that was stopped is resumed by the same call with the same `output`.
+    """
+    from trt_dp.coordinator import run as coordinator
+    from trt_dp.coordinator.job import Job, Silent
+
+    output = settings.pop("output", None)
+    folder = Path(output) if output is not None else _new_folder()
+    engine = _engine(settings)
+    rest = cast("JobOptions", settings)  # what _engine took is no longer in it
+    job = Job(dataset=Path(requests), folder=folder, engine=engine, **rest)
+    return coordinator.run(job, progress or Silent())
+
+
+def prepare(
+    output: AnyPath | None = None,
+    workload: Workload | None = None,
+    **settings: Unpack[PrepareOptions],
+) -> Prepared:
+    """Write a dataset of synthetic requests; without a workload, 3,000 of 2,048 input and 128 output tokens."""
+    from trt_dp.synthetic import prepare as synthetic
+    from trt_dp.synthetic.workload import Normal
+
+    workload = workload or Normal()
+    default = synthetic.default_output(workload, settings.get("layout", "jsonl"))
+    wanted = synthetic.Preparation(
+        workload=workload, output=Path(output) if output is not None else default, **settings
+    )
+    return synthetic.prepare(wanted, _unwatched)
+
+
+def build(
+    model: AnyPath | None = None,
+    output: AnyPath = "engines/default",
+    engine: str | None = None,
+    **options: object,
+) -> Built:
+    """Build an engine from a model; `options` are the builder's own, such as precision="int8"."""
+    from trt_dp.builders import build as builders
+
+    wanted = builders.Build(
+        output=Path(output),
+        model=str(model) if model is not None else None,
+        engine=engine,
+        options=options,
+    )
+    return builders.build(wanted, _unwatched)
+
+
+def load_report(folder: AnyPath) -> Report:
+    """The report of a finished run; raises UsageError where there is none."""
+    from trt_dp.report.schema import Report
+
+    path = Path(folder) / "report.json"
+    try:
+        return msgspec.json.decode(safe_files.read(path), type=Report)
+    except (OSError, *UNREADABLE) as error:
+        msg = f"{folder} has no report of a finished run: {error}"
+        raise UsageError(msg) from error
+
+
+def load_results(folder: AnyPath) -> Iterator[dict[str, Any]]:
+    """The answers of a finished run one by one, in input order; raises UsageError where there are none."""
+    return _lines(Path(folder) / "results.jsonl")
+
+
+def load_failures(folder: AnyPath) -> Iterator[dict[str, Any]]:
+    """The failures of a finished run one by one, in input order; nothing where every request was answered."""
+    path = Path(folder) / "failures.jsonl"
+    return _lines(path) if path.exists() else iter(())
+
+
+def _engine(settings: RunOptions) -> EngineSpec:
+    from trt_dp.engines.choose import choose_engine
+
+    path = settings.pop("engine_path", None)
+    name, folder = choose_engine(
+        settings.pop("engine", None), Path(path) if path is not None else None
+    )
+    options = {key: _text(value) for key, value in settings.pop("options", {}).items()}
+    sampling = settings.pop("sampling", Sampling())
+    return EngineSpec(name=name, path=folder, options=options, sampling=sampling)
+
+
+def _text(value: object) -> str:
+    """An option as --set would give it."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _new_folder() -> Path:
+    return Path("runs") / datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        file = safe_files.look_into(path)
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}. Is the run finished?"
+        raise UsageError(msg) from error
+    with file:
+        for line in file:
+            yield msgspec.json.decode(line)
+
+
+def _unwatched(*_: object) -> None:
+    """Progress that nobody looks at."""

@@ -1,0 +1,16 @@
+"""The command plugins: what is installed."""
+
+from __future__ import annotations
+
+import typer
+
+
+def plugins() -> None:
+    """List the engines, builders and launchers that are installed."""
+    from trt_dp import plugins as found
+
+    for group in (found.ENGINES, found.BUILDERS, found.LAUNCHERS):
+        typer.echo(group.rpartition(".")[2])
+        for point in found.names(group):
+            package = point.dist.name if point.dist else "?"
+            typer.echo(f"  {point.name:<12} {point.value} ({package})")

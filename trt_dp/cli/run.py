@@ -1,0 +1,228 @@
+"""The command run: answer every request of a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trt_dp.cli import key_values
+from trt_dp.cli.help import DEVICES, ENGINE, INPUT, OUTPUT, RELIABILITY, SAMPLING
+from trt_dp.system.safe_text import plain
+
+EXAMPLES = """
+trt-dp run                                             # the default dataset and engine, on all devices
+trt-dp run --request-path my.jsonl --output runs/first
+trt-dp run --output runs/first --request-path my.jsonl # again: resumes where the run stopped
+trt-dp run --n-workers 4 --n-gpus 2                    # four workers with two GPUs each
+trt-dp run --engine echo                               # no model: try trt-dp itself
+"""
+
+
+def run(
+    request_path: Annotated[
+        Path,
+        typer.Option(
+            help="Requests: JSON lines, or NVIDIA's JSON document.", rich_help_panel=INPUT
+        ),
+    ] = Path("datasets/synthetic_2048_128.jsonl"),
+    skip_bad: Annotated[
+        bool,
+        typer.Option(
+            "--skip-bad",
+            help="Skip invalid lines. Each becomes a failure with its reason.",
+            rich_help_panel=INPUT,
+        ),
+    ] = False,
+    engine_path: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the engine. [default: engines/default]", rich_help_panel=ENGINE
+        ),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the engine; trt-dp plugins lists them. [default: found from the folder]",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Set an option of the engine. Repeatable.",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
+    n_workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Worker processes. [default: as many as the GPUs allow; 2 on a CPU]",
+            rich_help_panel=DEVICES,
+        ),
+    ] = None,
+    n_gpus: Annotated[
+        int | None,
+        typer.Option(
+            help="GPUs for each worker; CPU cores on a machine without a GPU. [default: 1]",
+            rich_help_panel=DEVICES,
+        ),
+    ] = None,
+    workers_per_gpu: Annotated[
+        int, typer.Option(help="Workers that share each GPU.", rich_help_panel=DEVICES)
+    ] = 1,
+    launcher: Annotated[
+        str,
+        typer.Option(
+            help="How workers start: local, mpi, or inline for debugging.", rich_help_panel=DEVICES
+        ),
+    ] = "local",
+    temperature: Annotated[
+        float,
+        typer.Option(
+            help="Sampling temperature; 0 always takes the most likely token.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = 0.0,
+    top_k: Annotated[
+        int,
+        typer.Option(
+            help="Sample from the k most likely tokens; 0: all.", rich_help_panel=SAMPLING
+        ),
+    ] = 0,
+    top_p: Annotated[
+        float,
+        typer.Option(
+            help="Sample from the most likely tokens that add up to this probability.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(help="Sampling seed.", rich_help_panel=SAMPLING)] = 0,
+    stop_at_eos: Annotated[
+        bool,
+        typer.Option(
+            "--stop-at-eos",
+            help="End an answer where the model ends it, even if it is shorter than asked for.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for results. Reuse it to resume a run. [default: runs/<UTC time>]",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh",
+            help="Delete an earlier run in the folder and start over.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    detokenize: Annotated[
+        bool,
+        typer.Option("--detokenize", help="Write answers as text as well.", rich_help_panel=OUTPUT),
+    ] = False,
+    no_timing: Annotated[
+        bool,
+        typer.Option(
+            "--no-timing",
+            help="Write results without worker and timing, so that they are the same in every run.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    stall_seconds: Annotated[
+        float,
+        typer.Option(
+            help="Restart a worker that shows no sign of life for this long.",
+            rich_help_panel=RELIABILITY,
+        ),
+    ] = 120.0,
+    start_seconds: Annotated[
+        float,
+        typer.Option(
+            help="Restart a worker that takes longer than this to connect.",
+            rich_help_panel=RELIABILITY,
+        ),
+    ] = 120.0,
+    load_seconds: Annotated[
+        float,
+        typer.Option(
+            help="Restart a worker that takes longer than this to load its engine.",
+            rich_help_panel=RELIABILITY,
+        ),
+    ] = 1800.0,
+    answer_seconds: Annotated[
+        float,
+        typer.Option(
+            help="Restart a worker that has requests in flight and answers none for this long.",
+            rich_help_panel=RELIABILITY,
+        ),
+    ] = 21_600.0,
+    max_restarts: Annotated[
+        int,
+        typer.Option(
+            help="Deaths in a row without an answer before a worker is retired.",
+            rich_help_panel=RELIABILITY,
+        ),
+    ] = 5,
+    grace_seconds: Annotated[
+        float,
+        typer.Option(
+            help="After Ctrl-C, wait up to this long for requests in flight.",
+            rich_help_panel=RELIABILITY,
+        ),
+    ] = 30.0,
+) -> None:
+    """Answer every request of a file, and write the results in input order.
+
+    To resume a run, repeat the command with the same --output.
+    """
+    from trt_dp import api
+    from trt_dp.coordinator.limits import Limits
+    from trt_dp.display import run as display
+    from trt_dp.display.report import print_reports
+    from trt_dp.types import Sampling
+
+    with display.on_stderr() as progress:
+        outcome = api.run(
+            request_path,
+            skip_bad=skip_bad,
+            engine=engine,
+            engine_path=engine_path,
+            options=key_values.parse(set_),
+            workers=n_workers,
+            gpus_per_worker=n_gpus,
+            workers_per_gpu=workers_per_gpu,
+            launcher=launcher,
+            sampling=Sampling(
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                seed=seed,
+                stop_at_eos=stop_at_eos,
+            ),
+            output=output,
+            fresh=fresh,
+            detokenize=detokenize,
+            timing=not no_timing,
+            limits=Limits(
+                start_seconds=start_seconds,
+                stall_seconds=stall_seconds,
+                load_seconds=load_seconds,
+                answer_seconds=answer_seconds,
+                max_restarts=max_restarts,
+            ),
+            grace_seconds=grace_seconds,
+            progress=progress,
+        )
+    print_reports([("", outcome.report)])
+    typer.echo(f"results: {plain(outcome.results)}")
+    if outcome.report.requests.failed:
+        typer.echo(f"failures: {plain(outcome.failures)}")
+        raise typer.Exit(3)

@@ -1,0 +1,102 @@
+"""Keeps the index of a dataset for the next run, beside the dataset or in the run folder."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from trt_dp.dataset.index import Index
+from trt_dp.dataset.scan import LINE
+from trt_dp.system import safe_files
+from trt_dp.types import PromptKind, Source
+
+_VERSION = 3
+_UNUSABLE = (  # all that numpy and zipfile raise for a damaged file
+    *(OSError, EOFError, ValueError, TypeError, AttributeError, KeyError),
+    *(NotImplementedError, RuntimeError, MemoryError, OverflowError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, msgspec.DecodeError),
+)
+
+
+class _Header(Struct):
+    """What a cache file says beside its arrays."""
+
+    version: int
+    source: Source
+    fingerprint: str
+    bad: dict[int, str]
+    unit: str
+
+
+def load(place: Path, source: Source) -> Index | None:
+    """The cached index, if it is about exactly this file."""
+    try:
+        with safe_files.look_into(place) as file:
+            if not safe_files.is_mine(file):
+                return None
+            header, lines, blanks = _arrays(file)
+    except _UNUSABLE:
+        return None  # absent, from another version, or damaged: the dataset is read again
+    if (header.version, header.source) != (_VERSION, source) or not _sound(header, lines, blanks):
+        return None
+    return Index(
+        source=source,
+        fingerprint=header.fingerprint,
+        lines=lines,
+        bad=header.bad,
+        blanks=blanks,
+        unit=header.unit,
+    )
+
+
+def _arrays(file: BinaryIO) -> tuple[_Header, NDArray[Any], NDArray[Any]]:
+    """What a cache holds; refuses a compressed one, which is never ours and could unpack to any size."""
+    with zipfile.ZipFile(file) as archive:
+        if any(member.file_size != member.compress_size for member in archive.infolist()):
+            msg = "the cache is compressed"
+            raise ValueError(msg)
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as arrays:
+        header = msgspec.json.decode(arrays["facts"].tobytes(), type=_Header, strict=False)
+        return header, arrays["lines"], arrays["blanks"]
+
+
+def _sound(header: _Header, lines: NDArray[Any], blanks: NDArray[Any]) -> bool:
+    """Whether a cache can be about a file of this size: no line outside it, no negative count."""
+    if lines.dtype != LINE or blanks.dtype != np.int64 or lines.ndim != 1 or blanks.ndim != 1:
+        return False
+    if not len(lines) or min(int(lines[name].min()) for name in LINE.names or ()) < 0:
+        return False
+    stops = lines["offset"] + lines["length"]
+    known = all(0 <= place < len(lines) for place in header.bad)
+    known &= int(lines["kind"].max()) <= max(PromptKind)
+    return known and int(stops.max()) <= header.source.size and header.unit in ("line", "sample")
+
+
+def keep(places: list[Path], index: Index) -> None:
+    """Write the cache to the first place where that works; a run does not depend on it."""
+    header = _Header(
+        version=_VERSION,
+        source=index.source,
+        fingerprint=index.fingerprint,
+        bad=index.bad,
+        unit=index.unit,
+    )
+    packed = np.frombuffer(msgspec.json.encode(header), np.uint8)
+    for place in places:
+        if safe_files.another_s(place):
+            continue  # the two users would replace it in turns
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with safe_files.atomic_write(place, mode=0o600) as file:
+                np.savez(file, facts=packed, lines=index.lines, blanks=index.blanks)
+        except OSError:
+            continue
+        return
