@@ -9,7 +9,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from trt_dp.coordinator.limits import Limits
-from trt_dp.coordinator.order.choose import OrderName
+from trt_dp.coordinator.order.choose import check_name
 from trt_dp.errors import UsageError
 from trt_dp.types import EngineSpec, Sampling
 
@@ -30,7 +30,7 @@ class Job(Struct, frozen=True):
     detokenize: bool = False
     limits: Limits = Limits()
     grace_seconds: float = 30.0
-    order: OrderName = "auto"
+    order: str = "auto"
     lengths_from: Path | None = None
 
 
@@ -52,6 +52,7 @@ def check(job: Job) -> None:
             msg = f"{name} is {value}: it must be at least {least}"
             raise UsageError(msg)
     _check_sampling(sampling)
+    check_name(job.order)
 
 
 def _check_sampling(sampling: Sampling) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -15,8 +15,7 @@ from trt_dp.coordinator.order.lanes import Lanes
 from trt_dp.coordinator.order.longest import Longest
 from trt_dp.errors import UsageError
 
-OrderName = Literal["auto", "file", "longest", "lanes"]
-NAMES: tuple[str, ...] = get_args(OrderName)
+NAMES = ("auto", "file", "longest", "lanes")
 
 _BYTES_PER_TOKEN = 4
 _SPREAD_OF_GROUPS, _SPREAD_OF_RUNS = 0.8, 0.3
@@ -43,11 +42,15 @@ class Chosen(Struct, frozen=True):
     why: str
 
 
-def choose(name: OrderName, known: Known) -> Chosen:
-    """The order of this name; `auto` decides by what is known of the lengths of answers."""
+def check_name(name: str) -> None:
+    """Raises UsageError for an order that there is not."""
     if name not in NAMES:
         msg = f"--order {name}: it must be one of {', '.join(NAMES)}"
         raise UsageError(msg)
+
+
+def choose(name: str, known: Known) -> Chosen:
+    """The order of this name; `auto` decides by what is known of the lengths of answers."""
     if name == "file":
         return Chosen(FileOrder(known.pending), "")
     guess, what = _guess(known)
