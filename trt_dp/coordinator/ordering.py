@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from time import perf_counter
 
+import numpy as np
+
 from trt_dp.coordinator.earlier_run import lengths_of_run
 from trt_dp.coordinator.job import Job
 from trt_dp.coordinator.order.choose import Known, prompt_tokens
@@ -27,6 +29,5 @@ def known(job: Job, index: Index, pending: Indices) -> Known:
 def answered(worker: int, records: Records) -> Answered:
     """What an order can learn from answers: one that failed has no tokens, and tells nothing of lengths."""
     seconds = records["total_seconds"] - records["queue_seconds"]
-    return Answered(
-        worker, records["index"].tolist(), records["output_tokens"].tolist(), seconds.tolist()
-    )
+    tokens = records["output_tokens"].astype(np.int64)
+    return Answered(worker, records["index"].astype(np.int64), tokens, seconds.astype(np.float64))

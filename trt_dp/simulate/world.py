@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from trt_dp.coordinator.order.contract import Answered
 from trt_dp.simulate.engine import Demand, Engine, EngineShape, Spent
 from trt_dp.simulate.shapes import Workload
 
@@ -57,9 +58,7 @@ class Feeding(Protocol):
 class Learning(Protocol):
     """What wants to know how long answers were and how long they took."""
 
-    def learn(
-        self, worker: int, indices: list[int], tokens: list[int], seconds: list[float]
-    ) -> None:
+    def learn(self, answered: Answered) -> None:
         """These answers came."""
 
 
@@ -158,8 +157,10 @@ class World:
             self._completed[indices] = self._clock.now
             self._feeding.finish(worker, indices)
             if self._learning is not None:
-                tokens = self._work.outputs[indices].tolist()
-                self._learning.learn(worker, indices, tokens, [seconds for _, seconds in ended])
+                places = np.array(indices)
+                seconds = np.array([seconds for _, seconds in ended])
+                answered = Answered(worker, places, self._work.outputs[places], seconds)
+                self._learning.learn(answered)
             self._feed(worker)
         else:
             self._expect(worker)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import numpy as np
@@ -29,9 +29,9 @@ class Answered(Struct, frozen=True):
     """Answers of a worker: their tokens, and the seconds that each was in its engine, without waiting there."""
 
     worker: int
-    indices: Sequence[int]
-    tokens: Sequence[int]
-    seconds: Sequence[float]
+    indices: Indices
+    tokens: Indices
+    seconds: NDArray[np.float64]
 
 
 class Order(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -36,7 +35,7 @@ class Guess(Protocol):
     def rests(self, indices: Indices, done: Floats) -> tuple[Floats, Floats]:
         """What requests still have to do that have done so much: on average, and by the median."""
 
-    def learn(self, indices: Sequence[int], tokens: Sequence[int]) -> None:
+    def learn(self, indices: Indices, tokens: Indices) -> None:
         """So long were these."""
 
     def refresh(self, running: Indices, done: Floats) -> bool:
@@ -66,7 +65,7 @@ class Exact:
         left = np.maximum(0.0, self._lengths[indices] - done)
         return left, left
 
-    def learn(self, indices: Sequence[int], tokens: Sequence[int]) -> None:
+    def learn(self, indices: Indices, tokens: Indices) -> None:
         """Nothing new."""
 
     def refresh(self, running: Indices, done: Floats) -> bool:
@@ -88,8 +87,9 @@ class Learned:
         self._limits = limits
         self._offset = np.zeros(int(groups.max()) + 1 if len(groups) else 1)
         self._slope = 1.0
-        self._known: list[int] = []
-        self._tokens: list[int] = []
+        self._known: list[Indices] = []
+        self._tokens: list[Indices] = []
+        self._answers = 0
         self._next = _ENOUGH
         self._prior_sigma = sigma
         self._set_sigma(sigma)
@@ -114,20 +114,23 @@ class Learned:
         median = np.minimum(np.interp(z, _GRID, self._median) * medians, limits) - done
         return np.maximum(1.0, mean), np.maximum(1.0, median)
 
-    def learn(self, indices: Sequence[int], tokens: Sequence[int]) -> None:
+    def learn(self, indices: Indices, tokens: Indices) -> None:
         """Remember these answers."""
-        self._known += indices
-        self._tokens += tokens
+        self._known.append(indices)
+        self._tokens.append(tokens)
+        self._answers += len(indices)
 
     def refresh(self, running: Indices, done: Floats) -> bool:
         """Once there are enough new answers."""
-        if len(self._known) < self._next:
+        if self._answers < self._next:
             return False
-        self._next = len(self._known) * 3 // 2
+        self._next = self._answers * 3 // 2
         far = done >= 1
-        ended = np.array(self._known[-_REMEMBERED:])
+        self._known = [np.concatenate(self._known)[-_REMEMBERED:]]
+        self._tokens = [np.concatenate(self._tokens)[-_REMEMBERED:]]
+        ended = self._known[0]
         both = np.concatenate([ended, running[far]])
-        tokens = np.concatenate([np.array(self._tokens[-_REMEMBERED:]), done[far]])
+        tokens = np.concatenate([self._tokens[0], done[far]])
         least = np.log(np.maximum(1.0, tokens))
         self._fit(both, least, np.arange(len(both)) >= len(ended))
         return True

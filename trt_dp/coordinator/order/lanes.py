@@ -43,6 +43,7 @@ class Lanes:
         self._prompts = (
             prompts if prompts is not None else np.zeros(int(indices.max(initial=-1)) + 1)
         )
+        self._prompt_tokens = float(self._prompts[indices].sum())
         self._pending = Ranked(indices, guess.medians(indices))
         self._in_flight = _InFlight(self._prompts)
         self._contexts: dict[int, float] = {}
@@ -72,6 +73,7 @@ class Lanes:
             share = equal_share(len(self._pending), asking.workers)
             taken = self._pending.take_shortest(min(asking.limit, share))
         if len(taken):
+            self._prompt_tokens -= float(self._prompts[taken].sum())
             self._in_flight.add(asking.worker, taken, steps, self._clock())
         return taken
 
@@ -112,8 +114,7 @@ class Lanes:
             pending = self._pending.remaining()
             self._pending = Ranked(pending, self._guess.medians(pending))
         lengths = self._pending.rising()
-        left = self._pending.remaining()
-        prompt = float(self._prompts[left].mean()) if len(left) else 0.0
+        prompt = self._prompt_tokens / max(1, len(self._pending))
         total = float(lengths.sum())
         self._context = prompt + (float((lengths**2).sum()) / total / 2 if total else 0.0)
         loads = [self._load(worker, limit, steps, now) for worker, limit in self._limits.items()]
@@ -152,7 +153,8 @@ class Lanes:
         """The longest, as far as this worker's quota goes."""
         longest = self._pending.rising()[::-1][:room]
         upto = np.cumsum(longest) * self._guess.mean_of_median()
-        room = int(np.searchsorted(upto, quotas.get(worker, 0.0), side="right"))
+        quota = quotas.get(worker, 0.0) + float(longest[0]) / 2  # rounded, not cut
+        room = int(np.searchsorted(upto, quota, side="right"))
         if not room:
             return NOTHING
         quotas[worker] -= float(upto[room - 1])
@@ -185,16 +187,18 @@ class _InFlight:
     def remove(self, answered: Answered, steps: StepTime, now: float) -> None:
         """These came back: what they tell of step times goes to `steps`."""
         worker, mine = answered.worker, self._of.get(answered.worker, {})
-        mine_now = [n for n, index in enumerate(answered.indices) if mine.pop(index, 0) is None]
-        gone = sum(self._prompts[answered.indices[n]] + answered.tokens[n] for n in mine_now)
-        known = steps.change(worker, len(mine), -float(gone), now)
-        for n in mine_now:
-            index = answered.indices[n]
-            passed = now - float(self._sent[index])
-            if passed > 0 and answered.tokens[n] > 0:
-                batch = (known.batch_seconds - float(self._batch_seconds[index])) / passed
-                kv = (known.kv_seconds - float(self._kv_seconds[index])) / passed
-                steps.observe(worker, answered.tokens[n], answered.seconds[n], batch, kv)
+        here = np.array([mine.pop(index, 0) is None for index in answered.indices.tolist()])
+        indices, tokens = answered.indices[here], answered.tokens[here]
+        known = steps.change(
+            worker, len(mine), -float((self._prompts[indices] + tokens).sum()), now
+        )
+        passed = now - self._sent[indices]
+        useful = (passed > 0) & (tokens > 0)
+        indices, passed = indices[useful], passed[useful]
+        batches = (known.batch_seconds - self._batch_seconds[indices]) / passed
+        kvs = (known.kv_seconds - self._kv_seconds[indices]) / passed
+        rows = np.column_stack([np.ones(len(indices)), batches, kvs])
+        steps.observe(worker, tokens[useful], answered.seconds[here][useful], rows)
 
     def lose(self, worker: int) -> None:
         """All that this worker had is gone from it."""

@@ -50,7 +50,7 @@ class Longest:
 
     def learn(self, answered: Answered) -> None:
         """Tokens per second of a worker."""
-        self._speeds.add(answered.worker, sum(answered.tokens))
+        self._speeds.add(answered.worker, int(answered.tokens.sum()))
 
     def lose(self, worker: int, indices: Iterable[int]) -> list[int]:
         """The longest suspects are tried first."""

@@ -6,6 +6,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float64]
+
 _MEMORY_TOKENS = 200_000.0
 _SCALE_TOKENS = 30_000.0
 _RIDGE = 0.003
@@ -51,8 +53,8 @@ class StepTime:
         self._prior = shape
         self.measured = False
         self._workers: dict[int, _Worker] = {}
-        self._matrix: NDArray[np.float64] = np.zeros((3, 3))
-        self._vector: NDArray[np.float64] = np.zeros(3)
+        self._matrix: Floats = np.zeros((3, 3))
+        self._vector: Floats = np.zeros(3)
 
     def seconds(self, worker: int, batch: float, context: float) -> float:
         """Of a step of this worker in this batch, whose sequences have so many tokens in the cache on average."""
@@ -85,19 +87,18 @@ class StepTime:
         known.kv = max(0.0, known.kv + kv) if batch else 0.0
         return known
 
-    def observe(self, worker: int, tokens: int, seconds: float, batch: float, kv: float) -> None:
-        """A request of so many tokens took so long, with a batch and KV tokens that were so large on average."""
+    def observe(self, worker: int, tokens: Floats, seconds: Floats, rows: Floats) -> None:
+        """Requests of so many tokens took so long; each row is 1, their batch and their KV tokens on average."""
         known = self._workers[worker]
-        expected = tokens * self.shape.seconds
-        expected *= 1 + self.shape.per_sequence * batch + self.shape.per_kv_token * kv
-        kept = _SCALE_TOKENS / (_SCALE_TOKENS + tokens)
-        known.took = known.took * kept + seconds
-        known.expected = known.expected * kept + expected
-        row = np.array((1.0, batch, kv))
-        kept = _MEMORY_TOKENS / (_MEMORY_TOKENS + tokens)
+        total = float(tokens.sum())
+        shape = np.array((1.0, self.shape.per_sequence, self.shape.per_kv_token))
+        kept = _SCALE_TOKENS / (_SCALE_TOKENS + total)
+        known.took = known.took * kept + float(seconds.sum())
+        known.expected = known.expected * kept + float(tokens @ (rows @ shape)) * self.shape.seconds
+        kept = _MEMORY_TOKENS / (_MEMORY_TOKENS + total)
         scale = known.scale if self.measured else 1.0
-        self._matrix = self._matrix * kept + row[:, None] * (row * tokens)
-        self._vector = self._vector * kept + row * (seconds / scale)
+        self._matrix = self._matrix * kept + (rows.T * tokens) @ rows
+        self._vector = self._vector * kept + seconds @ rows / scale
 
     def lose(self, worker: int) -> None:
         """The worker is dead: the one that takes its place may be faster or slower."""
@@ -158,6 +159,6 @@ class StepTime:
         return StepShape(float(found[1]) / base, float(found[2]) / base, base)
 
 
-def _step(shape: StepShape, typical: NDArray[np.float64]) -> float:
+def _step(shape: StepShape, typical: Floats) -> float:
     grown = shape.per_sequence * typical[1] + shape.per_kv_token * typical[2]
     return float(shape.seconds * (1 + grown))
