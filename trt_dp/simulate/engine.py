@@ -52,6 +52,8 @@ class Spent(Struct):
     repeated: float = 0.0
     preemptions: int = 0
     prefilled: int = 0
+    last: float = 0.0
+    speed: float = 1.0
 
 
 class _Sequence:
@@ -79,7 +81,7 @@ class Engine:
         self.shape = shape
         self.speed = shape.speed
         self.clock = now
-        self.spent = Spent()
+        self.spent = Spent(speed=shape.speed)
         self._step = 0
         self._kv = self._reserved = 0
         self._waiting: deque[_Sequence] = deque()
@@ -182,6 +184,7 @@ class Engine:
         seconds = self.shape.model.seconds(steps) / self.speed
         self.clock += seconds
         self.spent.busy += seconds
+        self.spent.last = self.clock
         self.spent.prefilled += steps.prefilled
         self._step += count
         self._kv += steps.decoded

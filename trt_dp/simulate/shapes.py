@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 Lengths = NDArray[np.int64]
@@ -64,18 +65,28 @@ def workload(outputs: Lengths, *, prompt: int = 0, limit: int | None = None) -> 
 
 
 def grouped(count: int, groups: int, dice: np.random.Generator) -> Workload:
-    """A long tail that comes from groups: each has a median of its own, and a spread of 0.5 around it."""
+    """A long tail that comes from groups, told apart by the length of their prompts; within one the spread is 0.5."""
     group = dice.integers(0, groups, count)
     within = 0.5
     between = np.sqrt(TAIL_SIGMA**2 - within**2)
     places = [NormalDist().inv_cdf((n + 0.5) / groups) for n in range(groups)]
     medians = np.log(660) - TAIL_SIGMA**2 / 2 + between * np.array(places)
     drawn = whole(np.exp(medians[group] + dice.normal(0, within, count)), TAIL_LONGEST)
-    plain = workload(drawn, limit=TAIL_LONGEST)
-    return Workload(
-        prompts=plain.prompts,
-        outputs=drawn,
-        limits=plain.limits,
-        groups=group,
-        prefixes=plain.prefixes,
-    )
+    return replace(workload(drawn, limit=TAIL_LONGEST), prompts=2 ** (group % 16))
+
+
+def sampled_prompts(dice: np.random.Generator) -> Workload:
+    """32 prompts of 500 tokens with 16 samples each, of up to 16 K; samples of a prompt are about equally long."""
+    medians = np.repeat(dice.normal(np.log(2500), 0.9, 32), 16)
+    drawn = whole(np.exp(medians + dice.normal(0, 0.3, 512)), 16384)
+    groups = np.repeat(np.arange(32), 16)
+    return replace(workload(drawn, prompt=500), groups=groups)
+
+
+def shared_prefixes(dice: np.random.Generator) -> Workload:
+    """200 prefixes of 4,096 tokens, with 32 requests each in random order, whose own prompts and answers are short."""
+    count, own = 6400, 64
+    prefixes = dice.permutation(np.repeat(np.arange(200), count // 200))
+    outputs = whole(dice.normal(64, 16, count), 256)
+    plain = workload(outputs, prompt=4096 + own)
+    return replace(plain, prefixes=prefixes, prefix_tokens=4096)
