@@ -49,7 +49,7 @@ class Keyed:
 
     def __init__(
         self, spec, placement, *, api_key: str = "", pin_key: int = 0, fails: str = ""
-    ) -> None:  # noqa: ARG002 - only its type counts
+    ) -> None:
         assert api_key
         self._engine = EchoEngine(spec, placement)
         self.capacity = self._engine.capacity
