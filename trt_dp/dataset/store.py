@@ -6,6 +6,7 @@ append to one store.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -14,10 +15,11 @@ import numpy as np
 
 from trt_dp.dataset.fields import Fields, from_json
 from trt_dp.dataset.piece import Gathering, Piece
-from trt_dp.errors import BadLine
+from trt_dp.errors import BadLine, WriteError
 
 NAME = "requests.store"
 PARTIAL = ".requests.store.partial"
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _INT32 = np.dtype("<i4")
 
 
@@ -25,9 +27,11 @@ class Store:
     """A store that is being written; without a path, rows are only counted."""
 
     def __init__(self, path: Path | None, *, new: bool = False) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_TRUNC if new else 0)
         self.path = path
-        self._file = None if path is None else os.open(path, flags, 0o600)
+        if path and new:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+        self._file = None if path is None else os.open(path, _FLAGS, 0o600)
 
     def add(self, rows: Gathering, stop: int) -> Piece:
         """Append the records of these rows."""
@@ -49,6 +53,10 @@ class Store:
             rest = memoryview(b"".join(rows.records))
             while rest:
                 rest = rest[os.write(self._file, rest) :]
+        except OSError as error:
+            msg = f"cannot write {self.path}: {error.strerror}. Free some space, or choose another --output"
+            raise WriteError(msg) from error
+        else:
             return start
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
