@@ -92,7 +92,7 @@ class Watcher:
 def echo_job(dataset: Path, folder: Path, options: dict[str, str] | None = None, **more) -> Job:
     """A job on echo with two workers, without timing in its lines."""
     settings = {"workers": 2, "timing": False, **more}
-    engine = EngineSpec("echo", str(Path("engines/default").resolve()), options or {})
+    engine = EngineSpec("echo", None, options or {})
     return Job(dataset, folder, engine, **settings)
 
 

@@ -208,5 +208,5 @@ def test_a_stopped_coordinator_does_not_blame_its_workers(tmp_path) -> None:
 
 def test_a_capacity_of_nothing_is_refused(tmp_path, dataset) -> None:
     """An engine that takes no request at all is refused instead of waited for."""
-    with pytest.raises(EngineRefused, match="must be 1 or more"):
+    with pytest.raises(EngineRefused, match="must be at least 1"):
         run_echo(dataset, tmp_path / "run", {"capacity": "0"})
