@@ -37,7 +37,7 @@ _Outcome = Result | Exception
 
 
 class TrtllmTorchEngine:
-    """A checkpoint on the GPUs of its worker, in tensor parallel over all of them by default: loaded, answering, closed.
+    """A checkpoint on the GPUs of its worker, tensor parallel over all of them by default: loaded, answering, closed.
 
     Every request has a seed of its own, but before TensorRT-LLM's change #17172 (August 2026) its sampler
     does not heed it: until then sampled answers depend on what is decoded beside them. With `stop_at_eos` the
