@@ -136,7 +136,7 @@ def _bars(runs: Runs) -> Markup | None:
     if not known:
         return None
     wall = max(losses.wall_seconds for _, losses in known)
-    bars = [join([el("h3", name), bar(losses, wall, 26.0)]) for name, losses in known]
+    bars = [join([el("h3", name), bar(losses, wall)]) for name, losses in known]
     return el("div", *bars)
 
 

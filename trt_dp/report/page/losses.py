@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from trt_dp.report.page.html import Child, Markup, el, section, table, term
-from trt_dp.report.page.marks import Scale, drawing, line, rectangle, time_label, time_ticks, words
 from trt_dp.report.page.numbers import Numbers, percent, seconds
 from trt_dp.report.sections import Losses
 
-_WIDTH, _BAR = 1060.0, 46.0
 TITLES = {
     "index": "Indexing",
     "loading": "Loading",
@@ -22,7 +20,6 @@ TITLES = {
     "sorting": "Sorting",
     "stopping": "Stopping",
 }
-_IN_BAR = 70.0
 _WORTH = 0.0005
 
 
@@ -55,43 +52,24 @@ def _lead(numbers: Numbers) -> Markup:
     )  # fmt: skip
 
 
-def bar(found: Losses, wall: float | None = None, height: float = _BAR) -> Markup:
+def bar(found: Losses, wall: float | None = None) -> Markup:
     """The bound and the parts of the loss end to end; `wall` is the time that fills the width."""
-    scale = Scale(0.0, wall or found.wall_seconds, 0.0, _WIDTH)
     pieces = [("Needed (the bound)", "bound", found.bound_seconds)]
     pieces += [
         (TITLES.get(p.cause, p.cause), p.cause, p.seconds) for p in found.parts if p.seconds > 0
     ]
-    drawn, at = [], 0.0
-    for title, kind, lasted in pieces:
-        drawn.append(_piece(scale, at, (title, kind, lasted), height))
-        at += lasted
-    axis = _axis(scale, height)
+    rest = (wall or found.wall_seconds) - sum(lasted for _, _, lasted in pieces)
+    drawn = [_piece(*piece) for piece in pieces]
+    if rest > 0:
+        drawn.append(el("div", style=f"flex:{rest:.6g} 0 0"))
     name = "; ".join(f"{title}: {seconds(lasted)}" for title, _, lasted in pieces)
-    return drawing((_WIDTH, height + 24), f"Where the time went. {name}", *drawn, *axis)
+    return el("div", *drawn, class_="bar", role="img", aria_label=f"Where the time went. {name}")
 
 
-def _piece(scale: Scale, at: float, piece: tuple[str, str, float], height: float) -> Markup:
-    title, kind, lasted = piece
-    x, width = scale(at), scale(at + lasted) - scale(at)
-    tip = el("title", f"{title}: {seconds(lasted)}")
-    shape = rectangle(x, 0, (max(0.0, width - 1), height), tip, class_=f"c-{kind}", rx="2")
-    if width < _IN_BAR or height < _BAR:
-        return shape
-    shown = title if width > 7.5 * len(title) + 16 else ""
-    label = words(x + 8, height / 2 - 3, shown, "in strong") if shown else Markup()
-    return Markup(
-        shape + label + words(x + 8, height / 2 + (14 if shown else 5), seconds(lasted), "in")
-    )
-
-
-def _axis(scale: Scale, height: float) -> list[Markup]:
-    marks = []
-    for tick in time_ticks(0.0, scale.high):
-        anchor = "start" if not tick else "end" if scale(tick) > _WIDTH - 20 else "middle"
-        marks.append(line(scale(tick), height, scale(tick), height + 5, "axis"))
-        marks.append(words(scale(tick), height + 19, time_label(tick, scale.high), "tick", anchor))
-    return marks
+def _piece(title: str, kind: str, lasted: float) -> Markup:
+    shown = el("span", el("b", title), el("br"), seconds(lasted))
+    style = f"flex:{lasted:.6g} 0 0"
+    return el("div", shown, class_=f"c-{kind}", style=style, title=f"{title}: {seconds(lasted)}")
 
 
 def _table(numbers: Numbers, found: Losses) -> Markup:
@@ -108,7 +86,7 @@ def _table(numbers: Numbers, found: Losses) -> Markup:
     ]
     head: list[Child] = ["Cause", numbers.term("Seconds", "losses.parts.seconds"),
                          numbers.term("Share of loss", "losses.parts.share"), "What it is"]  # fmt: skip
-    return table("Lost time by cause", head, rows, class_="left-last")
+    return table("Lost time by cause", head, rows, class_="left-last causes")
 
 
 def _name(numbers: Numbers, cause: str) -> Markup:
