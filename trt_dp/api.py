@@ -43,6 +43,8 @@ class JobOptions(TypedDict, total=False):
     detokenize: bool
     limits: Limits
     grace_seconds: float
+    order: str
+    lengths_from: Path | None
 
 
 class RunOptions(JobOptions, total=False):

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from trt_dp.coordinator.lane import Lane
 from trt_dp.coordinator.limits import Limits
+from trt_dp.coordinator.order.choose import check_name
 from trt_dp.errors import UsageError
 from trt_dp.types import EngineSpec, Sampling
 
@@ -31,6 +32,8 @@ class Job(Struct, frozen=True):
     detokenize: bool = False
     limits: Limits = Limits()
     grace_seconds: float = 30.0
+    order: str = "auto"
+    lengths_from: Path | None = None
 
 
 def check(job: Job) -> None:
@@ -51,6 +54,7 @@ def check(job: Job) -> None:
             msg = f"{name} is {value}: it must be at least {least}"
             raise UsageError(msg)
     _check_sampling(sampling)
+    check_name(job.order)
 
 
 def _check_sampling(sampling: Sampling) -> None:

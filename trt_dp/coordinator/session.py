@@ -19,7 +19,10 @@ from trt_dp.coordinator.events import Event, Lost
 from trt_dp.coordinator.job import Display, Job, Snapshot
 from trt_dp.coordinator.journal import Journal
 from trt_dp.coordinator.limits import without_time_limits
-from trt_dp.coordinator.pending import Indices
+from trt_dp.coordinator.order.choose import choose
+from trt_dp.coordinator.order.contract import Indices, Order
+from trt_dp.coordinator.order.file import FileOrder
+from trt_dp.coordinator.ordering import answered, known
 from trt_dp.coordinator.pool import Pool
 from trt_dp.coordinator.recorder import Recorder
 from trt_dp.coordinator.run_folder import Folder
@@ -57,7 +60,8 @@ class Session:
     def __init__(self, scope: Scope, stopwatch: Stopwatch) -> None:
         self._scope = scope
         self._stopwatch = stopwatch
-        self._dispatcher = Dispatcher(np.empty(0, np.int64), 0)
+        self._order: Order = FileOrder(np.empty(0, np.int64))
+        self._dispatcher = Dispatcher(self._order, 0)
         self._crew = Crew(len(scope.placements))
         self._blame = Blame()
         self._pool: Pool | None = None
@@ -88,7 +92,11 @@ class Session:
             say(f"resuming: {earlier:,} of {len(index):,} requests are already completed")
         self._wanted_tokens = int(index.lines["output_tokens"][pending].sum(dtype=np.int64))
         proven = bool((journal.completed & ~journal.failed).any())
-        self._dispatcher = Dispatcher(pending, self._crew.workers, proven=proven)
+        chosen = choose(self._scope.job.order, known(self._scope.job, self._scope.index, pending))
+        self._order = chosen.order
+        if len(pending) and chosen.why:
+            say(chosen.why)
+        self._dispatcher = Dispatcher(self._order, self._crew.workers, proven=proven)
 
     def serve(self, launcher: Launcher, signals: Sequence[int]) -> None:
         """Start the workers, and feed them until every request is completed; raises if that cannot be."""
@@ -173,6 +181,7 @@ class Session:
         except ValueError as nonsense:
             pool.discard(worker, str(nonsense))
             return
+        self._order.learn(answered(worker, records))
         self._blame.answered()
         self._scope.journal.append(records, done.lines)
         self.tally.came(worker, records, started)

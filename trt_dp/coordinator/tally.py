@@ -122,7 +122,8 @@ class Tally:
     def came(self, worker: int, records: Records, started: float) -> None:
         """Answers came from a worker and are in the journal."""
         now = perf_counter()
-        answered = records[~records["failed"]]
+        failures = records["failed"]
+        answered = records[~failures] if failures.any() else records
         lane = self.lanes[worker]
         output_tokens, input_tokens = (
             int(answered["output_tokens"].sum()),

@@ -69,7 +69,8 @@ DEFINITIONS = {
     "losses.bound_by": "which of the two is longer",
     "losses.lost_seconds": "wall time - bound; the parts sum to it",
     "losses.efficiency": "bound / wall time",
-    "losses.full_batch": "the most requests that ran in one worker for a tenth of its time; nine tenths of them are a full batch",
+    "losses.full_batch": "the most requests that ran in one worker for a tenth of its time; "
+    "from nine tenths of them on a batch is full",
     "losses.full_speed_tok_s": "output tokens per second of each worker while its batch was full, prefill aside; "
     "the median for a worker whose batch was never half full",
     "losses.parts.cause": "the cause; see losses.causes",
@@ -80,7 +81,7 @@ DEFINITIONS = {
     "losses.causes.loading": "until the first worker had loaded its engine",
     "losses.causes.skew": "workers that were ready later than the first",
     "losses.causes.dispatch": "empty slots while requests were pending",
-    "losses.causes.prefill": "slots that read a prompt; measured where engines tell the first token",
+    "losses.causes.prefill": "slots that read a prompt and had no token yet, where engines report first tokens",
     "losses.causes.pace": "full batches that ran slower or faster than their average; negative if faster",
     "losses.causes.long": "empty slots after the last send, while requests of more than twice the mean output ran",
     "losses.causes.uneven": "empty slots after the last send, while workers below 90 % of the fastest still ran",

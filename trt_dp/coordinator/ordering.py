@@ -1,0 +1,33 @@
+"""What a session tells an order: what is known of its requests at first, and then how long answers were."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import numpy as np
+
+from trt_dp.coordinator.earlier_run import lengths_of_run
+from trt_dp.coordinator.job import Job
+from trt_dp.coordinator.order.choose import Known, prompt_tokens
+from trt_dp.coordinator.order.contract import Answered, Indices
+from trt_dp.dataset.index import Index
+from trt_dp.types import Records
+
+
+def known(job: Job, index: Index, pending: Indices) -> Known:
+    """What is known of requests before any of them is answered."""
+    return Known(
+        pending=pending,
+        prompts=prompt_tokens(index.lines),
+        limits=index.lines["output_tokens"],
+        exact=not job.engine.sampling.stop_at_eos,
+        earlier=lengths_of_run(job.lengths_from, index) if job.lengths_from else None,
+        clock=perf_counter,
+    )
+
+
+def answered(worker: int, records: Records) -> Answered:
+    """What an order can learn from answers: one that failed has no tokens, and tells nothing of lengths."""
+    seconds = records["total_seconds"] - records["queue_seconds"]
+    tokens = records["output_tokens"].astype(np.int64)
+    return Answered(worker, records["index"].astype(np.int64), tokens, seconds.astype(np.float64))
