@@ -5,7 +5,7 @@ Each function imports its own room, so that a script that only reads results loa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from os import PathLike
 from pathlib import Path
@@ -134,6 +134,21 @@ def load_report(folder: AnyPath) -> Report:
     except (OSError, *UNREADABLE) as error:
         msg = f"{folder} has no report of a finished run: {error}"
         raise UsageError(msg) from error
+
+
+def write_page(folders: Sequence[AnyPath], output: AnyPath) -> Path:
+    """Draw the reports of finished runs as one HTML file: a run in full, or several side by side."""
+    from trt_dp.report.page import page
+
+    reports = [(Path(folder).resolve().name, load_report(folder)) for folder in folders]
+    path = Path(output)
+    try:
+        with safe_files.atomic_write(path) as file:
+            file.write(page(reports).encode())
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror}"
+        raise UsageError(msg) from error
+    return path
 
 
 def load_results(folder: AnyPath) -> Iterator[dict[str, Any]]:

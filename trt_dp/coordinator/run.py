@@ -50,6 +50,11 @@ class Outcome(Struct, frozen=True):
         return self.folder / "results.jsonl"
 
     @property
+    def page(self) -> Path:
+        """The report as a page to look at."""
+        return self.folder / "report.html"
+
+    @property
     def failures(self) -> Path:
         """The requests without an answer; there is such a file only if there are any."""
         return self.folder / "failures.jsonl"
