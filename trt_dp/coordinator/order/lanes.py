@@ -23,6 +23,7 @@ from trt_dp.coordinator.order.step_time import StepShape, StepTime, unknown_shap
 _REPLANS = 150
 _PROBE_DEPTH, _PROBE_LEAST, _PROBE_SHARE, _PROBE_PART = 4, 64, 100, 32
 _PROBE_LONGEST = 0.5
+_LATE = 0.2
 
 
 class Lanes:
@@ -52,11 +53,11 @@ class Lanes:
         self._contexts: dict[int, float] = {}
         self._context = 0.0
         self._horizon = 0.0
+        self._all_work = float(guess.medians(indices).sum())
         self._in_flight_work = 0.0
         self._budgets: dict[int, float] = {}
         self._dealt: set[int] = set()
         self._probe: _Probe | None = None
-        self._probed = True
         self._limits: dict[int, int] = {}
         self._steps: StepTime | None = None
         self._plan = Plan(0.0, {})
@@ -73,11 +74,13 @@ class Lanes:
         steps = self._know(asking)
         if self._probe is None:
             self._probe = _Probe(self._pending.lengths, asking.limit * max(1, asking.workers))
+            self._probe.over = self._probe.over or self._guess.surprise() > 0
         if not self._probe.over:
-            self._probed = False
-            return self._send(asking, steps, self._try(asking, self._probe))
-        if not self._probed:
-            self._probed = True
+            taken = self._try(asking, self._probe)
+            if len(taken) or asking.in_flight:
+                return self._send(asking, steps, taken)
+            self._probe.over = True
+        if not steps.measured:
             self._in_flight.measure(steps, self._clock())
         if self._stale or self._since_plan >= self._every:
             self._replan(asking, steps)
@@ -149,6 +152,10 @@ class Lanes:
         tail = last * self._guess.surprise()
         self._contexts = {load.worker: load.context for load in loads}
         self._plan = make_plan(Task(loads, lengths, work, steps, self._context, prompt, tail), now)
+        if (
+            tail and total > _LATE * self._all_work
+        ):  # so far any request may turn out to be the longest
+            self._plan.caps.update(self._limits)
         self._in_flight_work = sum(load.work for load in loads)
         left = self._plan.end - now
         self._budgets = {
@@ -198,7 +205,7 @@ class Lanes:
         return np.concatenate([lane, self._pending.take_every(len(others) + 1, room, mine)])
 
     def _try(self, asking: Asking, probe: _Probe) -> Indices:
-        """A quarter of a batch at first, then half of one, of requests from the shorter half: how long do steps take?"""
+        """A quarter of a batch at first, then half of one, of the shorter requests: how long do steps take?"""
         room = probe.cap(asking) - asking.in_flight
         return self._pending.take_places(probe.next(room)) if room > 0 else NOTHING
 
@@ -285,14 +292,17 @@ class _InFlight:
             worker, len(mine), -float((self._prompts[indices] + tokens).sum()), now
         )
         passed = now - self._sent[indices]
-        useful = (passed > 0) & (tokens > 0)
+        seconds = answered.seconds[here]
+        useful = (passed > 0) & (tokens > 0) & (seconds > 0) & np.isfinite(seconds)
+        if not useful.any():
+            return
         indices, passed = indices[useful], passed[useful]
         batches = (known.batch_seconds - self._batch_seconds[indices]) / passed
         kvs = (known.kv_seconds - self._kv_seconds[indices]) / passed
         if not steps.measured:  # then all began together, and have grown alike
             kvs = batches * (self._prompts[indices].mean() + tokens[useful] / 2)
         rows = np.column_stack([np.ones(len(indices)), batches, kvs])
-        steps.observe(worker, tokens[useful], answered.seconds[here][useful], rows)
+        steps.observe(worker, tokens[useful], seconds[useful], rows)
 
     def measure(self, steps: StepTime, now: float) -> None:
         """Reckon anew what all have done, once it is known how long steps take."""

@@ -47,7 +47,7 @@ class Ranked:
         return self._take_from(stop - 1, min(room, int(self._alive[first:stop].sum())))
 
     def take_every(self, step: int, room: int, longest: float) -> Indices:
-        """Take up to `room` of those that are not longer than this, but only every so many of them, from the longest."""
+        """Take up to `room` of those that are not longer than this, from the longest, but only every so many."""
         stop = int(np.searchsorted(self.lengths, longest, side="right"))
         falling = np.flatnonzero(self._alive[:stop])[::-1]
         return self.take_places(falling[: room * step : step])
