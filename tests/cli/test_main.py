@@ -134,7 +134,7 @@ def test_report_explains_itself(tmp_path, dataset) -> None:
     """report.json has every number's definition, and phases that sum to the wall time within one percent."""
     folder = run_echo(dataset, tmp_path / "run").folder
     report = json.loads((folder / "report.json").read_text())
-    assert report["schema_version"] == 1
+    assert report["schema_version"] == 2
     assert list(PHASES) == list(report["phases_seconds"])
     assert sum(report["phases_seconds"].values()) == pytest.approx(report["wall_seconds"], rel=0.01)
     performance = report["performance"]
@@ -156,7 +156,7 @@ def test_reports_side_by_side(tmp_path, dataset) -> None:
     assert re.search(r"requests\s+200 answered\s+200 answered", done.stdout)
     missing = trt_dp("report", tmp_path)
     assert missing.returncode == 2
-    assert "holds no report of a finished run" in missing.stderr
+    assert "has no report of a finished run" in missing.stderr
 
 
 def test_plugins_lists_engines_and_launchers() -> None:

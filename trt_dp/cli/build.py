@@ -20,7 +20,6 @@ trt-dp build MODEL --output engines/mine         # a folder with a checkpoint, o
 trt-dp build MODEL --engine cpu --precision int8
 trt-dp build MODEL --engine trtllm --tp-size 2 --dry-run
 """
-_NOT_IN_RECIPES = ("help", "recipe", "dry-run", "set")
 _EXTRA = "extra"
 
 
@@ -41,7 +40,9 @@ class Command(TyperCommand):
         if recipe is not None:
             options = recipes.read(Path(recipe))
             from_recipe = _words(options.pop(_EXTRA, []), recipe)
-            ctx.default_map = self._defaults(ctx, options, recipe)
+            params = self.get_params(ctx)
+            recipes.check(Path(recipe), options, params, (_EXTRA,))
+            ctx.default_map = recipes.placed(options, recipes.known(params))
             extra = from_recipe if extra is None else extra
         ctx.obj = {_EXTRA: extra} if extra else {}
         return super().parse_args(ctx, own)
@@ -71,22 +72,14 @@ class Command(TyperCommand):
         del ctx
         write_examples(self.epilog, formatter)
 
-    def _defaults(self, ctx: Any, options: dict[str, Any], recipe: str) -> dict[str, Any]:
-        names = recipes.known(self.get_params(ctx))
-        names = {name: to for name, to in names.items() if name not in _NOT_IN_RECIPES}
-        if unknown := options.keys() - names.keys():
-            listed = ", ".join(sorted([*names, _EXTRA]))
-            msg = f"{recipe}: unknown option {', '.join(sorted(unknown))}; known: {listed}"
-            raise UsageError(msg)
-        return recipes.placed(options, names)
-
 
 def build(
     ctx: typer.Context,
     model: Annotated[
         str | None,
         typer.Argument(
-            help="A folder with a Hugging Face checkpoint, or its id. [default: a small demo model]"
+            help="A folder with a Hugging Face checkpoint, its id, or a GGUF file. "
+            "[default: a small random model]"
         ),
     ] = None,
     engine: Annotated[
@@ -102,6 +95,9 @@ def build(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Option of the builder; repeatable."),
     ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Build the demo model, SmolLM2-135M-Instruct.")
+    ] = False,
     check: Annotated[
         bool,
         typer.Option(
@@ -123,7 +119,9 @@ def build(
     from trt_dp.display import build as display_build
 
     options = ctx.obj | key_values.parse(set_)
-    wanted = builder.Build(output=output, model=model, engine=engine, options=options, check=check)
+    wanted = builder.Build(
+        output=output, model=model, engine=engine, options=options, check=check, demo=demo
+    )
     with stoppable("no engine was built"), display_build.on_stderr() as watch:
         if dry_run:
             display_build.print_plan(builder.plan(wanted))

@@ -17,7 +17,17 @@ from trt_dp.errors import UNREADABLE, FolderError, WriteError
 from trt_dp.system import safe_files
 from trt_dp.types import EngineSpec, Sampling
 
-_OURS = ("results.jsonl", "failures.jsonl", "report.json", "index.npz", "journal", "run.json")
+_OURS = (
+    "results.jsonl",
+    "failures.jsonl",
+    "report.json",
+    "report.html",
+    "events.jsonl",
+    "status.json",
+    "index.npz",
+    "journal",
+    "run.json",
+)
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -35,7 +45,7 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 _LOCK_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
-_START_OVER = "Choose another --output-dir, or start over with --fresh"
+_START_OVER = "Choose another --output, or start over with --fresh"
 _SWITCHES = {"timing": "--no-timing", "detokenize": "--detokenize", "skip_bad": "--skip-bad"}
 
 
@@ -48,6 +58,8 @@ class Folder:
         self.results = path / "results.jsonl"
         self.failures = path / "failures.jsonl"
         self.report = path / "report.json"
+        self.page = path / "report.html"
+        self.events = path / "events.jsonl"
         self.logs = path / "logs"
         self._asked = path / "run.json"
 
@@ -97,7 +109,7 @@ def open_folder(path: Path) -> Iterator[Folder]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            msg = f"{path} is in use by another run. Wait for it, or choose another --output-dir"
+            msg = f"{path} is in use by another run. Wait for it, or choose another --output"
             raise FolderError(msg) from error
         yield Folder(path)
 
@@ -130,7 +142,7 @@ def _clear(path: Path) -> None:
 
 
 def _not_ours(path: Path) -> str:
-    return f"{path} has results that are not from trt-dp run. Choose another --output-dir"
+    return f"{path} has results that are not from trt-dp run. Choose another --output"
 
 
 def _change(earlier: Asked, now: Asked) -> str | None:

@@ -49,7 +49,13 @@ def scan_document(path: Path, start: int) -> Iterator[Piece]:
             place = (offset, min(len(sample), MAX_LINE))
             lines[number] = (*place, found.input_tokens, found.output_tokens, found.kind)
             offset += len(sample)
-        yield Piece(lines.tobytes(), bad, [], zlib.crc32(text), len(text))
+        yield Piece(
+            lines=lines.tobytes(),
+            bad=bad,
+            blanks=[],
+            checksum=zlib.crc32(text),
+            stop=len(text),
+        )
 
 
 def _decode_document(text: mmap.mmap, start: int) -> list[Raw]:

@@ -9,7 +9,7 @@ from trt_dp.types import END_OF_LINE, Failure, Request, Result, Timing
 
 
 class _Answer(Struct, omit_defaults=True):
-    """A line of results.jsonl without its last two fields."""
+    """A line of results.jsonl; its last two fields differ from run to run."""
 
     task_id: int | str
     output_ids: list[int]
@@ -17,13 +17,8 @@ class _Answer(Struct, omit_defaults=True):
     input_tokens: int
     output_tokens: int
     text: str | None = None
-
-
-class _Measured(Struct):
-    """The last fields of a line of results.jsonl, which differ from run to run."""
-
-    worker: int
-    timing: Timing
+    worker: int | None = None
+    timing: Timing | None = None
 
 
 class _Failed(Struct, omit_defaults=True):
@@ -34,10 +29,17 @@ class _Failed(Struct, omit_defaults=True):
 
 
 _encode = msgspec.json.Encoder().encode
+_TIMING = b',"worker":'  # never inside a string, where a quote has a backslash before it
 
 
-def answer(request: Request, result: Result, text: str | None = None) -> bytes:
-    """The line of an answer, which depends on the request alone."""
+def answer(
+    request: Request,
+    result: Result,
+    text: str | None = None,
+    worker: int | None = None,
+    timing: Timing | None = None,
+) -> bytes:
+    """The line of an answer; without `worker` and `timing` it depends on the request alone."""
     line = _Answer(
         task_id=request.task_id,
         output_ids=result.output_ids,
@@ -45,14 +47,15 @@ def answer(request: Request, result: Result, text: str | None = None) -> bytes:
         input_tokens=len(request.input_ids),
         output_tokens=len(result.output_ids),
         text=text,
+        worker=worker,
+        timing=timing,
     )
     return _encode(line) + b"\n"
 
 
-def with_timing(line: bytes, worker: int, timing: Timing) -> bytes:
-    """The line of an answer with two more fields at its end: which worker answered, and how long it took."""
-    fields = _encode(_Measured(worker, timing))
-    return b"%b,%b\n" % (line[: -len(END_OF_LINE)], fields[1:])
+def timing_length(line: bytes) -> int:
+    """How many bytes of an answer's line say which worker answered and how long it took: its last fields."""
+    return len(line) - line.rindex(_TIMING) - len(END_OF_LINE)
 
 
 def failure(task_id: int | str | None, error: Failure) -> bytes:

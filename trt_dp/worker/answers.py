@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
 
 import numpy as np
+from msgspec import Struct, structs
 
-from trt_dp.dataset.result_line import answer, failure, with_timing
+from trt_dp.dataset.result_line import answer, failure, timing_length
+from trt_dp.system.redact import scrub
 from trt_dp.tokenizer import Tokenizer
 from trt_dp.types import RECORD, Request, Result, Timing
 from trt_dp.wire.messages import Done, Setup
 
 
-class Line(NamedTuple):
+class Line(Struct):
     """A result line, and the length of its part that differs from run to run."""
 
     content: bytes
@@ -25,19 +26,20 @@ class LineWriter:
 
     def __init__(self, setup: Setup, tokenizer: Tokenizer | None) -> None:
         self._worker = setup.placement.worker
+        self._options = setup.engine.options
         self._timing = setup.timing
         self._decode = tokenizer.decode if setup.detokenize and tokenizer else None
 
     def line(self, request: Request, result: Result, timing: Timing) -> Line:
         """The line of an answer or of a failure."""
         if result.error:
-            return Line(failure(request.task_id, result.error))
+            message = scrub(result.error.message, self._options)
+            return Line(failure(request.task_id, structs.replace(result.error, message=message)))
         text = self._decode(result.output_ids) if self._decode else None
-        line = answer(request, result, text)
         if not self._timing:
-            return Line(line)
-        timed = with_timing(line, self._worker, timing)
-        return Line(timed, len(timed) - len(line))
+            return Line(answer(request, result, text))
+        line = answer(request, result, text, self._worker, timing)
+        return Line(line, timing_length(line))
 
 
 class Answers:

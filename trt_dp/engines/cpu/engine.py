@@ -154,7 +154,7 @@ class CpuEngine:
             return Result(ended.index, error=error, timing=timing)
         stopped = ended.output_ids[-1] in self._settings.eos
         reason = "stop" if stopped else "length"
-        return Result(ended.index, ended.output_ids, reason, timing=timing)
+        return Result(ended.index, ended.output_ids, finish_reason=reason, timing=timing)
 
 
 class _Progress(Struct):
