@@ -132,7 +132,8 @@ def load_report(folder: AnyPath) -> Report:
     try:
         return msgspec.json.decode(safe_files.read(path), type=Report)
     except (OSError, *UNREADABLE) as error:
-        msg = f"{folder} has no report of a finished run: {error}"
+        why = error.strerror if isinstance(error, OSError) else error
+        msg = f"{folder} has no report of a finished run ({path.name}: {why}). Name the --output of a run"
         raise UsageError(msg) from error
 
 

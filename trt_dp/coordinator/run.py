@@ -142,9 +142,9 @@ def _open_index(job: Job, display: Display) -> Index:
         raise DatasetError(index.refusal())
     if index.first_text is not None:
         place = f"{index.unit} {index.line_number(index.first_text)}"
-        _check_tokenizer(job, f"{job.dataset}: {place} gives its prompt as text")
+        _check_tokenizer(job, f"{job.dataset}: {place} has a text prompt, which needs a tokenizer")
     if job.detokenize:
-        _check_tokenizer(job, "--detokenize was given")
+        _check_tokenizer(job, "--detokenize needs a tokenizer")
     return index
 
 

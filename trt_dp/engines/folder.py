@@ -21,10 +21,12 @@ def provenance(folder: Path) -> dict[str, Any]:
 def check_tokenizer(folder: Path | None, why: str) -> None:
     """Raises UsageError unless the folder has a tokenizer, which is needed for the reason given."""
     if folder is None:
-        msg = f"{why}, and there is no engine folder to take it from: give one with --engine-path, or use ids"
+        msg = (
+            f"{why}: name an engine folder with a tokenizer by --engine-path, or use token ids only"
+        )
         raise UsageError(msg)
     if not holds_tokenizer(folder):
-        msg = f"{why}, and {folder} has no tokenizer: put the model's tokenizer.json there, or use ids"
+        msg = f"{why}, and {folder} has none: copy the model's tokenizer.json there, or use token ids only"
         raise UsageError(msg)
 
 

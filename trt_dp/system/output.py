@@ -25,7 +25,7 @@ def write_file(path: Path, pieces: Iterable[bytes]) -> int:
         msg = f"{path} is being written by another process: wait for it, or choose another --output"
         raise UsageError(msg) from error
     except OSError as error:
-        msg = f"cannot write {path}: {error.strerror} after {size / 1e6:,.1f} MB; no partial file is left"
+        msg = f"cannot write {path}: {error.strerror} (after {size / 1e6:,.1f} MB). No partial file is left"
         raise WriteError(msg) from error
     return size
 
