@@ -80,7 +80,7 @@ DEFINITIONS = {
     "losses.causes.loading": "until the first worker had loaded its engine",
     "losses.causes.skew": "workers that were ready later than the first",
     "losses.causes.dispatch": "empty slots while requests were pending",
-    "losses.causes.prefill": "slots that read a prompt and made no token yet; measured where engines tell the first token",
+    "losses.causes.prefill": "slots that read a prompt and had no token yet, where engines report first tokens",
     "losses.causes.pace": "full batches that ran slower or faster than their average; negative if faster",
     "losses.causes.long": "empty slots after the last send, while requests of more than twice the mean output ran",
     "losses.causes.uneven": "empty slots after the last send, while workers below 90 % of the fastest still ran",

@@ -114,7 +114,8 @@ def _predictions(work: Workload, case: Case, seed: int) -> Lengths | None:
         off = np.exp(dice.normal(0, _PREDICTION_SIGMA, len(work)))
         return np.maximum(1, work.outputs * off).astype(np.int64)
     if case.knowledge == "wrong":
-        return np.maximum(1, work.outputs.max() // work.outputs)
+        wrong: Lengths = np.maximum(1, work.outputs.max() // work.outputs)
+        return wrong
     return None
 
 
