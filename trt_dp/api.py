@@ -31,7 +31,7 @@ AnyPath = str | PathLike[str]
 
 
 class JobOptions(TypedDict, total=False):
-    """What a run can be asked for beside its files and its engine; each has the default of the command's option."""
+    """What a run can be asked for besides its files and its engine; each has the default of the command's option."""
 
     workers: int | None
     gpus_per_worker: int | None
@@ -58,7 +58,7 @@ class RunOptions(JobOptions, total=False):
 
 
 class PrepareOptions(TypedDict, total=False):
-    """All that `prepare` can be asked for beside the workload."""
+    """The options of `prepare` besides the workload."""
 
     seed: int
     layout: str
@@ -181,4 +181,4 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _unwatched(*_: object) -> None:
-    """Progress that nobody looks at."""
+    """Progress that is not shown."""

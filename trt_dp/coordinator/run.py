@@ -107,7 +107,7 @@ def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwa
 
 
 def _story(scope: Scope, session: Session, began_utc: str) -> Story:
-    """What a report tells beside its numbers."""
+    """What a report has besides its numbers."""
     completed = int(scope.journal.completed.sum())
     return Story(
         began_utc=began_utc,

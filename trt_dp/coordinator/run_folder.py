@@ -125,7 +125,7 @@ def _refuse_open(path: Path) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a small file whole or not at all."""
+    """Write a small file completely or not at all."""
     try:
         with safe_files.atomic_write(path) as file:
             file.write(content + b"\n")

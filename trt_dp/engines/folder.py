@@ -1,4 +1,4 @@
-"""What every engine folder has: where it comes from, its tokenizer, and a fingerprint that tells builds apart."""
+"""What every engine folder has: where it comes from, its tokenizer, and a fingerprint that differs between builds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_tokenizer(folder: Path | None, why: str) -> None:
 
 
 def fingerprint(folder: Path) -> str:
-    """Tells engines apart: a built one stores it, and building the same model again gives the same."""
+    """The fingerprint of an engine: a built one stores it, and building the same model again gives the same."""
     if not folder.is_dir():
         return ""
     made = provenance(folder).get("fingerprint")

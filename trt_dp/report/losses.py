@@ -171,7 +171,7 @@ def _causes(cells: Cells, served: _Served, worker: int) -> dict[str, Floats]:
 
 
 def _tail_shares(run: Observed, served: _Served) -> dict[str, Floats]:
-    """What slots stand empty for once nothing is pending: the requests that still run, by their kind."""
+    """Why slots are empty when nothing is pending: the requests that still run, by their kind."""
     columns, edges = run.columns, served.edges
     tokens = columns.output_tokens
     long = tokens > _LONG * tokens[~columns.failed].mean()

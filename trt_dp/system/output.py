@@ -12,7 +12,7 @@ from trt_dp.system.safe_files import atomic_write
 
 
 def write_file(path: Path, pieces: Iterable[bytes]) -> int:
-    """Write a file whole or not at all; returns its size."""
+    """Write a file completely or not at all; returns its size."""
     size, left = 0, iter(pieces)
     try:
         first = next(left, b"")  # invalid input is refused before a folder is made

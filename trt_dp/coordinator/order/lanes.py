@@ -201,7 +201,7 @@ class _InFlight:
         steps.observe(worker, tokens[useful], answered.seconds[here][useful], rows)
 
     def lose(self, worker: int) -> None:
-        """All that this worker had is gone from it."""
+        """This worker has nothing in flight any more."""
         self._of.pop(worker, None)
 
     def of(self, worker: int, steps: StepTime, now: float) -> tuple[Indices, np.ndarray]:
