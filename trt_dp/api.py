@@ -31,7 +31,7 @@ AnyPath = str | PathLike[str]
 
 
 class JobOptions(TypedDict, total=False):
-    """What a run can be asked for beside its files and its engine; each has the default of the command's option."""
+    """What a run can be asked for besides its files and its engine; each has the default of the command's option."""
 
     workers: int | None
     gpus_per_worker: int | None
@@ -58,7 +58,7 @@ class RunOptions(JobOptions, total=False):
 
 
 class PrepareOptions(TypedDict, total=False):
-    """All that `prepare` can be asked for beside the workload."""
+    """The options of `prepare` besides the workload."""
 
     seed: int
     layout: str
@@ -132,7 +132,8 @@ def load_report(folder: AnyPath) -> Report:
     try:
         return msgspec.json.decode(safe_files.read(path), type=Report)
     except (OSError, *UNREADABLE) as error:
-        msg = f"{folder} has no report of a finished run: {error}"
+        why = error.strerror if isinstance(error, OSError) else error
+        msg = f"{folder} has no report of a finished run ({path.name}: {why}). Name the --output of a run"
         raise UsageError(msg) from error
 
 
@@ -195,4 +196,4 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _unwatched(*_: object) -> None:
-    """Progress that nobody looks at."""
+    """Progress that is not shown."""

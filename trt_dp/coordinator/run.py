@@ -112,7 +112,7 @@ def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwa
 
 
 def _story(scope: Scope, session: Session, began_utc: str) -> Story:
-    """What a report tells beside its numbers."""
+    """What a report has besides its numbers."""
     completed = int(scope.journal.completed.sum())
     return Story(
         began_utc=began_utc,
@@ -147,9 +147,9 @@ def _open_index(job: Job, display: Display) -> Index:
         raise DatasetError(index.refusal())
     if index.first_text is not None:
         place = f"{index.unit} {index.line_number(index.first_text)}"
-        _check_tokenizer(job, f"{job.dataset}: {place} gives its prompt as text")
+        _check_tokenizer(job, f"{job.dataset}: {place} has a text prompt, which needs a tokenizer")
     if job.detokenize:
-        _check_tokenizer(job, "--detokenize was given")
+        _check_tokenizer(job, "--detokenize needs a tokenizer")
     return index
 
 

@@ -19,7 +19,7 @@ _SHOWN = 10
 
 
 class Index(Struct, frozen=True):
-    """Where each request of a dataset lies, its kind and its token counts; `bad` holds why lines are invalid."""
+    """Where each request of a dataset is, its kind and its token counts; `bad` says why lines are invalid."""
 
     source: Source
     fingerprint: str
@@ -33,7 +33,7 @@ class Index(Struct, frozen=True):
         return len(self.lines)
 
     def spans(self, indices: NDArray[np.int64]) -> Spans:
-        """Where these requests lie, as a worker needs it."""
+        """Where these requests are, as a worker needs it."""
         spans = np.empty(len(indices), SPAN)
         spans["index"] = indices
         lines = self.lines[indices]

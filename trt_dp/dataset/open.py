@@ -46,7 +46,7 @@ def open_dataset(path: Path, folder: Path | None, progress: Progress) -> Index:
         msg = f"{path} changed while it was read: run the command again when the file is complete"
         raise DatasetError(msg)
     if not len(index):
-        msg = f"{path} holds no requests"
+        msg = f"{path} has no requests"
         raise DatasetError(msg)
     if folder:
         cache.keep(places, index)

@@ -33,7 +33,7 @@ LINE = np.dtype(
         ("kind", "u1"),
     ]
 )
-"""Where a line lies and what it holds; `kind` is a PromptKind."""
+"""Where a line is and what is in it; `kind` is a PromptKind."""
 MAX_LINE = 64 << 20
 SLICE = 32 << 20
 BOM = b"\xef\xbb\xbf"
@@ -41,7 +41,7 @@ _BUFFER = 1 << 20
 
 
 class Piece(Struct):
-    """What a slice holds: packed LINEs, why some are invalid, and where blank lines lie, both by position in it."""
+    """What is in a slice: packed LINEs, why some are invalid, and where blank lines are, both by position in it."""
 
     lines: bytes
     bad: dict[int, str]

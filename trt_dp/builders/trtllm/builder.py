@@ -171,7 +171,7 @@ def _check_flags(line: list[str], tools: Tools) -> None:
     tool = find(lines.BUILD_TOOL)
     if tool is None:
         msg = (
-            f"{lines.BUILD_TOOL} is neither on the PATH nor beside this Python, though TensorRT-LLM is installed: "
+            f"{lines.BUILD_TOOL} is not on the PATH and not next to this Python, although TensorRT-LLM is installed: "
             "install it again, or put its folder on the PATH"
         )
         raise UsageError(msg)

@@ -318,7 +318,7 @@ class _InFlight:
             self._kv_seconds[indices] = known.kv_seconds - known.kv * age / 2
 
     def lose(self, worker: int) -> None:
-        """All that this worker had is gone from it."""
+        """This worker has nothing in flight any more."""
         self._of.pop(worker, None)
 
     def of(self, worker: int, steps: StepTime, now: float) -> tuple[Indices, np.ndarray]:
