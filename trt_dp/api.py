@@ -32,7 +32,7 @@ AnyPath = str | PathLike[str]
 
 
 class JobOptions(TypedDict, total=False):
-    """What a run can be asked for beside its files and its engine; each has the default of the command's option."""
+    """What a run can be asked for besides its files and its engine; each has the default of the command's option."""
 
     workers: int | None
     gpus_per_worker: int | None
@@ -59,7 +59,7 @@ class RunOptions(JobOptions, total=False):
 
 
 class PrepareOptions(TypedDict, total=False):
-    """All that `prepare` can be asked for beside the workload."""
+    """The options of `prepare` besides the workload."""
 
     seed: int
     layout: str
@@ -135,8 +135,24 @@ def load_report(folder: AnyPath) -> Report:
     try:
         return msgspec.json.decode(safe_files.read(path), type=Report)
     except (OSError, *UNREADABLE) as error:
-        msg = f"{folder} has no report of a finished run: {error}"
+        why = error.strerror if isinstance(error, OSError) else error
+        msg = f"{folder} has no report of a finished run ({path.name}: {why}). Name the --output of a run"
         raise UsageError(msg) from error
+
+
+def write_page(folders: Sequence[AnyPath], output: AnyPath) -> Path:
+    """Draw the reports of finished runs as one HTML file: a run in full, or several side by side."""
+    from trt_dp.report.page import page
+
+    reports = [(Path(folder).resolve().name, load_report(folder)) for folder in folders]
+    path = Path(output)
+    try:
+        with safe_files.atomic_write(path) as file:
+            file.write(page(reports).encode())
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror}"
+        raise UsageError(msg) from error
+    return path
 
 
 def load_results(folder: AnyPath) -> Iterator[dict[str, Any]]:
@@ -192,4 +208,4 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _unwatched(*_: object) -> None:
-    """Progress that nobody looks at."""
+    """Progress that is not shown."""

@@ -43,7 +43,7 @@ class Command(TyperCommand):
 
 
 def heading(param: Any) -> str:
-    """The heading that an option stands under."""
+    """The heading of an option."""
     if param.param_type_name == "argument":
         return "Arguments"
     return getattr(param, "rich_help_panel", None) or OTHER

@@ -1,4 +1,4 @@
-"""The kinds of dataset as sub-commands, whose shared options may stand before or after the kind."""
+"""The kinds of dataset as sub-commands, whose shared options may come before or after the kind."""
 
 from __future__ import annotations
 

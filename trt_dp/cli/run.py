@@ -280,6 +280,7 @@ def run(
         )
     print_reports([("", outcome.report)])
     typer.echo(f"results: {plain(outcome.results)}")
+    typer.echo(f"report: {plain(outcome.page)}")
     if outcome.report.requests.failed:
         typer.echo(f"failures: {plain(outcome.failures)}")
         raise typer.Exit(3)

@@ -18,7 +18,7 @@ _TOLD = ("openvino", "openvino-genai", "tensorrt-llm", "vllm", "torch", "transfo
 
 
 def environment(job: Job) -> Environment:
-    """Versions, machine and options; secret settings are not told."""
+    """Versions, machine and options; without secret settings."""
     return Environment(versions=_versions(), machine=_machine(), options=_options(job))
 
 

@@ -72,7 +72,7 @@ def _check_sampling(sampling: Sampling) -> None:
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
-    """How far a run is.
+    """The progress of a run.
 
     `wanted_tokens` are the output tokens that the requests of this sitting ask for, `wanted_done` those of the
     completed ones. `seconds` count from the start of the run, `serving_seconds` from the first request sent.
@@ -99,7 +99,7 @@ class Display(Protocol):
         """Something happened that a user should know."""
 
     def indexing(self, done: int, total: int) -> None:
-        """So many bytes of the dataset are checked."""
+        """How many bytes of the dataset are checked."""
 
     def show(self, snapshot: Snapshot) -> None:
         """How far the run is; called several times a second."""

@@ -50,6 +50,11 @@ class Outcome(Struct, frozen=True):
         return self.folder / "results.jsonl"
 
     @property
+    def page(self) -> Path:
+        """The report as a page to look at."""
+        return self.folder / "report.html"
+
+    @property
     def failures(self) -> Path:
         """The requests without an answer; there is such a file only if there are any."""
         return self.folder / "failures.jsonl"
@@ -112,7 +117,7 @@ def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwa
 
 
 def _story(scope: Scope, session: Session, began_utc: str) -> Story:
-    """What a report tells beside its numbers."""
+    """What a report has besides its numbers."""
     completed = int(scope.journal.completed.sum())
     return Story(
         began_utc=began_utc,
@@ -147,9 +152,9 @@ def _open_index(job: Job, display: Display) -> Index:
         raise DatasetError(index.refusal())
     if index.first_text is not None:
         place = index.place(index.first_text)
-        _check_tokenizer(job, f"{index.name}: {place} gives its prompt as text")
+        _check_tokenizer(job, f"{index.name}: {place} has a text prompt, which needs a tokenizer")
     if job.detokenize:
-        _check_tokenizer(job, "--detokenize was given")
+        _check_tokenizer(job, "--detokenize needs a tokenizer")
     return index
 
 

@@ -48,7 +48,7 @@ class Index(Struct, frozen=True, kw_only=True):
         return len(self.lines)
 
     def spans(self, indices: NDArray[np.int64]) -> Spans:
-        """Where these requests lie, as a worker needs it."""
+        """Where these requests are, as a worker needs it."""
         spans = np.empty(len(indices), SPAN)
         spans["index"] = indices
         lines = self.lines[indices]

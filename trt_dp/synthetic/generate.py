@@ -148,7 +148,7 @@ def _draw(seed: int, stream: int, count: int, skip: int = 0) -> Raw:
 
 
 def _sequence(seed: int, stream: int) -> np.random.SeedSequence:
-    """The origin of a stream; a seed beyond 32 bits must not fill the word in which the stream stands."""
+    """The origin of a stream; a seed above 32 bits must not fill the word of the stream."""
     if seed >= _ONE_WORD:
         return np.random.SeedSequence(seed, spawn_key=(stream,))
     return np.random.SeedSequence((seed, stream))

@@ -79,7 +79,7 @@ class Prepared(Struct, frozen=True):
 
 
 def default_output(workload: Workload, layout: str) -> Path:
-    """The file of a workload without --output: its name tells the kind and its lengths."""
+    """The file of a workload without --output: its name says its kind and its lengths."""
     suffix = {"json": ".json", "openai": ".openai.jsonl"}.get(layout, ".jsonl")
     given = options(workload)
     if isinstance(workload, Normal) and not (workload.input_stdev or workload.output_stdev):
