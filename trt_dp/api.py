@@ -42,6 +42,7 @@ class JobOptions(TypedDict, total=False):
     skip_bad: bool
     timing: bool
     detokenize: bool
+    output_format: str | None
     limits: Limits
     grace_seconds: float
     order: str

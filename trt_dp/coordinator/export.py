@@ -39,11 +39,12 @@ def find_writer(name: str) -> Writer:
     return writer
 
 
-def check_text(writer: Writer, name: str, index: Index, *, detokenize: bool) -> None:
+def check_text(name: str, index: Index, *, detokenize: bool) -> None:
     """Raises UsageError where this format needs text, and some answers will have none."""
+    writer = find_writer(name)
     has_ids = bool((index.lines["kind"] == PromptKind.IDS).any())
     if writer.needs_text and has_ids and not detokenize:
-        msg = f"--output-format {name} needs answers as text, and some prompts are token ids: add --detokenize"
+        msg = f"{name} needs answers as text, and some prompts are token ids: run with --detokenize"
         raise UsageError(msg)
 
 
@@ -58,7 +59,7 @@ def export_run(path: Path, name: str, output: str | None = None) -> Written | No
         index = dataset.reopen(path, asked.source, asked.fingerprint)
         with contextlib.closing(Journal(folder.journal, len(index))) as journal:
             _check_finished(path, journal)
-            check_text(writer, name, index, detokenize=asked.detokenize)
+            check_text(name, index, detokenize=asked.detokenize)
             answers = answers_of(index, journal)
             if output == STDOUT:
                 writer.write(answers, sys.stdout.buffer, None)
@@ -119,7 +120,9 @@ def _parts(rows: np.ndarray, sizes: np.ndarray) -> Iterator[np.ndarray]:
 def _check_finished(path: Path, journal: Journal) -> None:
     missing = int((~journal.completed).sum())
     if missing:
-        msg = f"the run in {path} is not finished: {missing:,} requests are pending. Resume it first"
+        msg = (
+            f"the run in {path} is not finished: {missing:,} requests are pending. Resume it first"
+        )
         raise UsageError(msg)
 
 

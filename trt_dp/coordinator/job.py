@@ -31,6 +31,7 @@ class Job(Struct, frozen=True):
     skip_bad: bool = False
     timing: bool = True
     detokenize: bool = False
+    output_format: str | None = None
     limits: Limits = Limits()
     grace_seconds: float = 30.0
     order: str = "auto"

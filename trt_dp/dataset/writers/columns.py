@@ -31,7 +31,9 @@ def row_of(answered: Answered) -> dict[str, Any]:
     cells = {"task_id": answered.index, **_asked(answered.fields)}
     for name, raw in answered.fields.more.items():
         cells[f"input_{name}" if name in _ANSWER or name in cells else name] = _decode(raw)
-    return {name: value for name, value in {**cells, **_answer(answered)}.items() if value is not None}
+    return {
+        name: value for name, value in {**cells, **_answer(answered)}.items() if value is not None
+    }
 
 
 def names(answers: Answers) -> list[str]:

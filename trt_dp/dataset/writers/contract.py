@@ -51,7 +51,7 @@ class Answers(Struct, frozen=True):
     batches: Callable[[], Iterator[list[Answered]]]
     run: str
 
-    def __iter__(self) -> Iterator[Answered]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Answered]:
         """One after the other."""
         return (row for batch in self.batches() for row in batch)
 

@@ -25,7 +25,9 @@ class OpenaiBatch:
         """Write answers to one file and failures to the other; both to one where there is only one."""
         for answered in answers:
             failed = answered.line.error is not None
-            (errors if failed and errors else out).write(_encode(_line(answered, answers.run)) + b"\n")
+            (errors if failed and errors else out).write(
+                _encode(_line(answered, answers.run)) + b"\n"
+            )
 
 
 def _line(answered: Answered, run: str) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def _chat_logprobs(output: Output) -> dict[str, Any] | None:
     if output.logprobs is None:
         return None
     tokens = zip(output.output_ids, output.logprobs, strict=False)
-    content = [
+    content: list[dict[str, Any]] = [
         {"token": f"token_id:{token}", "logprob": value, "bytes": None, "top_logprobs": []}
         for token, value in tokens
     ]

@@ -19,7 +19,5 @@ class Text:
         del errors
         for answered in answers:
             failed = answered.line.error is not None
-            for output in [] if failed else answered.line.all_outputs:
-                out.write((output.text or "").encode() + b"\n")
-            if failed:
-                out.write(b"\n")
+            texts = [""] if failed else [each.text or "" for each in answered.line.all_outputs]
+            out.writelines(text.encode() + b"\n" for text in texts)
