@@ -29,6 +29,12 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str:
         """The text of these ids, without special tokens."""
 
+    def decode_all(self, answers: list[list[int]], *, keep_special: bool = False) -> list[str]:
+        """The text of each of these lists of ids."""
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token by its text."""
+
 
 class FastTokenizer:
     """A tokenizer.json, by the tokenizers library."""
@@ -48,6 +54,15 @@ class FastTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Their text."""
         return str(self._loaded.decode(ids, skip_special_tokens=True))
+
+    def decode_all(self, answers: list[list[int]], *, keep_special: bool = False) -> list[str]:
+        """Their texts, on all cores."""
+        return list(self._loaded.decode_batch(answers, skip_special_tokens=not keep_special))
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token."""
+        found: int | None = self._loaded.token_to_id(token)
+        return found
 
 
 class SlowTokenizer:
@@ -69,6 +84,17 @@ class SlowTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Their text."""
         return str(self._loaded.decode(ids, skip_special_tokens=True))
+
+    def decode_all(self, answers: list[list[int]], *, keep_special: bool = False) -> list[str]:
+        """Their texts."""
+        return [
+            str(self._loaded.decode(ids, skip_special_tokens=not keep_special)) for ids in answers
+        ]
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token."""
+        found = self._loaded.convert_tokens_to_ids(token)
+        return found if isinstance(found, int) else None
 
 
 def open_tokenizer(name: str, *, trust_remote_code: bool = False) -> Tokenizer:

@@ -17,7 +17,7 @@ from trt_dp.dataset.scan import LINE
 from trt_dp.system import safe_files
 from trt_dp.types import PromptKind, Source
 
-_VERSION = 3
+_VERSION = 4
 _UNUSABLE = (  # all that numpy and zipfile raise for a damaged file
     *(OSError, EOFError, ValueError, TypeError, AttributeError, KeyError),
     *(NotImplementedError, RuntimeError, MemoryError, OverflowError, SyntaxError),
@@ -33,6 +33,7 @@ class _Header(Struct):
     fingerprint: str
     bad: dict[int, str]
     unit: str
+    notable: frozenset[str] = frozenset()
 
 
 def load(place: Path, source: Source) -> Index | None:
@@ -53,6 +54,7 @@ def load(place: Path, source: Source) -> Index | None:
         bad=header.bad,
         blanks=blanks,
         unit=header.unit,
+        notable=header.notable,
     )
 
 
@@ -88,6 +90,7 @@ def keep(places: list[Path], index: Index) -> None:
         fingerprint=index.fingerprint,
         bad=index.bad,
         unit=index.unit,
+        notable=index.notable,
     )
     packed = np.frombuffer(msgspec.json.encode(header), np.uint8)
     for place in places:

@@ -40,6 +40,7 @@ def scan_document(path: Path, start: int) -> Iterator[Piece]:
             msg = f"{path} looks like NVIDIA's JSON document, but is not valid: {error}"
             raise DatasetError(msg) from error
         lines, bad, offset = np.zeros(len(samples), LINE), {}, start
+        notable: set[str] = set()
         for number, sample in enumerate(samples):
             offset = text.find(sample, offset)
             try:
@@ -49,7 +50,8 @@ def scan_document(path: Path, start: int) -> Iterator[Piece]:
             place = (offset, min(len(sample), MAX_LINE))
             lines[number] = (*place, found.input_tokens, found.output_tokens, found.kind)
             offset += len(sample)
-        yield Piece(lines.tobytes(), bad, [], zlib.crc32(text), len(text))
+            notable |= found.notable
+        yield Piece(lines.tobytes(), bad, [], zlib.crc32(text), len(text), sorted(notable))
 
 
 def _decode_document(text: mmap.mmap, start: int) -> list[Raw]:

@@ -27,6 +27,9 @@ class Index(Struct, frozen=True):
     bad: dict[int, str]
     blanks: NDArray[np.int64]
     unit: str = "line"
+    notable: frozenset[str] = (
+        frozenset()
+    )  # sampling fields that rows use, and near misses of known fields
 
     def __len__(self) -> int:
         """How many requests there are, invalid ones included."""
@@ -43,9 +46,20 @@ class Index(Struct, frozen=True):
 
     @property
     def first_text(self) -> int | None:
-        """The first request whose prompt is text, if there is one."""
-        text = self.lines["kind"] == PromptKind.TEXT
+        """The first request whose prompt is text or a chat, if there is one."""
+        text = self.lines["kind"] >= PromptKind.TEXT
         return int(text.argmax()) if text.any() else None
+
+    @property
+    def has_chats(self) -> bool:
+        """Whether any prompt is a chat."""
+        return bool((self.lines["kind"] == PromptKind.CHAT).any())
+
+    @property
+    def without_length(self) -> int:
+        """How many requests do not say how long their answers may be."""
+        open_ended = (self.lines["output_tokens"] == 0) & (self.lines["kind"] != PromptKind.INVALID)
+        return int(open_ended.sum())
 
     def line_number(self, index: int) -> int:
         """The number of a request's line (or sample) in the file, from 1."""

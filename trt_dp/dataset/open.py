@@ -113,6 +113,7 @@ def _refuse_foreign(path: Path, head: bytes) -> None:
 def _assemble(source: Source, pieces: Iterable[Piece], unit: str, progress: Progress) -> Index:
     """The index of these pieces; its fingerprint depends on every byte of the file and nothing else."""
     lines, blanks, bad, count = [], [], {}, 0
+    notable: set[str] = set()
     digest = hashlib.sha256(f"{_FINGERPRINT_VERSION} {SLICE} {unit} {source.size}".encode())
     for piece in pieces:
         found = np.frombuffer(piece.lines, LINE)
@@ -120,6 +121,7 @@ def _assemble(source: Source, pieces: Iterable[Piece], unit: str, progress: Prog
         bad.update({count + position: reason for position, reason in piece.bad.items()})
         blanks.append(np.array(piece.blanks, np.int64) + count)
         count += len(found)
+        notable |= set(piece.notable)
         digest.update(piece.checksum.to_bytes(4, "little"))
         progress(piece.stop, source.size)
     return Index(
@@ -129,4 +131,5 @@ def _assemble(source: Source, pieces: Iterable[Piece], unit: str, progress: Prog
         bad=bad,
         blanks=np.concatenate([np.empty(0, np.int64), *blanks]),
         unit=unit,
+        notable=frozenset(notable),
     )

@@ -38,6 +38,7 @@ MAX_LINE = 64 << 20
 SLICE = 32 << 20
 BOM = b"\xef\xbb\xbf"
 _BUFFER = 1 << 20
+_MOST_NAMES = 100  # a hostile file may have a new one in each row
 
 
 class Piece(Struct):
@@ -48,6 +49,7 @@ class Piece(Struct):
     blanks: list[int]
     checksum: int
     stop: int
+    notable: list[str] = []  # names in its rows that a run should know of
 
 
 class _Found:
@@ -59,6 +61,7 @@ class _Found:
         self.measured: list[Measured] = []
         self.bad: dict[int, str] = {}
         self.blanks: list[int] = []
+        self.notable: set[str] = set()
 
     def add(self, offset: int, line: bytes) -> None:
         """Measure a line; a blank one is counted, an invalid one keeps its place and the reason."""
@@ -71,6 +74,8 @@ class _Found:
             self.add_bad(offset, len(line), str(reason))
             return
         self._place(offset, len(line), measured)
+        if measured.notable and len(self.notable) < _MOST_NAMES:
+            self.notable |= measured.notable
 
     def add_bad(self, offset: int, length: int, reason: str) -> None:
         """An invalid line."""
@@ -94,6 +99,7 @@ class _Found:
             blanks=self.blanks,
             checksum=checksum,
             stop=stop,
+            notable=sorted(self.notable),
         )
 
 

@@ -1,34 +1,34 @@
-"""Turns the spans of a Work message into requests: their lines come with the message or from the dataset."""
+"""Turns the spans of a Work message into rows: their lines come with the message or from the dataset."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
+from msgspec import structs
 
-from trt_dp.dataset.request_line import numbered, parse, parse_text
+from trt_dp.dataset.fields import Fields
+from trt_dp.dataset.request_line import parse, parse_text
 from trt_dp.errors import BadLine, DatasetChanged
-from trt_dp.tokenizer import Tokenizer
-from trt_dp.types import SPAN, PromptKind, Request, Source
+from trt_dp.types import SPAN, PromptKind, Source
 from trt_dp.wire.messages import Work
 from trt_dp.worker.source import SourceFile
 
 
 class RequestReader:
-    """The requests of one dataset."""
+    """The rows of one dataset."""
 
-    def __init__(self, source: Source, tokenizer: Tokenizer | None) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
         self._file = SourceFile(source)
-        self._tokenizer = tokenizer
 
     @property
     def sees_source(self) -> bool:
         """Whether this machine sees the file that the coordinator checked."""
         return self._file.seen
 
-    def read(self, work: Work) -> Iterator[Request]:
-        """The requests of a message; raises DatasetChanged if a line is not what was checked."""
+    def read(self, work: Work) -> Iterator[tuple[int, Fields]]:
+        """The rows of a message and their places; raises DatasetChanged if one is not what was checked."""
         spans = np.frombuffer(work.spans, SPAN)
         lines = self._file.read(spans) if work.lines is None else work.lines
         start = 0
@@ -36,13 +36,9 @@ class RequestReader:
             line = lines[start : start + length]
             start += length
             try:
-                if kind == PromptKind.TEXT:
-                    request = parse_text(index, line, self._tokenize)
-                else:
-                    request = parse(index, line, tokens)
+                fields = parse(line, tokens) if kind == PromptKind.IDS else parse_text(line)
             except BadLine as reason:
                 raise DatasetChanged(self._source.path) from reason
-            yield numbered(request) if self._source.document else request
-
-    def _tokenize(self, text: str) -> list[int]:
-        return self._tokenizer.encode([text], special=True)[0] if self._tokenizer else []
+            if self._source.document:  # its requests have no ids of their own
+                fields = structs.replace(fields, task_id=None)
+            yield index, fields
