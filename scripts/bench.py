@@ -159,7 +159,7 @@ def run(dataset: Path, folder: Path | None = None) -> dict:
     """One run on echo with two workers; gives its report."""
     where = folder or dataset.parent / "run"
     command = [*TRT_DP, "run", "--engine", "echo", "--request-path", str(dataset)]
-    _quiet([*command, "--n-workers", "2", "--output-dir", str(where)])
+    _quiet([*command, "--n-workers", "2", "--output", str(where)])
     report = json.loads((where / "report.json").read_text())
     shutil.rmtree(where)
     return report
@@ -173,7 +173,7 @@ def index_of(dataset: Path) -> Path:
 def _interrupt_at_half(dataset: Path, folder: Path, count: int) -> None:
     """Stop a run when about half of its requests are in the journal."""
     command = [*TRT_DP, "run", "--engine", "echo", "--request-path", str(dataset)]
-    whole = [*command, "--n-workers", "2", "--output-dir", str(folder)]
+    whole = [*command, "--n-workers", "2", "--output", str(folder)]
     process = subprocess.Popen(whole, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     journal, bytes_per_request = folder / "journal", 250
     while process.poll() is None and _size(journal) < count * bytes_per_request / 2:

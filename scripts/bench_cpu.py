@@ -99,7 +99,7 @@ def run(folder: Path, dataset: Path, workers: int) -> dict[str, Any]:
     output = folder / "run"
     trt_dp(
         *("run", "--engine-path", folder / "engine", "--request-path", dataset, "--fresh"),
-        *("--n-workers", workers, "--n-gpus", 1, "--output-dir", output),
+        *("--n-workers", workers, "--n-gpus", 1, "--output", output),
     )
     found: dict[str, Any] = json.loads((output / "report.json").read_text())
     return found

@@ -25,7 +25,7 @@ def main() -> None:
         dataset, run = Path(name, "long.jsonl"), Path(name, "run")
         words = ["--num-requests", str(asked.requests), *SHORT, "--output", str(dataset)]
         subprocess.run([TRT_DP, "prepare-dataset", *words], check=True, capture_output=True)
-        words = ["--engine", "echo", "--request-path", str(dataset), "--output-dir", str(run)]
+        words = ["--engine", "echo", "--request-path", str(dataset), "--output", str(run)]
         process = subprocess.Popen(
             [TRT_DP, "run", *words, "--n-workers", "2"],
             stdout=subprocess.DEVNULL,

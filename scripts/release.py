@@ -130,7 +130,7 @@ def _mpi(python: Path, folder: Path) -> None:
 
 def _answer(python: Path, folder: Path, *words: str) -> None:
     """Run the dataset on two workers, and count the answers."""
-    asked = ("--request-path", "requests.jsonl", "--output-dir", "run", "--n-workers", "2")
+    asked = ("--request-path", "requests.jsonl", "--output", "run", "--n-workers", "2")
     _trt_dp(python, folder, "run", *asked, *words)
     requests, answers = folder / "requests.jsonl", folder / "run" / "results.jsonl"
     lines = [len(path.read_bytes().splitlines()) for path in (requests, answers)]

@@ -19,6 +19,7 @@ from trtllm_engines import DOUBLES, forget_double
 from trt_dp.coordinator.job import Job, Snapshot
 from trt_dp.coordinator.run import Outcome
 from trt_dp.coordinator.run import run as run_job
+from trt_dp.system import open_mpi
 from trt_dp.types import EngineSpec
 
 settings.register_profile("quick", max_examples=100, stateful_step_count=30, deadline=None)
@@ -91,7 +92,7 @@ class Watcher:
 def echo_job(dataset: Path, folder: Path, options: dict[str, str] | None = None, **more) -> Job:
     """A job on echo with two workers, without timing in its lines."""
     settings = {"workers": 2, "timing": False, **more}
-    engine = EngineSpec("echo", str(Path("engines/default").resolve()), options or {})
+    engine = EngineSpec("echo", None, options or {})
     return Job(dataset, folder, engine, **settings)
 
 
@@ -213,9 +214,10 @@ def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
 
-    for name in ("OMPI_MCA_rmaps_base_oversubscribe", "PRTE_MCA_rmaps_default_mapping_policy"):
+    for name in ("LD_LIBRARY_PATH", *open_mpi.settings("")):
+        before = os.environ.get(name)
         monkeypatch.setenv(name, "the engine's")  # so that monkeypatch puts back what was there
-        monkeypatch.delenv(name)
+        monkeypatch.delenv(name) if before is None else monkeypatch.setenv(name, before)
     monkeypatch.syspath_prepend(str(DOUBLES))
     install()
     yield install

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-from trt_dp.types import EngineSpec, Placement, Request
+from conftest import write_dataset
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -19,15 +17,14 @@ def blocks(language: str = "") -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
-def test_the_example_engine_is_one():
-    """The engine in the README answers when it is made, given a request, and stepped."""
-    names: dict = {}
-    exec(blocks("python")[0], names)  # noqa: S102 - the README's own example
-    engine = names["ShoutEngine"](EngineSpec("shout"), Placement(0), volume=11)
-    engine.submit(Request(3, 3, np.array([1, 2]), 4))
-    (result,) = engine.step()
-    assert (result.index, result.output_ids) == (3, [11] * 4)
-    engine.close()
+def test_the_example_runs(tmp_path, monkeypatch, capsys):
+    """The Python example answers a file of requests and names its results."""
+    monkeypatch.chdir(tmp_path)
+    write_dataset(tmp_path / "requests.jsonl", 10)
+    exec(blocks("python")[0], {})  # noqa: S102 - the README's own example
+    answered, results = capsys.readouterr().out.split()
+    assert answered == "10"
+    assert Path(results).is_file()
 
 
 def test_no_block_is_a_placeholder():

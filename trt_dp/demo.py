@@ -42,7 +42,7 @@ _CONFIG = {
     "eos_token_id": 2,
     "torch_dtype": "float32",
 }
-DESCRIPTION = f"the demo model, a Llama of {_LAYERS} layers of {_HIDDEN} with random weights"
+DESCRIPTION = f"a small model with random weights, a Llama of {_LAYERS} layers of {_HIDDEN}"
 Weights = NDArray[np.float32]
 
 

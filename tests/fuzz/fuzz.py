@@ -22,6 +22,7 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS / "support")]
 
 import fuzz_files  # noqa: E402 - the path above is needed first
+import fuzz_gguf  # noqa: E402
 import fuzz_lines  # noqa: E402
 import fuzz_models  # noqa: E402
 import fuzz_socket  # noqa: E402
@@ -157,6 +158,7 @@ def _guided(times: int) -> None:
 TARGETS: dict[str, tuple[Callable, int]] = {
     "lines": (_lines, 1_000_000),
     **fuzz_files.TARGETS,
+    **fuzz_gguf.TARGETS,
     **fuzz_socket.TARGETS,
     **fuzz_models.TARGETS,
 }

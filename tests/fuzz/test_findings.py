@@ -110,7 +110,7 @@ def test_a_checkpoint_for_a_senseless_number_of_ranks_is_refused(tmp_path, mappi
     """The ranks of a TensorRT-LLM checkpoint are counts, and not more than any machine has."""
     given = {"architecture": "x", "mapping": mapping}
     (tmp_path / "config.json").write_bytes(msgspec.json.encode(given))
-    with pytest.raises(UsageError, match="no counts"):
+    with pytest.raises(UsageError, match="does not hold counts"):
         world_of(tmp_path)
 
 
@@ -138,7 +138,7 @@ def test_a_broken_report_is_refused_in_a_sentence(tmp_path, content):
     (tmp_path / "report.json").write_bytes(content)
     done = trt_dp("report", tmp_path)
     assert done.returncode == 2
-    assert "holds no report of a finished run" in done.stderr
+    assert "has no report of a finished run" in done.stderr
     assert "Traceback" not in done.stderr
 
 

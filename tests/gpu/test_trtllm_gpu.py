@@ -1,161 +1,194 @@
-"""The TensorRT-LLM engine on real GPUs: TRT_DP_GPU_ENGINE names a built engine. These tests have never been run."""
+"""TensorRT-LLM on real GPUs: scripts/gpu-check runs these and prints what they prove. No GPU has run them yet."""
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
 import json
-import os
-import shutil
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from conftest import read_lines, start_trt_dp, trt_dp, workers_of
+from conftest import read_lines, workers_of
+from gpu_machine import COMMAND, SECONDS, ask, need, requests_for
 from trtllm_engines import write_requests
 
-from trt_dp.engines.trtllm.folder import Model, read_engine
+from trt_dp.launchers.mpi.launcher import find_mpirun
 
-HERE = shutil.which("nvidia-smi") and importlib.util.find_spec("tensorrt_llm")
-ENGINE = os.environ.get("TRT_DP_GPU_ENGINE", "")
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.timeout(1800),
-    pytest.mark.skipif(not HERE, reason="needs nvidia-smi and tensorrt_llm"),
-    pytest.mark.skipif(not ENGINE, reason="needs TRT_DP_GPU_ENGINE, the folder of an engine"),
-]
-RECORD = Path(__file__).parents[1] / "data" / "trtllm_signatures.json"
+_DEMO_LENGTH = 256
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
-    """What the engine was built for."""
-    return read_engine(ENGINE)
-
-
-@pytest.fixture
-def requests(model: Model, tmp_path: Path) -> Path:
-    """Two hundred requests of different lengths."""
-    most = min(64, model.max_seq_len // 4)
-    made = [
-        ([(31 * n + 7 * place) % model.vocabulary for place in range(1 + n % most)], 1 + n % most)
-        for n in range(200)
+def check_answers(requests: Path, out: Path) -> None:
+    """Every request has an answer of its full length, in order, and workers that answered had full batches."""
+    asked = [json.loads(line) for line in requests.read_text().splitlines()]
+    answers = read_lines(out / "results.jsonl")
+    assert [line["task_id"] for line in answers] == [line["task_id"] for line in asked]
+    assert [len(line["output_ids"]) for line in answers] == [
+        line["output_tokens"] for line in asked
     ]
-    return write_requests(tmp_path / "requests.jsonl", made)
 
 
-def run(requests: Path, out: Path, *words: object, timing: bool = False):
-    """A run of the engine as a user types it."""
-    return trt_dp(
-        *("run", "--engine-path", ENGINE, "--request-path", requests, "--output-dir", out),
-        *(() if timing else ("--no-timing",)),
-        *words,
-    )
+def facts_of_busy_workers(out: Path) -> list[dict]:
+    """What the engines said that had requests: one that came up last may have had none."""
+    report = json.loads((out / "report.json").read_text())
+    return [worker["facts"] for worker in report["workers"] if worker["requests"]]
 
 
-def test_record_agrees_with_what_is_installed():
-    """The names that the double was made from are those of the installed library: look here first."""
-    record = json.loads(RECORD.read_text())["modules"]
-    for name, module in record.items():
-        here = importlib.import_module(name)
-        for kind, entry in module.items():
-            _check(getattr(here, kind, None), f"{name}.{kind}", entry)
+@pytest.mark.proves("doctor")
+def test_doctor_finds_nothing_wrong():
+    """The doctor can run TensorRT-LLM's engines here, and finds the names that trt-dp uses: look here first."""
+    done = ask("doctor", "--json")
+    found = json.loads(done.stdout)
+    able = {one["name"]: one["why"] for one in found["abilities"] if not one["able"]}
+    assert "trtllm" not in able, able["trtllm"]
+    assert not any(_differences(found)), found
 
 
-def _check(found: object, where: str, entry: dict) -> None:
-    if found is None:  # a class that is only ever seen as a value may be named otherwise
-        assert "call" not in entry, f"there is no {where}"
-        return
-    for method, parameters in {
-        "__init__": entry.get("call", []),
-        **entry.get("methods", {}),
-    }.items():
-        text = _parameters(getattr(found, method))
-        for one in parameters:
-            parameter = one.partition("=")[0].partition(" ")[0].lstrip("*")
-            newer = "@" in one
-            assert not parameter or newer or parameter in text, (
-                f"{where}.{method} has no {parameter}"
-            )
+def _differences(found: dict) -> list:
+    return [found.get("tensorrt_llm"), *(found.get("differences") or {}).values()]
 
 
-def _parameters(function: object) -> str:
-    """The parameters as text: bindings have no signature, and list their overloads in the docstring."""
-    try:
-        return f"{inspect.signature(function)} {function.__doc__}"
-    except (TypeError, ValueError):
-        return str(function.__doc__)
+@pytest.mark.proves("tp1")
+def test_one_worker(model, requests, run):
+    """One worker answers every request in full and in order, with batches of more than one."""
+    out = run(model.folder, requests, "--n-workers", 1, "--n-gpus", model.world_size)
+    check_answers(requests, out)
+    assert all(facts["mean_batch"] >= 1 for facts in facts_of_busy_workers(out))
 
 
-def test_workers_do_not_change_answers(requests, tmp_path):
-    """One request at a time, so that no batch differs, one worker and all of them give the same bytes."""
-    one, all_of_them = tmp_path / "one", tmp_path / "all"
-    for out, words in ((one, ("--n-workers", 1)), (all_of_them, ())):
-        done = run(requests, out, "--set", "max_batch_size=1", *words)
-        assert done.returncode == 0, done.stderr
-    answers = (one / "results.jsonl").read_bytes()
-    assert answers == (all_of_them / "results.jsonl").read_bytes()
-    assert answers
+@pytest.mark.proves("8 workers")
+def test_a_worker_on_every_gpu(model, requests, run, gpus):
+    """As many workers as the GPUs allow, up to eight, answer every request in full and in order."""
+    workers = min(8, gpus // model.world_size)
+    need(gpus, 2 * model.world_size)
+    out = run(model.folder, requests, "--n-workers", workers, "--n-gpus", model.world_size)
+    check_answers(requests, out)
 
 
-@pytest.mark.parametrize("more", ["mode=inflight", "mode=static", "loader=executor"])
-def test_every_way_gives_the_length_asked_for(requests, tmp_path, more):
-    """Each way to drive the engine answers every request, in full, and says how full its batches were."""
-    done = run(requests, tmp_path / "out", "--set", more)
-    assert done.returncode == 0, done.stderr
-    asked = [json.loads(line)["output_tokens"] for line in requests.read_text().splitlines()]
-    answers = read_lines(tmp_path / "out" / "results.jsonl")
-    assert [len(line["output_ids"]) for line in answers] == asked
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert all(worker["facts"]["mean_batch"] >= 1 for worker in report["workers"])
+@pytest.mark.proves("same answers")
+def test_workers_do_not_change_answers(model, requests, run, gpus):
+    """One request at a time, so that no batch differs, one worker and two of them give the same bytes."""
+    need(gpus, 2 * model.world_size)
+    words = ("--n-gpus", model.world_size, "--set", "max_batch_size=1")
+    answers = [
+        (run(model.folder, requests, "--n-workers", count, *words) / "results.jsonl").read_bytes()
+        for count in (1, 2)
+    ]
+    assert answers[0] == answers[1]
 
 
-def test_engine_times_are_on_the_workers_clock(requests, tmp_path):
+@pytest.mark.proves("tp2 orchestrator")
+def test_two_gpus_started_by_the_library(engine_of, run, gpus, tmp_path):
+    """An engine on two GPUs, whose processes TensorRT-LLM starts itself, answers every request."""
+    need(gpus, 2)
+    model = engine_of(2)
+    requests = requests_for(model.vocabulary, model.max_seq_len, tmp_path)
+    check_answers(requests, run(model.folder, requests, "--n-workers", 1, "--n-gpus", 2))
+
+
+@pytest.mark.proves("tp2 mpi")
+def test_two_gpus_started_by_mpirun(engine_of, run, gpus, tmp_path):
+    """An engine on two GPUs, whose processes mpirun starts, answers every request."""
+    need(gpus, 2)
+    if find_mpirun() is None:
+        pytest.skip("needs mpirun, and there is none")
+    model = engine_of(2)
+    requests = requests_for(model.vocabulary, model.max_seq_len, tmp_path)
+    words = ("--n-workers", 1, "--n-gpus", 2, "--launcher", "mpi")
+    check_answers(requests, run(model.folder, requests, *words))
+
+
+@pytest.mark.proves("two per GPU")
+def test_two_workers_share_a_gpu(model, requests, run):
+    """Two workers on each GPU divide its memory, and answer every request."""
+    words = ("--workers-per-gpu", 2, "--n-workers", 2, "--n-gpus", model.world_size)
+    check_answers(requests, run(model.folder, requests, *words))
+
+
+@pytest.mark.proves("static")
+def test_static_batches(model, requests, run):
+    """Static batches answer every request in full, and none of them falls apart."""
+    out = run(model.folder, requests, "--n-gpus", model.world_size, "--set", "mode=static")
+    check_answers(requests, out)
+    assert not any("failed_batches" in facts for facts in facts_of_busy_workers(out))
+
+
+@pytest.mark.proves("executor loader")
+def test_loaded_without_the_runner(model, requests, run):
+    """The Executor, made directly, answers every request in full."""
+    out = run(model.folder, requests, "--n-gpus", model.world_size, "--set", "loader=executor")
+    check_answers(requests, out)
+
+
+@pytest.mark.proves("trtllm-torch")
+def test_a_checkpoint_without_an_engine(checkpoint, run, tmp_path):
+    """A checkpoint runs as it is, by TensorRT-LLM's LLM API, and every request is answered in full."""
+    requests = requests_for(_vocabulary(checkpoint), _DEMO_LENGTH, tmp_path)
+    out = run(checkpoint, requests, "--engine", "trtllm-torch", "--n-workers", 1)
+    check_answers(requests, out)
+
+
+@pytest.mark.proves("trtllm-torch tp2")
+def test_a_checkpoint_on_two_gpus(checkpoint, run, gpus, tmp_path):
+    """A checkpoint runs on two GPUs, by TensorRT-LLM's LLM API."""
+    need(gpus, 2)
+    requests = requests_for(_vocabulary(checkpoint), _DEMO_LENGTH, tmp_path)
+    words = ("--engine", "trtllm-torch", "--n-workers", 1, "--n-gpus", 2)
+    check_answers(requests, run(checkpoint, requests, *words))
+
+
+def _vocabulary(checkpoint: Path) -> int:
+    return json.loads((checkpoint / "config.json").read_text())["vocab_size"]
+
+
+@pytest.mark.proves("times")
+def test_engine_times_are_on_the_workers_clock(model, requests, run):
     """Queue, first token and total follow one another, and none is negative or longer than the run."""
     started = time.monotonic()
-    done = run(requests, tmp_path / "out", timing=True)
-    assert done.returncode == 0, done.stderr
-    for line in read_lines(tmp_path / "out" / "results.jsonl"):
+    out = run(model.folder, requests, "--n-gpus", model.world_size, timing=True)
+    for line in read_lines(out / "results.jsonl"):
         timing = line["timing"]
         assert 0 <= timing["queue_seconds"] <= timing["first_token_seconds"]
         assert timing["first_token_seconds"] <= timing["total_seconds"]
         assert timing["total_seconds"] <= time.monotonic() - started
 
 
-def test_eos_ends_answers(requests, tmp_path):
-    """With --stop-at-eos every answer is at most as long as asked, and says why it ended."""
-    done = run(requests, tmp_path / "out", "--stop-at-eos")
-    assert done.returncode == 0, done.stderr
+@pytest.mark.proves("stop at EOS")
+def test_eos_ends_answers(model, requests, run):
+    """With --stop-at-eos every answer is at most as long as asked, and shorter only where it stopped."""
+    out = run(model.folder, requests, "--n-gpus", model.world_size, "--stop-at-eos")
     asked = [json.loads(line)["output_tokens"] for line in requests.read_text().splitlines()]
-    for line, most in zip(read_lines(tmp_path / "out" / "results.jsonl"), asked, strict=True):
+    for line, most in zip(read_lines(out / "results.jsonl"), asked, strict=True):
         assert line["finish_reason"] in {"stop", "length"}
         assert len(line["output_ids"]) <= most
         assert line["finish_reason"] == "stop" or len(line["output_ids"]) == most
 
 
-def test_over_long_requests_are_failures(model, tmp_path):
+@pytest.mark.proves("too long")
+def test_over_long_requests_are_failures(model, run, tmp_path):
     """A request beyond max_seq_len is a failure that names it, and the rest is answered."""
     made = [([1, 2, 3], 4), ([1] * model.max_seq_len, 4), ([1, 2], model.max_seq_len)]
     requests = write_requests(tmp_path / "requests.jsonl", made)
-    done = run(requests, tmp_path / "out", "--n-workers", 1)
-    assert done.returncode == 3, done.stderr
-    failures = read_lines(tmp_path / "out" / "failures.jsonl")
+    out = run(model.folder, requests, "--n-workers", 1, "--n-gpus", model.world_size, status=3)
+    failures = read_lines(out / "failures.jsonl")
     assert [line["task_id"] for line in failures] == [1, 2]
     assert "max_seq_len" in failures[1]["error"]["message"]
 
 
-def test_killed_worker_is_replaced(requests, tmp_path):
-    """A worker that is killed gives its GPU's memory back, and what it held is answered by others."""
+@pytest.mark.proves("killed worker")
+def test_killed_worker_is_replaced(model, requests, tmp_path):
+    """A worker that is killed gives its GPU's memory back, and what it had in flight is answered by others."""
     out = tmp_path / "out"
-    process = start_trt_dp(
-        *("run", "--engine-path", ENGINE, "--request-path", str(requests)),
-        *("--output-dir", str(out), "--no-timing", "--set", "max_batch_size=1"),
-    )
-    until = time.monotonic() + 900
+    words = ["--n-gpus", model.world_size, "--no-timing", "--set", "max_batch_size=1"]
+    line = [*COMMAND, "run", "--engine-path", model.folder, "--request-path", requests]
+    line = [str(word) for word in [*line, "--output", out, *words]]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + SECONDS
     journal = out / "journal"
-    while time.monotonic() < until and not (journal.exists() and journal.stat().st_size > 2000):
+    while time.monotonic() < until and process.poll() is None:
+        if journal.exists() and journal.stat().st_size > 2000:
+            workers_of(process.pid)[0].kill()
+            break
         time.sleep(0.05)
-    workers_of(process.pid)[0].kill()
-    output, errors = process.communicate(timeout=900)
+    output, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, output + errors
     assert len(read_lines(out / "results.jsonl")) == 200

@@ -48,7 +48,7 @@ def test_a_signal_drains_and_keeps(tmp_path, kind) -> None:
     process.send_signal(kind)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert f"repeat the command with --output-dir {folder}" in said
+    assert f"repeat the command with --output {folder}" in said
     assert not alive(below)
     assert not (folder / "results.jsonl").exists()
     options = dict(setting.split("=") for setting in SLOW[1::2])

@@ -297,7 +297,7 @@ def test_a_build_empties_no_folder_behind_a_link(tmp_path):
     (tmp_path / "precious" / "file").write_text("kept")
     (tmp_path / ".engine.partial").symlink_to(tmp_path / "precious")
     with (
-        pytest.raises(UsageError, match="not this user's folder"),
+        pytest.raises(UsageError, match="is a link or another user's"),
         beside.folder(tmp_path / "engine"),
     ):
         pass

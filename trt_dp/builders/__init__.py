@@ -29,6 +29,7 @@ class Builder(Protocol):
     `trt-dp build` imports it to list its options, so importing it must be cheap. It may also have:
 
     - `Options`: a msgspec.Struct; each field is a flag of `trt-dp build` (an `extra` field gets the words after --)
+    - `FILES`: suffixes of the model files that it builds, next to folders, such as (".gguf",)
     - `PREFERENCE`: above 0, it may be chosen without --engine; the highest one that can build here is chosen
     - `why_not()`: what keeps it from building here, or None
     - `resolve(options)`: the options with what follows from other files, and lines that tell the user about it

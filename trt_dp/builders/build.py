@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from trt_dp import demo, plugins
-from trt_dp.builders import Watch, hub, staging
+from trt_dp.builders import Watch, demo_model, hub, staging
 from trt_dp.builders.choose import choose
 from trt_dp.builders.options import given_in, make
 from trt_dp.engines.folder import PROVENANCE
@@ -24,7 +24,9 @@ from trt_dp.errors import UsageError
 from trt_dp.system.file_digest import folder_digest
 
 _DEMO_CHECKPOINT = "checkpoint"
-_NO_MODEL = "{} {}: name a folder with a Hugging Face checkpoint, or its id as OWNER/NAME"
+_NO_MODEL = (
+    "{} {}: name a folder with a Hugging Face checkpoint, its id as OWNER/NAME, or a GGUF file"
+)
 _DEMO = "import sys, pathlib, trt_dp.demo as d; d.write_demo(pathlib.Path(sys.argv[1]))"
 _FETCH = (
     "import sys, huggingface_hub as h; "
@@ -33,13 +35,14 @@ _FETCH = (
 
 
 class Build(Struct, frozen=True):
-    """What a build is asked for; `options` are the builder's own, by name."""
+    """What a build is asked for; `options` are the builder's own, by name, `demo` is the demo model."""
 
     output: Path
     model: str | None = None
     engine: str | None = None
     options: dict[str, Any] = {}
     check: bool = False
+    demo: bool = False
 
 
 class Built(Struct, frozen=True):
@@ -129,12 +132,36 @@ def _choose(wanted: Build) -> _Chosen:
         why=why,
         builder=builder,
         options=options,
-        model=wanted.model or default_model(options),
+        model=_named(wanted) or default_model(options),
         notes=notes,
     )
+    _check_file(chosen, check=wanted.check)
     if wanted.check:
         _check_offers(chosen, "check", "--check")
     return chosen
+
+
+def _named(wanted: Build) -> str | None:
+    if not wanted.demo:
+        return wanted.model
+    if wanted.model is not None:
+        msg = f"--demo builds the demo model: leave out {wanted.model}, or --demo"
+        raise UsageError(msg)
+    return str(demo_model.find())
+
+
+def _check_file(chosen: _Chosen, *, check: bool) -> None:
+    """Refuse a model file where the builder reads folders only, or its check does."""
+    file = Path(chosen.model or "")
+    if not file.is_file():
+        return
+    known = getattr(chosen.builder, "FILES", ())
+    if file.suffix not in known:
+        listed = f"; {chosen.engine} builds {', '.join(known)} files" if known else ""
+        raise UsageError(_NO_MODEL.format(file, f"is a file{listed}"))
+    if check:
+        msg = f"--check needs the folder of a Hugging Face checkpoint, and {file} is a file"
+        raise UsageError(msg)
 
 
 def _check_offers(chosen: _Chosen, function: str, option: str) -> None:
@@ -145,25 +172,27 @@ def _check_offers(chosen: _Chosen, function: str, option: str) -> None:
 
 def _told(chosen: _Chosen, model: str, facts: dict[str, object]) -> list[str]:
     """Lines for the user: what was chosen, and why."""
-    other = " (name a MODEL to build another)" if model == demo.DESCRIPTION else ""
+    other = (
+        " (name a MODEL to build another; --demo builds a real one)"
+        if model == demo.DESCRIPTION
+        else ""
+    )
     lines = [f"engine: {chosen.engine} ({chosen.why})", f"model: {model}{other}", *chosen.notes]
     lines += [f"{name}: {value}" for name, value in facts.items() if name in ("precision", "type")]
     return lines
 
 
 def _model(given: str | None, into: Path, watch: Watch) -> tuple[Path, str]:
-    """The checkpoint's folder and what to call it; without one the demo model's, made in the engine folder."""
+    """The checkpoint and what to call it; without one a small random model, made in the engine folder."""
     if given is None:
         folder = into / _DEMO_CHECKPOINT
         folder.mkdir()
         demo.write_demo(folder)
         return folder, demo.DESCRIPTION
-    folder = Path(given)
-    if folder.is_dir():
-        return folder, str(folder.resolve())
-    if folder.exists() or not _is_id(given):
-        what = "is a file" if folder.exists() else "does not exist"
-        raise UsageError(_NO_MODEL.format(given, what))
+    if Path(given).exists():
+        return Path(given), str(Path(given).resolve())
+    if not _is_id(given):
+        raise UsageError(_NO_MODEL.format(given, "does not exist"))
     return hub.download(given, watch), given
 
 

@@ -48,7 +48,7 @@ def _make(partial: Path) -> None:
     """A folder of this user, for it will be emptied: in a shared place another user could have put a link there."""
     partial.mkdir(parents=True, exist_ok=True)
     if safe_files.another_s(partial) or partial.is_symlink():
-        msg = f"{partial} belongs to another user: remove it, or choose another --output"
+        msg = f"{partial} is a link or another user's: remove it, or choose another --output"
         raise UsageError(msg)
 
 

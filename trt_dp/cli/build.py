@@ -86,7 +86,8 @@ def build(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="A folder with a Hugging Face checkpoint, or its id. [default: a small demo model]"
+            help="A folder with a Hugging Face checkpoint, its id, or a GGUF file. "
+            "[default: a small random model]"
         ),
     ] = None,
     engine: Annotated[
@@ -102,6 +103,9 @@ def build(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Option of the builder; repeatable."),
     ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Build the demo model, SmolLM2-135M-Instruct.")
+    ] = False,
     check: Annotated[
         bool,
         typer.Option(
@@ -123,7 +127,9 @@ def build(
     from trt_dp.display import build as display_build
 
     options = ctx.obj | key_values.parse(set_)
-    wanted = builder.Build(output=output, model=model, engine=engine, options=options, check=check)
+    wanted = builder.Build(
+        output=output, model=model, engine=engine, options=options, check=check, demo=demo
+    )
     with stoppable("no engine was built"), display_build.on_stderr() as watch:
         if dry_run:
             display_build.print_plan(builder.plan(wanted))

@@ -14,7 +14,7 @@ _ALIASES = {"output-dir": "output"}
 
 
 def spelling(name: str) -> str:
-    """The name of an option, however it is spelled: `--n_workers` is `--n-workers`, `--output-dir` is `--output`."""
+    """The name of an option, however it is spelled: `--n_workers` is `--n-workers`, `--output` is `--output`."""
     hyphens = name.replace("_", "-")
     return _ALIASES.get(hyphens, hyphens)
 

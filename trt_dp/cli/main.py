@@ -25,7 +25,7 @@ class Commands(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Those of the first job first, any other after them."""
         del ctx
-        return sorted(self.commands, key=lambda name: (_ORDER + (name,)).index(name))
+        return sorted(self.commands, key=lambda name: (*_ORDER, name).index(name))
 
 
 app = typer.Typer(
@@ -68,15 +68,21 @@ def main() -> None:
         sys.exit(Interrupted.exit_status)
 
 
+def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it with the flag's value
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"trt-dp {version('trt-dp')}")
+        raise typer.Exit
+
+
 @app.callback()
 def common(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", is_eager=True, callback=_show_version
+        ),
     ] = False,
 ) -> None:
     """Offline data-parallel LLM inference: one file of requests, N engines, ordered results."""
-    if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(f"trt-dp {installed('trt-dp')}")
-        raise typer.Exit

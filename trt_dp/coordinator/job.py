@@ -9,6 +9,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from trt_dp.coordinator.limits import Limits
+from trt_dp.dataset.reading import Reading
 from trt_dp.errors import UsageError
 from trt_dp.types import EngineSpec, Sampling
 
@@ -16,7 +17,7 @@ from trt_dp.types import EngineSpec, Sampling
 class Job(Struct, frozen=True):
     """All that a run can be asked to do."""
 
-    dataset: Path
+    dataset: Path | Reading
     folder: Path
     engine: EngineSpec
     workers: int | None = None

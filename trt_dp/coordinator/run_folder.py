@@ -35,7 +35,7 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 _LOCK_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
-_START_OVER = "Choose another --output-dir, or start over with --fresh"
+_START_OVER = "Choose another --output, or start over with --fresh"
 _SWITCHES = {"timing": "--no-timing", "detokenize": "--detokenize", "skip_bad": "--skip-bad"}
 
 
@@ -97,7 +97,7 @@ def open_folder(path: Path) -> Iterator[Folder]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            msg = f"{path} is in use by another run. Wait for it, or choose another --output-dir"
+            msg = f"{path} is in use by another run. Wait for it, or choose another --output"
             raise FolderError(msg) from error
         yield Folder(path)
 
@@ -130,7 +130,7 @@ def _clear(path: Path) -> None:
 
 
 def _not_ours(path: Path) -> str:
-    return f"{path} has results that are not from trt-dp run. Choose another --output-dir"
+    return f"{path} has results that are not from trt-dp run. Choose another --output"
 
 
 def _change(earlier: Asked, now: Asked) -> str | None:

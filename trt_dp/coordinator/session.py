@@ -189,7 +189,7 @@ class Session:
         completed, folder = int(self._scope.journal.completed.sum()), self._scope.job.folder
         return (
             f"{what}. {completed:,} of {len(self._scope.index):,} requests are completed and saved in {folder}. "
-            f"To resume, repeat the command with --output-dir {folder}"
+            f"To resume, repeat the command with --output {folder}"
         )
 
     def _show(self) -> None:

@@ -11,14 +11,17 @@ from typing import Literal
 
 from trt_dp.coordinator.connection import Connection
 from trt_dp.coordinator.events import Lost
+from trt_dp.coordinator.last_words import last_words, log_size
 from trt_dp.errors import ChannelClosed
 from trt_dp.launchers import Launcher, Process
+from trt_dp.system.safe_text import brief
 from trt_dp.types import Placement
 from trt_dp.wire.messages import Hello, Setup, Stop, ToCoordinator, Work
 
 _SOON = 0.005
 _ENDS_ITSELF_SECONDS = 0.5
 KILLED_SECONDS = 30.0
+_RESTARTS_WHILE_LOADING = 1  # what fails to load twice fails always, and loading may take minutes
 
 State = Literal["starting", "loading", "ready", "ending", "retired"]
 
@@ -37,11 +40,16 @@ class Slot:
         self.in_flight = 0
         self.answered = 0.0  # when it last answered a request, or was given the first of them
         self.deaths = 0  # in a row, without an answer between them
+        self.was_ready = False  # in any of its launches
+        self.is_loading = False  # or was, when it began to end
+        self.logged = 0  # bytes in its log when the last launch began
         self.reason = ""  # what it died of, where its exit status does not tell
         self.hint = ""  # what its channel said at the end, in case it has to be killed
 
     def enter(self, state: State) -> None:
         """Begin a state, with nothing in flight."""
+        self.is_loading = state == "loading" or (state == "ending" and self.is_loading)
+        self.was_ready = self.was_ready or state == "ready"
         self.state, self.since = state, time.monotonic()
         self.in_flight = 0
 
@@ -66,6 +74,7 @@ class Slot:
         self.launches += 1
         self.enter("starting")
         self.reason = self.hint = ""
+        self.logged = log_size(self.log)
         try:
             self.process = launcher.start(self.placement, environment, self.log)
         except OSError as error:
@@ -128,9 +137,16 @@ class Slot:
             return None
         self.deaths += 1
         self.process = None
+        reason = self.reason or self._reason(status)
+        if self.is_loading and not self.was_ready:
+            max_restarts = min(max_restarts, _RESTARTS_WHILE_LOADING)
         self.enter("retired")
-        retired = self.deaths > max_restarts or status is None
-        return Lost(self.reason or end_of_process(status), retired)
+        return Lost(reason, self.deaths > max_restarts or status is None)
+
+    def _reason(self, status: int | None) -> str:
+        """How the process ended; if its engine was loading, also the error that its log tells of."""
+        said = brief(last_words(self.log, self.logged)) if self.is_loading else ""
+        return f"{end_of_process(status)}: {said}" if said else end_of_process(status)
 
 
 def end_of_process(status: int | None) -> str:

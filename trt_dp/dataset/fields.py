@@ -37,18 +37,23 @@ class SamplingFields(Struct, frozen=True, omit_defaults=True, kw_only=True):
     logprobs: bool | int | None = None  # true, 0 and 1: those of the chosen tokens
 
 
+NOTHING = Raw()
+NO_SAMPLING = SamplingFields()
+"""The one value of each for a row that says nothing: `to_json` leaves out what is this very object."""
+
+
 class Fields(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One row; it has exactly one of `input_ids`, `prompt` and `messages`. All but the ids can be written as JSON."""
 
     task_id: int | str | None = None
     input_ids: Ids | None = None
     prompt: str | None = None
-    messages: Raw = Raw()  # JSON, passed to the chat template as it is; empty: none
+    messages: Raw = NOTHING  # JSON, passed to the chat template as it is; empty: none
     exact_tokens: _Count | None = None  # `output_tokens` of a benchmark row: exactly so many
     max_tokens: _Count | None = None  # at most so many; without either, --max-tokens
-    sampling: SamplingFields = SamplingFields()
+    sampling: SamplingFields = NO_SAMPLING
     n: _Answers | None = None  # answers to give
-    chat_template_kwargs: Raw = Raw()  # a JSON object; empty: none
+    chat_template_kwargs: Raw = NOTHING  # a JSON object; empty: none
     more: dict[str, Raw] = {}  # every other field, as JSON; comes back with the answer as `fields`
 
 
@@ -68,7 +73,6 @@ class _Message(Struct):
 SAMPLING = SamplingFields.__struct_fields__
 """The names of all that a row can say on sampling."""
 
-_NO_SAMPLING = SamplingFields()
 _NOTHING = (b"", b"null", b"[]", b"{}", b"false", b'""', b"0")
 _NOTHING_OF = {
     "lora_request": (b"null",),
@@ -147,7 +151,7 @@ def check(fields: Fields) -> PromptKind:
     if kind == PromptKind.CHAT:
         _check_messages(fields)
     _check_lengths(fields)
-    if fields.sampling != _NO_SAMPLING:
+    if fields.sampling != NO_SAMPLING:
         _check_sampling(fields.sampling)
     if fields.more:
         refuse_unsupported(fields.more)

@@ -1,27 +1,31 @@
-"""What a request looks like in a JSON line: checked and counted once, then parsed by a worker."""
+"""What a request looks like in a dataset: checked and counted once, then parsed by a worker."""
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from collections.abc import Callable
+from typing import Annotated
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType, structs
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from trt_dp.dataset.fields import MAX_COUNT, Fields, check, kind_of
-from trt_dp.dataset.row import exact_tokens, fields_of, notable
-from trt_dp.errors import UNREADABLE, BadLine
-from trt_dp.types import Ids, PromptKind
+from trt_dp.errors import UNREADABLE, BadLine, RequestRefused
+from trt_dp.types import Ids, PromptKind, Request
 
-_TokenId = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
-_Count = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
+MAX_ID = 2**31 - 1
+_TokenId = Annotated[int, Meta(ge=0, le=MAX_ID)]
+_Count = Annotated[int, Meta(ge=1, le=MAX_ID)]
 _NOT_STRUCTURE = b"0123456789 \t\r\n"
-_EMPTY = np.empty(0, np.int64)
-_NOTHING: frozenset[str] = frozenset()
+_BLANKS = b" \t\r\n"
+_ABSENT = (b"", b"null")
+_REFUSED = {
+    "lora_request": "`lora_request` is not supported: no engine here applies LoRA adapters",
+    "media_paths": "`media_paths` is not supported: no engine here takes images, audio or video",
+}
 
 
 class _Line(Struct, forbid_unknown_fields=True):
-    """A benchmark line: ids, and how many to answer. Every other line is read as a table."""
+    """Every field that a dataset line may have, under all its names; null means absent."""
 
     task_id: int | str | None = None
     input_ids: Raw = Raw()
@@ -29,14 +33,9 @@ class _Line(Struct, forbid_unknown_fields=True):
     output_tokens: _Count | UnsetType = UNSET
     output_len: _Count | UnsetType = UNSET  # the name in NVIDIA's JSON document
     input_len: _Count | UnsetType = UNSET
-
-
-class _IdFields(Struct):
-    """The fields of ids in a table."""
-
-    input_ids: Raw = Raw()
-    logits: Raw = Raw()
-    input_len: _Count | None = None
+    prompt: str | None = None
+    lora_request: Raw = Raw()
+    media_paths: Raw = Raw()
 
 
 class _OnlyId(Struct):
@@ -46,20 +45,18 @@ class _OnlyId(Struct):
 
 
 _line = msgspec.json.Decoder(_Line)
-_table = msgspec.json.Decoder(dict[str, Raw])
-_id_fields = msgspec.json.Decoder(_IdFields)
 _only_id = msgspec.json.Decoder(_OnlyId)
 _ids = msgspec.json.Decoder(list[_TokenId])
-_encode = msgspec.json.Encoder().encode
+
+Tokenize = Callable[[str], list[int]]
 
 
-class Measured(NamedTuple):
-    """What the index keeps of a line. Tokens that only a worker can count are 0, and a length that is not given too."""
+class Measured(Struct, frozen=True):
+    """What the index keeps of a line; the length of text is unknown and counts as 0 until a worker tokenizes it."""
 
     kind: PromptKind
     input_tokens: int
-    output_tokens: int  # exactly, or at most
-    notable: frozenset[str] = _NOTHING  # see row.notable
+    output_tokens: int
 
 
 INVALID = Measured(PromptKind.INVALID, 0, 0)
@@ -68,44 +65,74 @@ INVALID = Measured(PromptKind.INVALID, 0, 0)
 def measure(line: bytes) -> Measured:
     """Check a line in full and count its tokens; raises BadLine with the reason."""
     start, stop = line.find(b"[") + 1, line.rfind(b"]")
-    tokens = _count_plain(line[start:stop])
-    plain = _outline(line[:start], line[stop:]) if tokens else None
-    if plain is None:
-        return _measure_table(line)
-    output = exact_tokens(plain.output_tokens, plain.output_len)
-    _check_length(None if plain.input_len is UNSET else plain.input_len, tokens)
-    return Measured(PromptKind.IDS, tokens, output or 0)
+    tokens, kind = _count_plain(line[start:stop]), PromptKind.IDS
+    fields = _outline(line[:start], line[stop:]) if tokens else None
+    if fields is None:
+        fields = _decode(line)
+        if _has_text(fields):
+            tokens, kind = 0, PromptKind.TEXT
+        else:
+            tokens = _count(bytes(_raw_ids(fields)))
+    if fields.input_len not in (UNSET, tokens):
+        msg = f"`input_len` is {fields.input_len}, but there are {tokens} ids"
+        raise BadLine(msg)
+    return Measured(kind, tokens, _output_tokens(fields))
 
 
-def parse(line: bytes, input_tokens: int) -> Fields:
-    """What a line of ids says that was measured before; raises BadLine if it has changed."""
+def parse(index: int, line: bytes, input_tokens: int) -> Request:
+    """The request in a line of ids that was measured before; raises BadLine if it has changed."""
     start, stop = line.find(b"[") + 1, line.rfind(b"]")
-    plain, text = _outline(line[:start], line[stop:]), line[start:stop]
-    if plain is None or b"]" in text:  # a key given twice: the last one counts, as in any JSON
-        return _parse_table(line, input_tokens)
-    return Fields(
-        task_id=plain.task_id,
-        input_ids=_numbers(text, input_tokens),
-        exact_tokens=exact_tokens(plain.output_tokens, plain.output_len),
+    fields, text = _outline(line[:start], line[stop:]), line[start:stop]
+    if fields is None or b"]" in text:  # a key given twice: the last one counts, as in any JSON
+        fields = _decode(line)
+        text = bytes(_raw_ids(fields))[1:-1]
+    ids = _numbers(text)
+    if len(ids) != input_tokens:
+        msg = f"the line has {len(ids)} ids now and had {input_tokens} when it was checked"
+        raise BadLine(msg)
+    return Request(
+        index=index,
+        task_id=_task_id(index, fields),
+        input_ids=ids,
+        output_tokens=_output_tokens(fields),
     )
 
 
-def parse_text(line: bytes) -> Fields:
-    """What a line says whose prompt is text or chat; raises BadLine if it has changed."""
-    fields, _ = _read_table(line)
-    if kind_of(fields) == PromptKind.IDS:
+def parse_text(index: int, line: bytes, tokenize: Tokenize) -> Request:
+    """The request in a line whose prompt is text; raises BadLine if it has changed."""
+    fields = _decode(line)
+    if not fields.prompt:
         msg = "the line has no `prompt` now and had one when it was checked"
         raise BadLine(msg)
-    return fields
+    return Request(
+        index=index,
+        task_id=_task_id(index, fields),
+        input_ids=np.array(tokenize(fields.prompt), np.int64),
+        output_tokens=_output_tokens(fields),
+    )
+
+
+def numbered(request: Request) -> Request:
+    """The request with its place in the file as its id, for a file whose requests have no ids."""
+    return msgspec.structs.replace(request, task_id=request.index)
+
+
+def check_ids(request: Request) -> None:
+    """Raises RequestRefused if there are no ids, or one is too large: `measure` does not look at the values."""
+    if not len(request.input_ids):
+        msg = "`prompt` has no tokens"
+        raise RequestRefused(msg)
+    if request.input_ids.max() > MAX_ID:
+        msg = f"`input_ids` has an id above {MAX_ID}"
+        raise RequestRefused(msg)
 
 
 def task_id_of(index: int, line: bytes) -> int | str | None:
     """The task_id to report for a line, valid or not: None when it cannot be read."""
     try:
-        found = _only_id.decode(line).task_id
+        return _task_id(index, _only_id.decode(line))
     except UNREADABLE:
         return None
-    return index if found is None else found
 
 
 def check_lora_id(sample: bytes) -> None:
@@ -115,61 +142,63 @@ def check_lora_id(sample: bytes) -> None:
         raise BadLine(msg)
 
 
-def _outline(head: bytes, tail: bytes) -> _Line | None:
-    """A benchmark line decoded without its ids, which is much faster; None for any other line."""
+def _task_id(index: int, fields: _Line | _OnlyId) -> int | str:
+    return index if fields.task_id is None else fields.task_id
+
+
+def _decode(line: bytes) -> _Line:
     try:
-        fields = _line.decode(head + tail)
-    except UNREADABLE:
-        return None
-    given = [ids for ids in (fields.input_ids, fields.logits) if ids]
-    return fields if len(given) == 1 and bytes(given[0]) == b"[]" else None
-
-
-def _measure_table(line: bytes) -> Measured:
-    fields, ids = _read_table(line)
-    kind = check(fields)
-    tokens = _count(ids) if kind == PromptKind.IDS else 0
-    length = fields.exact_tokens or fields.max_tokens or 0
-    return Measured(kind, tokens, length, notable(fields))
-
-
-def _parse_table(line: bytes, input_tokens: int) -> Fields:
-    fields, ids = _read_table(line)
-    return structs.replace(fields, input_ids=_numbers(ids[1:-1], input_tokens))
-
-
-def _read_table(line: bytes) -> tuple[Fields, bytes]:
-    """What any line says, and its ids as they are written; there are some where `input_ids` is not None."""
-    try:
-        table = _table.decode(line)
-        ours = {name: table.pop(name) for name in _IdFields.__struct_fields__ if name in table}
-        found = _id_fields.decode(_encode(ours)) if ours else _IdFields()
+        return _line.decode(line)
     except UNREADABLE as error:
         raise BadLine(str(error)) from error
-    ids = _given(found)
-    fields = fields_of(table, None if ids is None else _EMPTY)
-    if ids is not None:
-        _check_length(found.input_len, _count(ids) if found.input_len else 0)
-    elif found.input_len is not None:
-        msg = "`input_len` is given, but no ids"
+
+
+def _outline(head: bytes, tail: bytes) -> _Line | None:
+    """The line decoded without its ids, which is much faster; None where the brackets are not those of the ids."""
+    try:
+        fields = _line.decode(head + tail)
+        return fields if bytes(_raw_ids(fields)) == b"[]" else None
+    except UNREADABLE:
+        return None
+
+
+def _has_text(fields: _Line) -> bool:
+    """Whether the prompt is text; raises BadLine where ids are given too, or the text is empty."""
+    if fields.prompt is None:
+        return False
+    _refuse(fields)
+    if _given_ids(fields) or fields.input_len is not UNSET:
+        msg = "`prompt` is given, and ids (or their number) as well"
         raise BadLine(msg)
-    return fields, ids or b""
-
-
-def _given(found: _IdFields) -> bytes | None:
-    given = [
-        bytes(ids) for ids in (found.input_ids, found.logits) if bytes(ids) not in (b"", b"null")
-    ]
-    if len(given) > 1:
-        msg = "both `input_ids` and `logits` are given"
+    if not fields.prompt:
+        msg = "`prompt` is empty"
         raise BadLine(msg)
-    return given[0] if given else None
+    return True
 
 
-def _check_length(said: int | None, tokens: int) -> None:
-    if said not in (None, tokens):
-        msg = f"`input_len` is {said}, but there are {tokens} ids"
+def _refuse(fields: _Line) -> None:
+    """Raises BadLine for a field that no engine supports, unless it is null or an empty list of media."""
+    media = fields.media_paths  # usually absent, and then there is nothing to look at
+    if media and bytes(media).translate(None, _BLANKS) not in (*_ABSENT, b"[]"):
+        raise BadLine(_REFUSED["media_paths"])
+    if fields.lora_request and bytes(fields.lora_request) not in _ABSENT:
+        raise BadLine(_REFUSED["lora_request"])
+
+
+def _given_ids(fields: _Line) -> list[Raw]:
+    return [ids for ids in (fields.input_ids, fields.logits) if ids and bytes(ids) not in _ABSENT]
+
+
+def _raw_ids(fields: _Line) -> Raw:
+    _refuse(fields)
+    if fields.prompt is not None:
+        msg = "`prompt` is given, and ids as well"
         raise BadLine(msg)
+    given = _given_ids(fields)
+    if len(given) != 1:
+        both = "both `input_ids` and `logits` are given" if given else "`input_ids` is missing"
+        raise BadLine(both)
+    return given[0]
 
 
 def _count_plain(text: bytes) -> int:
@@ -213,14 +242,18 @@ def _count_slowly(text: bytes) -> int:
         raise BadLine(msg) from error
 
 
-def _numbers(text: bytes, count: int) -> Ids:
+def _numbers(text: bytes) -> Ids:
     """The ids as numbers; numpy's parser is faster than a JSON decoder and a copy."""
     try:
-        ids = np.fromstring(text, np.int64, sep=",")
+        return np.fromstring(text, np.int64, sep=",")
     except ValueError as error:  # from newer numpy; older numpy returns what it could read
         msg = f"`input_ids`: {error}"
         raise BadLine(msg) from error
-    if len(ids) != count:
-        msg = f"the line has {len(ids)} ids now and had {count} when it was checked"
-        raise BadLine(msg)
-    return ids
+
+
+def _output_tokens(fields: _Line) -> int:
+    given = [count for count in (fields.output_tokens, fields.output_len) if count is not UNSET]
+    if len(given) != 1:
+        both = "both `output_tokens` and `output_len` are given" if given else None
+        raise BadLine(both or "`output_tokens` is missing")
+    return given[0]

@@ -11,6 +11,8 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from trt_dp.dataset.fields import (
     MAX_COUNT,
+    NO_SAMPLING,
+    NOTHING,
     SAMPLING,
     UNSUPPORTED,
     Fields,
@@ -43,7 +45,6 @@ _KNOWN = sorted({*_NAMES, *_SAMPLING, "input_ids", "logits", "input_len"})
 _row = msgspec.json.Decoder(_Row).decode
 _sampling = msgspec.json.Decoder(SamplingFields).decode
 _encode = msgspec.json.Encoder().encode
-_NO_SAMPLING = SamplingFields()
 
 
 def fields_of(table: dict[str, Raw], input_ids: Ids | None = None) -> Fields:
@@ -52,7 +53,7 @@ def fields_of(table: dict[str, Raw], input_ids: Ids | None = None) -> Fields:
     said = {name: table[name] for name in table.keys() & _SAMPLING}
     try:
         row = _row(_encode({name: table[name] for name in table.keys() & _NAMES}))
-        sampling = _sampling(_encode(said)) if said else _NO_SAMPLING
+        sampling = _sampling(_encode(said)) if said else NO_SAMPLING
     except UNREADABLE as error:
         raise BadLine(str(error)) from error
     return Fields(
@@ -94,4 +95,4 @@ def nearest(name: str) -> str | None:
 
 
 def _unless_null(raw: Raw) -> Raw:
-    return Raw() if bytes(raw) == b"null" else raw
+    return NOTHING if bytes(raw) in (b"", b"null") else raw

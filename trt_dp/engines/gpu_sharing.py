@@ -1,9 +1,10 @@
 """How several engines on one GPU divide its memory: they load one after another, and count who is there already.
 
-An engine takes a fraction of the memory that is free when it loads, so two that load at once would both
-count on the same memory. Here each takes a seat, held by a file lock for the life of its process, so that
-a worker that is killed leaves its seat to the one that replaces it. Workers of one user on one machine
-see each other's seats, as far as they name the devices alike and share the folder of temporary files.
+An engine takes a fraction of the memory that is free once its weights are loaded. Two that load at once would both
+count on the same memory, and a first one could leave too little for the weights of a second. So each takes a seat,
+held by a file lock for the life of its process: a worker that is killed leaves its seat to the one that replaces it.
+Workers of one user on one machine see each other's seats, as long as they name the devices alike and share the
+folder of temporary files.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from trt_dp.engines import gpu_memory
 from trt_dp.errors import EngineRefused
 
 
@@ -24,14 +26,17 @@ class Seat:
     """One engine's place among those on the same devices: free, loading, loaded, free again."""
 
     def __init__(self, devices: tuple[str, ...], sharers: int, folder: Path | None = None) -> None:
+        self._devices = devices
         self._sharers = sharers
         self._folder = folder
         self._name = hashlib.sha256("\0".join(devices).encode()).hexdigest()[:16]
         self._held: int | None = None
 
     @contextlib.contextmanager
-    def loading(self, fraction: float) -> Iterator[float]:
-        """Alone on the devices for as long as this lasts: what to take of the memory that is free now.
+    def loading(self, fraction: float, weights: int) -> Iterator[float]:
+        """Alone on the devices for as long as this lasts: the part of the free memory for the KV cache.
+
+        `weights` is the number of bytes that an engine's weights take on each device.
 
         The wait for the others to load has no limit of its own: it is part of the worker's loading, which has one.
         """
@@ -43,7 +48,8 @@ class Seat:
         try:
             fcntl.flock(turn, fcntl.LOCK_EX)
             with self._seated(folder) as others:
-                yield fraction / (self._sharers - others)
+                free = gpu_memory.free(self._devices)
+                yield gpu_memory.fraction_for(fraction, self._sharers - others, weights, free)
         finally:
             os.close(turn)
 

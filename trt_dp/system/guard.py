@@ -102,7 +102,7 @@ def _end_all(child: int, status: int | None) -> int:
     """Kill all descendants until none is left; returns the status of the command."""
     ended = {} if status is None else {child: status}
     while _reap(ended):
-        below = _below(os.getpid()) if _PROCESSES.exists() else {child} - set(ended)
+        below = descendants(os.getpid()) if _PROCESSES.exists() else {child} - set(ended)
         for pid in below:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -110,7 +110,7 @@ def _end_all(child: int, status: int | None) -> int:
     return ended.get(child, int(signal.SIGKILL))
 
 
-def _below(root: int) -> set[int]:
+def descendants(root: int) -> set[int]:
     """The descendants of this process."""
     parents = dict(filter(None, map(_parent, _PROCESSES.glob("[0-9]*/stat"))))
     below: set[int] = set()

@@ -4,4 +4,5 @@ import sys
 
 from trt_dp.worker.serve import main
 
-sys.exit(main())
+if __name__ == "__main__":  # the processes of a pool of mpi4py import this too, under another name
+    sys.exit(main())

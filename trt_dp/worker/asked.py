@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from msgspec import Raw, Struct
 
 from trt_dp.dataset.fields import Fields
@@ -13,7 +11,7 @@ _COPIES = 40
 _PLACE = (1 << _COPIES) - 1
 
 
-class Row(NamedTuple):
+class Row(Struct, frozen=True):
     """A row that was read and is not an engine's yet."""
 
     index: int

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from msgspec import structs
 
 from trt_dp.dataset.fields import Fields
-from trt_dp.dataset.request_line import parse, parse_text
+from trt_dp.dataset.json_row import from_json
+from trt_dp.dataset.store import record
 from trt_dp.errors import BadLine, DatasetChanged
 from trt_dp.types import SPAN, PromptKind, Source
 from trt_dp.wire.messages import Work
@@ -36,9 +36,15 @@ class RequestReader:
             line = lines[start : start + length]
             start += length
             try:
-                fields = parse(line, tokens) if kind == PromptKind.IDS else parse_text(line)
+                yield index, self._fields(line, tokens, kind)
             except BadLine as reason:
                 raise DatasetChanged(self._source.path) from reason
-            if self._source.document:  # its requests have no ids of their own
-                fields = structs.replace(fields, task_id=None)
-            yield index, fields
+
+    def _fields(self, line: bytes, tokens: int, kind: int) -> Fields:
+        """What a row says, from a record of the store or from a line."""
+        fields = record(line, tokens) if self._source.store else from_json(line)
+        found = 0 if fields.input_ids is None else len(fields.input_ids)
+        if found != tokens or (kind == PromptKind.IDS) != bool(found):
+            msg = f"the row has {found} ids now and had {tokens} when it was checked"
+            raise BadLine(msg)
+        return fields

@@ -384,7 +384,7 @@ def test_a_folder_without_weights_says_what_it_has_instead(tmp_path, model):
     file = model / "model.safetensors"
     for name, words in (
         ("pytorch_model.bin", "only PyTorch"),
-        ("model.gguf", "only GGUF"),
+        ("model.gguf", "give the file"),
         ("model-00001-of-00002.safetensors", "no model.safetensors or"),
         ("nothing", "has no model.safetensors"),
     ):

@@ -18,7 +18,10 @@ import sys
 import time
 from pathlib import Path
 
-_DATA = Path(__file__).parents[2] / "data" / "trtllm_cli.json"
+_INSTALLED = Path(__file__).parent / "trtllm_cli.json"  # by tests/doubles/install.py
+_DATA = (
+    _INSTALLED if _INSTALLED.exists() else Path(__file__).parents[2] / "data" / "trtllm_cli.json"
+)
 
 
 def parser(version: str) -> argparse.ArgumentParser:
@@ -69,6 +72,7 @@ def _save(given: argparse.Namespace, output: Path, version: str, behave: str) ->
     model = json.loads((checkpoint / "config.json").read_text())
     limits = ("max_batch_size", "max_num_tokens", "max_seq_len", "max_input_len", "max_beam_width")
     build_config = {name: getattr(given, name) for name in limits}
+    build_config["max_seq_len"] = given.max_seq_len or model.get("max_position_embeddings")
     build_config["plugin_config"] = {"remove_input_padding": True, "use_paged_context_fmha": True}
     build_config["kv_cache_type"] = (given.kv_cache_type or "paged").upper()
     config = {"version": version, "pretrained_config": model, "build_config": build_config}

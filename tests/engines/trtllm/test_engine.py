@@ -14,6 +14,7 @@ from conftest import alive, children, read_lines, start_trt_dp, trt_dp, workers_
 from doubles.run.tensorrt_llm._answers import answer
 from doubles.run.tensorrt_llm._machine import SLOTS
 from trtllm_engines import (
+    DOUBLES,
     VOCABULARY,
     environment,
     expected,
@@ -179,6 +180,21 @@ def test_stops_at_any_eos_only_when_asked(tmp_path, mode):
     assert (results[0].output_ids, results[0].finish_reason) == (whole, "length")
 
 
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("mode", ["inflight", "static"])
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("asked", [5, 12])
+def test_no_stop_id_is_part_of_an_answer(tmp_path, mode, order, asked):
+    """Whichever of the stop ids ends an answer, and even in its last place, it is left out and the reason is stop."""
+    folder = make_engine(tmp_path / "e")
+    whole = expected([3, 1, 4], 12)
+    stops = [whole[4], whole[9]][::order]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": stops}))
+    engine = make(folder, Sampling(stop_at_eos=True), mode=mode)
+    result = ask(engine, [([3, 1, 4], asked)])[0]
+    assert (result.output_ids, result.finish_reason) == (whole[:4], "stop")
+
+
 def test_stop_at_eos_needs_an_eos(tmp_path):
     """Without a file that names the EOS, stopping at it is refused before loading."""
     with pytest.raises(EngineRefused, match="which token ends an answer"):
@@ -237,10 +253,21 @@ def test_static_batch_is_saved_from_its_bad_request(double, tmp_path):
     double(faults="901=error")
     requests = [([n + 1], 6) for n in range(20)]
     requests[4] = ([901], 6)
-    results = ask(make(make_engine(tmp_path / "e"), mode="static"), requests)
+    engine = make(make_engine(tmp_path / "e"), mode="static")
+    results = ask(engine, requests)
+    assert engine.facts()["failed_batches"] == 1
     assert "Encountered an error" in results.pop(4).error.message
     del requests[4]
     assert tokens(results) == [expected(*request) for request in requests]
+
+
+@pytest.mark.usefixtures("double")
+def test_static_batches_take_what_in_flight_ones_do(tmp_path):
+    """A prompt above the engine's max_input_len, which counts for nothing at run time, keeps its batch static."""
+    engine = make(make_engine(tmp_path / "e"), mode="static")
+    requests = [([n + 1] * 60, 6) for n in range(16)]
+    assert tokens(ask(engine, requests)) == [expected(*request) for request in requests]
+    assert "failed_batches" not in engine.facts()
 
 
 @pytest.mark.usefixtures("double")
@@ -550,6 +577,58 @@ def test_workers_share_a_gpu(tmp_path):
         assert 0 < len(shares) <= 3  # the last to load may find all answered
         assert min(shares) > 0.25
         assert sum(shares) < 1
+
+
+def _with_weights(tmp_path: Path, gib: int) -> dict[str, str]:
+    """An environment in which an engine of this size loads on GPUs of 80 GiB that nvidia-smi tells of."""
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    return {
+        "CUDA_VISIBLE_DEVICES": "0",
+        "TRTLLM_DOUBLE_GPU": str(memory),
+        "TRTLLM_DOUBLE_WEIGHTS": str(gib / 80),
+        "TRTLLM_DOUBLE_SECONDS": "0.02",
+        "TMPDIR": str(tmp_path),
+        "PATH": os.pathsep.join((str(DOUBLES.parent / "bin"), os.environ["PATH"])),
+    }
+
+
+def _sized(folder: Path, gib: int) -> Path:
+    os.truncate(make_engine(folder) / "rank0.engine", gib * 2**30)
+    return folder
+
+
+def test_the_second_engines_weights_are_reserved(tmp_path):
+    """Two engines with 30 GiB of weights load on one GPU of 80 GiB: the first leaves room for the second."""
+    done, answers, _ = run(
+        tmp_path,
+        _sized(tmp_path / "e", 30),
+        some_requests(120),
+        *("--workers-per-gpu", 2, "--max-restarts", 0),
+        **_with_weights(tmp_path, 30),
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(answers) == 120
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    fractions = sorted(worker["facts"]["kv_fraction"] for worker in report["workers"])
+    assert fractions == [
+        0.15,
+        0.9,
+    ]  # 0.9 of 16 GiB for two, of the 48 beside the first one's weights
+
+
+def test_engines_that_do_not_fit_together_are_refused(tmp_path):
+    """Two engines with 45 GiB of weights on one GPU of 80 GiB end the run with the sizes and what to do."""
+    done, _, _ = run(
+        tmp_path,
+        _sized(tmp_path / "e", 45),
+        some_requests(3),
+        *("--workers-per-gpu", 2),
+        **_with_weights(tmp_path, 45),
+    )
+    assert done.returncode == 1
+    assert "2 engines of 47.0 GiB (weights and buffers) do not fit in the 80.0 GiB" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_run_refuses_with_one_sentence(tmp_path):

@@ -89,6 +89,19 @@ def test_stops_at_any_eos_only_when_asked(make, tmp_path):
 
 
 @pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("asked", [5, 12])
+def test_no_stop_id_is_part_of_an_answer(make, tmp_path, order, asked):
+    """Whichever of the stop ids ends an answer, and even in its last place, it is left out and the reason is stop."""
+    folder = make_checkpoint(tmp_path / "c")
+    whole = expected([3, 1, 4], 12)
+    fields = {"eos_token_id": [whole[4], whole[9]][::order]}
+    (folder / "generation_config.json").write_text(json.dumps(fields))
+    result = ask(make(folder, Sampling(stop_at_eos=True)), [([3, 1, 4], asked)])[0]
+    assert (result.output_ids, result.finish_reason) == (whole[:4], "stop")
+
+
+@pytest.mark.usefixtures("double")
 def test_sampling_has_a_seed_for_each_request(make, tmp_path):
     """The seed that a request gets comes from the run's seed and its index."""
     engine = make(make_checkpoint(tmp_path / "c"), Sampling(temperature=1, top_k=9, seed=5))

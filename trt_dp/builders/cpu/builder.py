@@ -12,14 +12,19 @@ from trt_dp.builders import Watch
 from trt_dp.errors import EngineRefused
 
 PREFERENCE = 10
+FILES = (".gguf",)
 
 
 class Options(Struct, frozen=True):
     """How to convert."""
 
     precision: Annotated[
-        str, Meta(description="Of the weights: f32, bf16, f16, int8 or int4. [default: f32]")
-    ] = "f32"
+        str,
+        Meta(
+            description="Of the weights: f32, bf16, f16, int8, int4, or stored (as in the file). "
+            "[default: f32; for GGUF files stored]"
+        ),
+    ] = ""
     via: Annotated[
         str, Meta(description="Convert with another tool: optimum (for other architectures).")
     ] = ""
@@ -37,9 +42,10 @@ def build(model: Path, into: Path, watch: Watch, options: Options = DEFAULTS) ->
     """Make the engine folder of a checkpoint; raises TrtDpError if that cannot be done exactly."""
     from trt_dp.builders.cpu import convert, optimum  # noqa: PLC0415 - it loads numpy and OpenVINO
 
+    precision = options.precision or ("stored" if model.is_file() else "f32")
     if options.via:
-        return optimum.build(model, into, watch, precision=options.precision, via=options.via)
-    return convert.build(model, into, watch, options.precision)
+        return optimum.build(model, into, watch, precision=precision, via=options.via)
+    return convert.build(model, into, watch, precision)
 
 
 def check(model: Path, engine: Path, watch: Watch, facts: dict[str, object]) -> str:

@@ -37,21 +37,7 @@ class Tensor(Struct, frozen=True):
     shape: tuple[int, ...]
     offset: int
     size: int
-
-
-class Checkpoint(Struct, frozen=True):
-    """An opened checkpoint."""
-
-    folder: Path
-    config: Mapping[str, Any]
-    tensors: Mapping[str, Tensor]
-
-
-def open_checkpoint(folder: Path) -> Checkpoint:
-    """Read the config and all headers; raises UsageError for whatever is missing, cut short or at odds."""
-    if not folder.is_dir():
-        refuse(f"{folder} is not a folder", "give the folder of a Hugging Face checkpoint")
-    return Checkpoint(folder, _json(folder / "config.json"), _tensors(folder))
+    head_rows: int = 0  # of a head whose halves take turns, as in GGUF files of llama; else 0
 
 
 def blocks(tensor: Tensor) -> Iterator[tuple[memoryview, Floats]]:
@@ -66,7 +52,26 @@ def blocks(tensor: Tensor) -> Iterator[tuple[memoryview, Floats]]:
             raw = np.fromfile(file, stored, count)
             if len(raw) != count:
                 refuse(f"{tensor.file} became shorter while it was read", "copy it again")
-            yield raw.data.cast("B"), _widen(raw).reshape(-1, *tensor.shape[1:])
+            values = widen(tensor.dtype, raw).reshape(-1, *tensor.shape[1:])
+            yield raw.data.cast("B"), values
+
+
+class Checkpoint(Struct, frozen=True):
+    """An opened checkpoint: a folder or a file, the tensor types that can be read, and how."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+    dtypes: tuple[str, ...] = tuple(_STORED)
+    blocks: Callable[[Tensor], Iterator[tuple[memoryview, Floats]]] = blocks
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Read the config and all headers; raises UsageError for whatever is missing, cut short or at odds."""
+    if not folder.is_dir():
+        refuse(f"{folder} is not a folder", "give the folder of a Hugging Face checkpoint")
+    config = _json(folder / "config.json")
+    return Checkpoint(folder=folder, config=config, tensors=_tensors(folder))
 
 
 def same(one: Tensor, other: Tensor) -> bool:
@@ -77,10 +82,12 @@ def same(one: Tensor, other: Tensor) -> bool:
     return all(np.array_equal(a, b, equal_nan=True) for (_, a), (_, b) in pairs)
 
 
-def _widen(raw: NDArray[Any]) -> Floats:
-    if raw.dtype == _STORED["BF16"]:
-        return (raw.astype(np.uint32) << 16).view(np.float32)
-    return raw.astype(np.float32, copy=False)
+def widen(dtype: str, raw: NDArray[Any]) -> Floats:
+    """Stored values as float32."""
+    stored = raw.view(_STORED[dtype])
+    if dtype == "BF16":
+        return (stored.astype(np.uint32) << 16).view(np.float32)
+    return stored.astype(np.float32, copy=False)
 
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
@@ -96,7 +103,9 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
 
 def _instead(folder: Path) -> tuple[str, str]:
     """Why there are no weights to read here, and what to do."""
-    for pattern, what in (("*.gguf", "GGUF"), ("*.bin", "PyTorch"), ("*.pth", "PyTorch")):
+    for file in sorted(folder.glob("*.gguf")):
+        return f"{folder} has no safetensors files, but a GGUF file", f"give the file: {file}"
+    for pattern, what in (("*.bin", "PyTorch"), ("*.pth", "PyTorch")):
         if any(folder.glob(pattern)):
             return (
                 f"{folder} has only {what} files ({pattern})",

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from trt_dp.builders import BESIDE, Watch
-from trt_dp.builders.cpu import architecture, graph, ir, parts, weights
+from trt_dp.builders.cpu import architecture, gguf, graph, ir, parts, stored, weights
 from trt_dp.builders.cpu.architecture import Architecture
-from trt_dp.builders.cpu.checkpoint import Tensor, blocks, open_checkpoint
+from trt_dp.builders.cpu.checkpoint import Checkpoint, Floats, Tensor, open_checkpoint
 from trt_dp.builders.cpu.weights import Coding
 from trt_dp.errors import TrtDpError
 
@@ -31,18 +32,34 @@ def build(model: Path, into: Path, watch: Watch, precision: str) -> dict[str, ob
 
 
 def _build(model: Path, into: Path, watch: Watch, precision: str) -> dict[str, object]:
-    checkpoint = open_checkpoint(model)
+    checkpoint, beside = _open(model)
     a = architecture.read(checkpoint.config)
-    tensors = parts.pick(checkpoint, a)
-    codings = weights.plan({name: t.shape for name, t in tensors.items()}, precision)
-    sha256 = _write(a, tensors, codings, into, watch)
-    _copy(model, into)
-    return _provenance(a, tensors, codings) | {"precision": precision, "sha256": sha256}
+    checkpoint = msgspec.structs.replace(checkpoint, tensors=parts.pick(checkpoint, a))
+    codings = _plan(checkpoint.tensors, precision)
+    sha256 = _write(a, checkpoint, codings, into, watch)
+    for name, content in beside.items():
+        (into / name).write_bytes(content)
+    return _provenance(a, checkpoint, codings) | {"precision": precision, "sha256": sha256}
+
+
+def _open(model: Path) -> tuple[Checkpoint, Mapping[str, bytes]]:
+    """A GGUF file or a folder as a checkpoint, and the files that belong next to the graph."""
+    if model.is_file():
+        checkpoint, header = gguf.open_gguf(model)
+        return checkpoint, gguf.files(header, checkpoint.config)
+    files = (file for pattern in _COPIED for file in sorted(model.glob(pattern)))
+    return open_checkpoint(model), {file.name: file.read_bytes() for file in files}
+
+
+def _plan(tensors: Mapping[str, Tensor], precision: str) -> dict[str, Coding]:
+    if precision == stored.PRECISION:
+        return stored.plan(tensors)
+    return weights.plan({name: tensor.shape for name, tensor in tensors.items()}, precision)
 
 
 def _write(
     a: Architecture,
-    tensors: Mapping[str, Tensor],
+    checkpoint: Checkpoint,
     codings: Mapping[str, Coding],
     into: Path,
     watch: Watch,
@@ -57,25 +74,25 @@ def _write(
     ir.fill_in(xml, blobs, offsets)
     with binary.open("r+b") as file:
         file.truncate(end)
-        return _stream(tensors.values(), codings, offsets, file, watch)
+        return _stream(checkpoint, codings, offsets, file, watch)
 
 
 def _stream(
-    tensors: Iterable[Tensor],
+    checkpoint: Checkpoint,
     codings: Mapping[str, Coding],
     offsets: Mapping[str, int],
     file: BinaryIO,
     watch: Watch,
 ) -> str:
     """Copy the weights block by block: memory holds a few megabytes of them, however large the model."""
-    tensors = list(tensors)
+    tensors = list(checkpoint.tensors.values())
     done, total, digest = 0, sum(tensor.size for tensor in tensors), hashlib.sha256()
     for tensor in tensors:
         coding = codings[tensor.name]
         ends = [offsets[blob.name] for blob in coding.blobs]
-        for raw, rows in blocks(tensor):
+        for raw, rows in checkpoint.blocks(tensor):
             digest.update(raw)
-            for number, part in enumerate(weights.encode(coding, rows)):
+            for number, part in enumerate(_encode(coding, raw, rows)):
                 file.seek(ends[number])
                 ends[number] += file.write(np.ascontiguousarray(part).data.cast("B"))
             done += len(raw)
@@ -83,17 +100,15 @@ def _stream(
     return digest.hexdigest()
 
 
-def _copy(model: Path, into: Path) -> None:
-    """What the engine and the user's tokenizer read beside the graph."""
-    for pattern in _COPIED:
-        for file in sorted(model.glob(pattern)):
-            shutil.copyfile(file, into / file.name)
+def _encode(coding: Coding, raw: memoryview, rows: Floats) -> tuple[NDArray[Any], ...]:
+    return stored.encode(coding, raw, rows) if coding.kept else weights.encode(coding, rows)
 
 
 def _provenance(
-    a: Architecture, tensors: Mapping[str, Tensor], codings: Mapping[str, Coding]
+    a: Architecture, checkpoint: Checkpoint, codings: Mapping[str, Coding]
 ) -> dict[str, object]:
     blobs = [blob for coding in codings.values() for blob in coding.blobs]
+    tensors = checkpoint.tensors
     kinds = [coding.values.type for coding in codings.values()]
     return {
         "architecture": a.family,

@@ -19,7 +19,8 @@ except ImportError as error:
     msg = f"OpenVINO is not installed ({error}): pip install 'trt-dp[cpu]'"
     raise ImportError(msg) from error
 
-_TYPES = {"f32": Type.f32, "f16": Type.f16, "bf16": Type.bf16, "i8": Type.i8, "i4": Type.i4}
+_TYPES = {"f32": Type.f32, "f16": Type.f16, "bf16": Type.bf16, "i8": Type.i8, "u8": Type.u8}
+_TYPES |= {"i4": Type.i4, "u4": Type.u4}
 _MASKED = -65504.0  # the least of float16: it must not become infinite where that is computed in
 
 version: str = ov.__version__
@@ -162,8 +163,10 @@ class _Writer:
         values.get_rt_info()["decompression"] = ""  # it stays as small in memory as on disk
         if coding.scales is None:
             return values
+        if coding.zeros is not None:
+            values = op.subtract(values, self._stored(coding.zeros))
         scaled = op.multiply(values, self._stored(coding.scales))
-        if coding.values.type == "i8":
+        if len(coding.values.shape) == 2:
             return scaled
         rows, groups, group = coding.values.shape
         return op.reshape(scaled, _ints(rows, groups * group), special_zero=False)

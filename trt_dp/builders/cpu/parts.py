@@ -10,7 +10,6 @@ from trt_dp.builders.cpu.architecture import Architecture
 from trt_dp.builders.cpu.checkpoint import Checkpoint, Tensor, same
 from trt_dp.builders.cpu.refuse import refuse
 
-_READ = ("F32", "F16", "BF16")
 _EMBEDDINGS, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _HARMLESS = re.compile(r"(model\.layers\.\d+\.self_attn\.|model\.)rotary_emb\.inv_freq")
 
@@ -29,8 +28,8 @@ def pick(checkpoint: Checkpoint, a: Architecture) -> dict[str, Tensor]:
 
 
 def _check(checkpoint: Checkpoint, tensor: Tensor, shape: tuple[int, ...]) -> None:
-    if tensor.dtype not in _READ:
-        known = ", ".join(_READ)
+    if tensor.dtype not in checkpoint.dtypes:
+        known = ", ".join(checkpoint.dtypes)
         _refuse(checkpoint, f"has tensor {tensor.name} as {tensor.dtype}; known: {known}")
     if tensor.shape != shape:
         found, wanted = list(tensor.shape), list(shape)

@@ -19,6 +19,7 @@ _KEYS = {
     "default": frozenset[str](),
     "linear": frozenset({"factor"}),
     "llama3": frozenset({"factor", "low_freq_factor", "high_freq_factor"}),
+    "factors": frozenset({"factors"}),  # of GGUF files: a number for each frequency
 }
 _DEFAULT_THETA = 10_000.0
 
@@ -32,6 +33,7 @@ class Rope(Struct, frozen=True):
     low_freq_factor: Positive = 1.0
     high_freq_factor: Positive = 1.0
     original_max_position_embeddings: Positive = 1.0
+    factors: tuple[Positive, ...] = ()
 
 
 def read(config: Mapping[str, Any]) -> Rope:
@@ -88,7 +90,7 @@ def _rope(fields: dict[str, Any]) -> Rope:
         rope = msgspec.convert(fields, Rope)
     except msgspec.ValidationError as error:
         refuse(f"config.json's rope parameters make no sense ({error})", "fix the config")
-    numbers = msgspec.structs.astuple(rope)[1:]
+    numbers = (*msgspec.structs.astuple(rope)[1:-1], *rope.factors)
     if not all(math.isfinite(number) for number in numbers):
         refuse(f"config.json's rope parameters {numbers} are not all finite", "fix the config")
     if rope.kind == "llama3" and rope.low_freq_factor >= rope.high_freq_factor:
@@ -105,6 +107,8 @@ def frequencies(rope: Rope, head_dim: int) -> Floats:
         return np.asarray(plain / rope.factor, np.float32)
     if rope.kind == "llama3":
         return _llama3(rope, plain)
+    if rope.kind == "factors":
+        return np.asarray(plain / np.array(rope.factors, np.float32), np.float32)
     return plain
 
 

@@ -16,7 +16,7 @@ from trt_dp.builders.cpu.refuse import refuse
 PRECISIONS = ("f32", "f16", "bf16", "int8", "int4")
 
 _GROUPS = (128, 64, 32)
-_BITS = {"f32": 32, "f16": 16, "bf16": 16, "i8": 8, "i4": 4}
+_BITS = {"f32": 32, "f16": 16, "bf16": 16, "i8": 8, "u8": 8, "i4": 4, "u4": 4}
 _ALWAYS_INT8 = ("model.embed_tokens.weight", "lm_head.weight")
 
 
@@ -34,21 +34,23 @@ class Blob(Struct, frozen=True):
 
 
 class Coding(Struct, frozen=True):
-    """How one tensor is stored; the scales, where there are any, follow the values."""
+    """How one tensor is stored: (values - zeros) * scales, where there are any; they follow in this order."""
 
     values: Blob
     scales: Blob | None = None
+    zeros: Blob | None = None
+    kept: str = ""  # the file's type, where its codes are kept and not its values rounded anew
 
     @property
     def blobs(self) -> tuple[Blob, ...]:
         """What is stored, in order."""
-        return (self.values,) if self.scales is None else (self.values, self.scales)
+        return (self.values, *(blob for blob in (self.scales, self.zeros) if blob is not None))
 
 
 def plan(shapes: Mapping[str, tuple[int, ...]], precision: str) -> dict[str, Coding]:
     """How each tensor of a model is stored; raises UsageError for a precision that there is not, or not here."""
     if precision not in PRECISIONS:
-        refuse(f"there is no precision {precision!r}", f"known: {', '.join(PRECISIONS)}")
+        refuse(f"there is no precision {precision!r}", f"known: {', '.join(PRECISIONS)}, stored")
     codings = {name: _coding(name, shape, precision) for name, shape in shapes.items()}
     if precision == "int4" and all(coding.values.type != "i4" for coding in codings.values()):
         refuse(f"no weight has inputs in groups of {_GROUPS[-1]} for int4", "build it as int8")
@@ -80,14 +82,19 @@ def _group(name: str, inputs: int) -> int | None:
 def encode(coding: Coding, rows: Floats) -> tuple[NDArray[Any], ...]:
     """The bytes of some rows of a tensor, one array for each blob; raises UsageError for what cannot be held."""
     name, kind = coding.values.name, coding.values.type
-    if not np.isfinite(rows).all():
-        refuse(f"tensor {name} has values that are infinite or not numbers", "fix the checkpoint")
+    check_finite(name, rows)
     if kind == "f32":
         return (rows,)
     if kind in {"f16", "bf16"}:
         return (_narrow(name, kind, rows),)
     values, scales = _quantise(rows, coding.values)
-    return (_packed(values) if kind == "i4" else values, scales)
+    return (packed(values) if kind == "i4" else values, scales)
+
+
+def check_finite(name: str, rows: Floats) -> None:
+    """Refuse a tensor that no model can be made of."""
+    if not np.isfinite(rows).all():
+        refuse(f"tensor {name} has values that are infinite or not numbers", "fix the checkpoint")
 
 
 def _narrow(name: str, kind: str, rows: Floats) -> NDArray[np.uint16]:
@@ -120,7 +127,7 @@ def _quantise(rows: Floats, values: Blob) -> tuple[NDArray[np.int8], Floats]:
     return np.rint(groups / scales).clip(-limit, limit).astype(np.int8), scales
 
 
-def _packed(values: NDArray[np.int8]) -> NDArray[np.uint8]:
+def packed(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Two to a byte, the first in the low half; groups are even, so no value is left alone."""
     halves = values.reshape(-1, 2).view(np.uint8) & 0xF
     return np.asarray(halves[:, 0] | (halves[:, 1] << 4), np.uint8)

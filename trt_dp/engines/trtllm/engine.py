@@ -24,6 +24,7 @@ from trt_dp.engines.trtllm.folder import (
 from trt_dp.engines.trtllm.inflight import Ending, Inflight, check_sampling
 from trt_dp.engines.trtllm.library import engine_library
 from trt_dp.engines.trtllm.load import Loader, Ranks, Scheduler, SessionSettings
+from trt_dp.engines.trtllm.ranks import LiveRanks
 from trt_dp.engines.trtllm.static import Static
 from trt_dp.engines.trtllm.stop_ids import stop_ids
 from trt_dp.errors import EngineRefused, UsageError
@@ -41,8 +42,7 @@ class TrtllmEngine:
     TrtllmEngine with the same options, the one of rank 0 is used like any engine, and the others are closed
     as soon as they are made: `close` returns when rank 0 closes.
 
-    With `stop_at_eos` an answer ends as TensorRT-LLM ends it; whether the EOS is its last id is
-    TensorRT-LLM's choice, and could not be checked without a GPU. Several GPUs are untried as well.
+    With `stop_at_eos` an answer ends before the first stop id, which is not part of it.
     """
 
     needs_folder = True
@@ -84,10 +84,12 @@ class TrtllmEngine:
         check_devices(model, len(placement.devices))
         chunked = model.paged_context if chunked_context is None else chunked_context
         check_options(model, max_batch_size, chunked=chunked, max_num_tokens=max_num_tokens)
+        self._limits = limits(model, chunked=chunked, max_num_tokens=max_num_tokens)
         spawn, rank = trtllm_load.place(ranks, model)
         self._settings = SessionSettings(
             loader=loader,
             max_batch_size=max_batch_size or model.max_batch_size,
+            max_input_len=self._limits.max_input,
             kv_fraction=kv_fraction,
             max_kv_tokens=max_kv_tokens,
             block_reuse=block_reuse,
@@ -104,7 +106,6 @@ class TrtllmEngine:
         _check_sharing(placement, model, spawn=spawn)
         self._mode = mode
         self._silence_seconds = silence_seconds
-        self._limits = limits(model, chunked=chunked, max_num_tokens=max_num_tokens)
         self._ending = Ending(stop_ids(model.folder) if spec.sampling.stop_at_eos else ())
         self.capacity = window or _window(model, self._settings)
         self._seat = Seat(placement.devices, placement.sharers)
@@ -137,6 +138,8 @@ class TrtllmEngine:
     def step(self) -> list[Result]:
         """Let TensorRT-LLM work, and return what is answered; returns within a moment when nothing is."""
         results = self._driver.step()
+        if not results:
+            self._ranks.check()
         silent = self._driver.silent_seconds()
         if not results and silent > self._silence_seconds:
             msg = (
@@ -173,11 +176,12 @@ class TrtllmEngine:
         if not any_version:
             check_version(self._model, library.version)
         settings = self._settings
-        with self._seat.loading(settings.kv_fraction) as fraction:
+        with self._seat.loading(settings.kv_fraction, self._model.weights) as fraction:
             self._kv_fraction = fraction
-            _log.info("its KV cache takes %.3f of the memory that is left free", fraction)
+            _log.info("the KV cache takes %.3f of the memory that the weights leave free", fraction)
             share = structs.replace(settings, kv_fraction=fraction)
             self._loaded = trtllm_load.load(library, self._model, share)
+        self._ranks = LiveRanks()
         session = self._loaded.session
         inflight = Inflight(library.bindings, session, sampling, self._ending)
         self._driver: Inflight | Static = inflight

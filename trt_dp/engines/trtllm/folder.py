@@ -33,6 +33,7 @@ class Model(Struct, frozen=True):
     max_input_len: int
     max_seq_len: int
     vocabulary: int
+    weights: int  # bytes of the largest rank's engine file
     packed: bool  # inputs are packed and attention is fused: max_input_len does not count
     paged_context: bool  # prompts can be read in pieces
 
@@ -70,7 +71,7 @@ def read_engine(path: str | None) -> Model:
     mapping = pretrained.get("mapping") or {}
     sizes = [_size(mapping, name, folder) for name in ("tp_size", "pp_size", "cp_size")]
     world_size = sizes[0] * sizes[1] * sizes[2]
-    _check_ranks(folder, world_size, mapping.get("world_size", world_size))
+    weights = _check_ranks(folder, world_size, mapping.get("world_size", world_size))
     plugins = build.get("plugin_config") or {}
     return Model(
         folder=folder,
@@ -82,6 +83,7 @@ def read_engine(path: str | None) -> Model:
         max_input_len=_number(build, "max_input_len", folder),
         max_seq_len=_number(build, "max_seq_len", folder),
         vocabulary=_number(pretrained, "vocab_size", folder),
+        weights=weights,
         packed=_on(plugins.get("remove_input_padding", True))
         and _on(plugins.get("context_fmha", True)),
         paged_context=_on(plugins.get("use_paged_context_fmha")),
@@ -224,7 +226,8 @@ def _size(mapping: Mapping[str, Any], key: str, folder: Path) -> int:
     return _number(mapping, key, folder) if key in mapping else 1
 
 
-def _check_ranks(folder: Path, world_size: int, said: object) -> None:
+def _check_ranks(folder: Path, world_size: int, said: object) -> int:
+    """The size of the largest rank's file, once all are there."""
     if said != world_size:
         msg = (
             f"{folder / 'config.json'} says world_size {said}, but tp_size, pp_size and cp_size "
@@ -237,6 +240,7 @@ def _check_ranks(folder: Path, world_size: int, said: object) -> None:
         listed = ", ".join(missing)
         msg = f"{folder} is not a complete engine: {listed} is missing: copy it again, or {_BUILD}"
         raise EngineRefused(msg)
+    return max((folder / name).stat().st_size for name in ranks)
 
 
 def _on(value: object) -> bool:

@@ -20,7 +20,11 @@ _ALL_IDS = -1  # an end_id that no token has: an answer continues to the request
 
 
 class Ending(Struct, frozen=True):
-    """Where answers end: at their length, or at one of these ids before."""
+    """Where answers end: at their length, or at one of these stop ids before.
+
+    TensorRT-LLM leaves some stop ids in the answer and takes others out, depending on how they were given
+    and on its version, and calls one in the last place `length`. Here none is ever part of an answer.
+    """
 
     stops: tuple[int, ...] = ()
 
@@ -33,6 +37,12 @@ class Ending(Struct, frozen=True):
     def pad_id(self) -> int:
         """Any id of the vocabulary: it fills what nobody reads."""
         return self.stops[0] if self.stops else 0
+
+    def cut(self, ids: list[int], reason: str) -> tuple[list[int], str]:
+        """An answer without the stop id that ended it, and the reason why it ended."""
+        if ids and ids[-1] in self.stops:
+            return ids[:-1], "stop"
+        return ids, reason
 
 
 class Inflight:
@@ -148,7 +158,7 @@ class Inflight:
             return Result(
                 request.index, error=Failure("engine_error", problem or ""), timing=timing
             )
-        return Result(request.index, ids, reason, timing=timing)
+        return Result(request.index, *self._ending.cut(ids, reason), timing=timing)
 
     def _sampling_config(self, index: int) -> Any:
         """Greedy, or with a random stream of the request's own, so that no answer depends on the schedule."""

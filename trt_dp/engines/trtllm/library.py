@@ -1,29 +1,26 @@
 """TensorRT-LLM itself: what engines use of it is imported here, in a worker, and only once an engine is made.
 
-Importing it starts MPI and looks at the environment, so what that must find there is set first.
+Importing it starts MPI, and with it the daemon that starts further processes. So what all of them must find in
+the environment is set before.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from msgspec import Struct
 
+from trt_dp.engines.trtllm import shared_libraries
 from trt_dp.errors import EngineRefused
+from trt_dp.system import open_mpi
 
 _GET = (
     "install 1.2 (pip install 'tensorrt-llm<1.3', from NVIDIA's package index) "
     "or use the container nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
 )
-_SPAWN = {
-    # A lone process counts as one slot, and its ranks then find "all nodes filled": Open MPI 4, and 5.
-    "OMPI_MCA_rmaps_base_oversubscribe": "1",
-    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-}
 
 
 class Library(Struct, frozen=True):
@@ -88,8 +85,8 @@ def first_line(error: BaseException) -> str:
 
 
 def _package() -> ModuleType:
-    for name, value in _SPAWN.items():
-        os.environ.setdefault(name, value)
+    open_mpi.prepare_this_process()
+    shared_libraries.add_to_path()
     try:
         return importlib.import_module("tensorrt_llm")
     except ModuleNotFoundError as error:

@@ -7,11 +7,13 @@ what a later one of these added is not used.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any, Literal
 
 from msgspec import Struct
 
+from trt_dp.engines.trtllm import ranks
 from trt_dp.engines.trtllm.folder import Model
 from trt_dp.engines.trtllm.library import Library, first_line
 from trt_dp.errors import EngineRefused, UsageError
@@ -27,6 +29,9 @@ class SessionSettings(Struct, frozen=True):
 
     loader: Loader
     max_batch_size: int
+    max_input_len: (
+        int  # what the runtime takes; the engine's own number is often smaller, and unused there
+    )
     kv_fraction: float
     max_kv_tokens: int  # 0: as many as fit
     block_reuse: bool
@@ -46,12 +51,12 @@ class Loaded(Struct, frozen=True):
     runner: Any = None
 
 
-def place(ranks: Ranks, model: Model) -> tuple[bool, int]:
+def place(how: Ranks, model: Model) -> tuple[bool, int]:
     """Whether TensorRT-LLM starts the ranks itself; otherwise, which rank of the MPI launcher this process is."""
     size, rank = world()
-    if ranks == "auto":
-        ranks = "mpi" if size > 1 else "spawn"
-    if ranks == "spawn":
+    if how == "auto":
+        how = "mpi" if size > 1 else "spawn"
+    if how == "spawn":
         if size > 1:
             msg = f"ranks=spawn needs a process without MPI, and this is one of {size} MPI ranks: remove it"
             raise EngineRefused(msg)
@@ -81,8 +86,11 @@ def check_loader(settings: SessionSettings) -> None:
 def load(library: Library, model: Model, settings: SessionSettings) -> Loaded:
     """Load the engine; raises EngineRefused with TensorRT-LLM's reason. On all but the first rank as well."""
     how = _by_runner if settings.loader == "runner" else _by_executor
+    if settings.spawn:
+        ranks.check_can_start(library.worker_executable, model.world_size)
     try:
-        return how(library, model, settings)
+        with ranks.watched() if settings.spawn else contextlib.nullcontext():
+            return how(library, model, settings)
     except (RuntimeError, AssertionError, ValueError, TypeError, AttributeError, OSError) as error:
         msg = f"TensorRT-LLM {library.version} cannot load {model.folder}: {first_line(error)}"
         raise EngineRefused(msg) from error
@@ -93,6 +101,7 @@ def _by_runner(library: Library, model: Model, settings: SessionSettings) -> Loa
         engine_dir=str(model.folder),
         rank=settings.rank,
         max_batch_size=settings.max_batch_size,
+        max_input_len=settings.max_input_len,
         kv_cache_free_gpu_memory_fraction=settings.kv_fraction,
         max_tokens_in_paged_kv_cache=settings.max_kv_tokens or None,
         kv_cache_enable_block_reuse=settings.block_reuse,

@@ -20,9 +20,10 @@ _log = logging.getLogger(__name__)
 class Static:
     """Requests in batches of one output length: waiting, in the batch that runs, answered.
 
-    `generate` takes one length for a batch and loses all of it when one request fails; what was lost
-    runs again one by one, through the Executor directly, where each has its own reason. It blocks for
-    as long as the batch takes, so it runs in a thread.
+    `generate` takes one length for a batch and loses all of it when one request fails. The requests of a lost
+    batch run again through the Executor directly, where each has its own reason, and the facts count such
+    batches as failed_batches: they are no static baseline. `generate` blocks for as long as a batch takes,
+    so it runs in a thread.
     """
 
     def __init__(self, runner: Any, inflight: Inflight, ending: Ending, batch_size: int) -> None:
@@ -36,7 +37,7 @@ class Static:
         self._batch: list[Request] = []
         self._running: Future[list[list[int]]] | None = None
         self._again = 0
-        self._batches = self._sequences = 0
+        self._batches = self._sequences = self._failed = 0
         self._started = time.monotonic()
 
     def submit(self, request: Request) -> None:
@@ -58,11 +59,12 @@ class Static:
         return self._inflight.silent_seconds() if self._again else time.monotonic() - self._started
 
     def facts(self) -> Facts:
-        """How many batches there were, and how full they were."""
+        """How many batches there were, how full they were, and how many fell apart."""
         if not self._batches:
             return {}
         mean = round(self._sequences / self._batches, 1)
-        return {"iterations": self._batches, "mean_batch": mean}
+        facts: Facts = {"iterations": self._batches, "mean_batch": mean}
+        return {**facts, "failed_batches": self._failed} if self._failed else facts
 
     def _start(self) -> None:
         length = self._waiting[0].output_tokens
@@ -112,7 +114,12 @@ class Static:
         return [self._result(request, ids) for request, ids in zip(batch, answers, strict=True)]
 
     def _one_by_one(self, batch: list[Request], error: Exception) -> list[Result]:
-        _log.warning("a static batch failed, its requests run one by one: %s", first_line(error))
+        self._failed += 1
+        _log.warning(
+            "a static batch failed, so its %d requests run in flight instead: %s",
+            len(batch),
+            first_line(error),
+        )
         refused = [result for request in batch if (result := self._retry(request)) is not None]
         self._again = len(batch) - len(refused)
         return refused
@@ -129,4 +136,4 @@ class Static:
         problem = problem_of(request, len(ids), reason, stopping=bool(self._ending.stops))
         if problem:
             return Result(request.index, error=Failure("engine_error", problem))
-        return Result(request.index, ids, reason)
+        return Result(request.index, *self._ending.cut(ids, reason))

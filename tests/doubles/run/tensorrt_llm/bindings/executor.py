@@ -5,8 +5,8 @@ import time
 from collections import deque
 from pathlib import Path
 
-from .. import _answers, _machine
-from .._recorded import NUMBERS, RECORD, Read, bind, enums, recorded, values
+from .. import _answers, _machine, _mpi
+from .._recorded import NUMBERS, RECORD, Read, bind, enums, readable, recorded, values
 
 _HERE = "tensorrt_llm.bindings.executor"
 globals().update(enums(_HERE))
@@ -55,6 +55,8 @@ for _name in (
     "LogitsPostProcessorConfig",
 ):
     globals()[_name] = values(_HERE, _name)
+for _name in ("Result", "RequestPerfMetrics", "IterationStats"):
+    globals()[_name] = readable(_HERE, _name)
 
 
 @recorded(_HERE)
@@ -114,6 +116,8 @@ class _Executor:
         _machine.check_world(engine, mode, spawning and spawning.worker_executable_path)
         cache = config.kv_cache_config
         _machine.take_memory((cache and cache.free_gpu_memory_fraction) or 0.9)
+        executable = spawning and spawning.worker_executable_path
+        self._ranks = _mpi.ranks(mode, executable, engine.world)
         self._leads = int(_machine.os.environ.get("OMPI_COMM_WORLD_RANK", "0")) == 0
         self._queue, self._active, self._ready = deque(), [], deque()
         self._stats: deque = deque(maxlen=config.iter_stats_max_iterations or 1000)
@@ -140,7 +144,7 @@ class _Executor:
             raise TypeError("await_responses(): incompatible function arguments: timeout")
         until = None if timeout is None else time.monotonic() + timeout.total_seconds()
         while not self._ready and (until is None or time.monotonic() < until):
-            if self._queue or self._active:
+            if (self._queue or self._active) and self._ranks.turn(0.02):
                 self._iterate()
             else:
                 time.sleep(0.001)
@@ -162,6 +166,8 @@ class _Executor:
         return self._open and self._leads
 
     def shutdown(self):
+        if self._open:
+            self._ranks.shutdown()
         self._open = False
 
     def _check_open(self) -> None:
@@ -214,11 +220,11 @@ class _Executor:
         prompt, place = request.input_token_ids, len(one.ids)
         new = _answers.token(prompt, place, self._engine.vocabulary, seed)
         one.first = one.first or time.monotonic()
-        if new == request.end_id:
+        if new == request.end_id:  # as in the real one: the end_id is left out, stop words are not
             return self._finish(one, FinishReason.END_ID)  # noqa: F821
+        one.ids.append(new)
         if [new] in (request.stop_words or []):
             return self._finish(one, FinishReason.STOP_WORDS)  # noqa: F821
-        one.ids.append(new)
         if one.fault == "timeout":
             return self._finish(one, FinishReason.TIMED_OUT)  # noqa: F821
         if len(one.ids) == request.max_tokens:

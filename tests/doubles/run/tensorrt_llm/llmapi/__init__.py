@@ -5,7 +5,7 @@ import json
 import time
 from pathlib import Path
 
-from .. import _answers, _machine
+from .. import _answers, _machine, _mpi
 from .._recorded import RECORD, bind, recorded, values
 
 _HERE = "tensorrt_llm.llmapi"
@@ -64,6 +64,7 @@ class LLM:
         self._tokenizer = None if given["skip_tokenizer_init"] else object()
         cache = given["kwargs"].get("kv_cache_config")
         _machine.take_memory((cache and cache.free_gpu_memory_fraction) or 0.9)
+        self._pool = _mpi.pool(given["tensor_parallel_size"])
         self._open = True
 
     def generate_async(self, inputs, sampling_params, **_):
@@ -85,6 +86,7 @@ class LLM:
         return RequestOutput(lambda: self._answer(ids, sampling_params, fault), loop)
 
     def shutdown(self):
+        self._pool.shutdown()
         self._open = False
 
     def _answer(self, ids, params, fault):
@@ -99,4 +101,11 @@ class LLM:
         ends = [] if params.ignore_eos else [params.end_id, *(params.stop_token_ids or [])]
         seed = 0 if params.top_k == 1 else params.seed or 0
         tokens = _answers.answer(ids, count, self._vocabulary, ends, seed)
-        return CompletionOutput(tokens, "length" if len(tokens) == count else "stop")
+        if len(tokens) == count:
+            return CompletionOutput(tokens, "length")
+        last = _answers.token(ids, len(tokens), self._vocabulary, seed)
+        kept = (
+            last == params.end_id or params.include_stop_str_in_output or len(tokens) + 1 == count
+        )
+        reason = "stop" if last == params.end_id or len(tokens) + 1 < count else "length"
+        return CompletionOutput([*tokens, last] if kept else tokens, reason)

@@ -18,6 +18,7 @@ class _ModelRunnerCpp:
     def __init__(self, session, engine, batch: int) -> None:
         self.session, self._engine, self.max_batch_size = session, engine, batch
         self.max_seq_len = engine.max_seq_len
+        self.max_input_len = engine.max_input_len
 
     def from_dir(self, engine_dir, **given):
         engine = _machine.EngineConfig(Path(engine_dir))
@@ -34,7 +35,9 @@ class _ModelRunnerCpp:
         config.enable_chunked_context = given["enable_chunked_context"]
         config.parallel_config = _parallel(spawn=given["is_orchestrator_mode"])
         session = trtllm.Executor(Path(engine_dir), trtllm.ModelType.DECODER_ONLY, config)
-        return ModelRunnerCpp(session, engine, batch)
+        runner = ModelRunnerCpp(session, engine, batch)
+        runner.max_input_len = given["max_input_len"] or engine.max_input_len
+        return runner
 
     def generate(self, batch_input_ids, *, max_new_tokens, end_id, pad_id, **given):
         unknown = set(given["kwargs"]) - set(
@@ -46,6 +49,10 @@ class _ModelRunnerCpp:
         prompts = [tensor.tolist() for tensor in batch_input_ids]
         if len(prompts) > self.max_batch_size:
             raise RuntimeError(f"Input batch size ({len(prompts)}) exceeds the engine's")
+        if max(map(len, prompts)) > self.max_input_len:
+            raise RuntimeError(
+                f"Maximum input length ({max(map(len, prompts))}) exceeds the engine or specified limit"
+            )
         if max(map(len, prompts)) + max_new_tokens > self.max_seq_len:
             raise RuntimeError(
                 "Maximum input length plus max_new_tokens exceeds the engine's limit"
