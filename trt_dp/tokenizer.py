@@ -32,9 +32,6 @@ class Tokenizer(Protocol):
     def decode_all(self, answers: list[list[int]], *, keep_special: bool = False) -> list[str]:
         """The text of each of these lists of ids."""
 
-    def id_of(self, token: str) -> int | None:
-        """The id of a token by its text."""
-
 
 class FastTokenizer:
     """A tokenizer.json, by the tokenizers library."""
@@ -58,11 +55,6 @@ class FastTokenizer:
     def decode_all(self, answers: list[list[int]], *, keep_special: bool = False) -> list[str]:
         """Their texts, on all cores."""
         return list(self._loaded.decode_batch(answers, skip_special_tokens=not keep_special))
-
-    def id_of(self, token: str) -> int | None:
-        """The id of a token."""
-        found: int | None = self._loaded.token_to_id(token)
-        return found
 
 
 class SlowTokenizer:
@@ -90,11 +82,6 @@ class SlowTokenizer:
         return [
             str(self._loaded.decode(ids, skip_special_tokens=not keep_special)) for ids in answers
         ]
-
-    def id_of(self, token: str) -> int | None:
-        """The id of a token."""
-        found = self._loaded.convert_tokens_to_ids(token)
-        return found if isinstance(found, int) else None
 
 
 def open_tokenizer(name: str, *, trust_remote_code: bool = False) -> Tokenizer:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from trt_dp import plugins
+from trt_dp.coordinator import abilities
 from trt_dp.coordinator.job import Display, Job, check
 from trt_dp.coordinator.journal import Exported, Journal
 from trt_dp.coordinator.run_folder import Asked, Folder, open_folder, write
@@ -56,6 +57,7 @@ def run(job: Job, display: Display) -> Outcome:
     stopwatch = Stopwatch()
     make_launcher = _check_plugins(job)
     check(job)
+    abilities.check_flags(job)
     plan = place(look(), job.workers, job.gpus_per_worker, job.workers_per_gpu)
     for note in plan.notes:
         display.say(note)
@@ -112,16 +114,8 @@ def _open_index(job: Job, display: Display) -> Index:
     index = dataset.open_dataset(job.dataset, job.folder, display.indexing, display.say)
     if index.bad and not job.skip_bad:
         raise DatasetError(index.refusal())
-    if index.first_text is not None:
-        place = index.place(index.first_text)
-        _check_tokenizer(job, f"{index.name}: {place} gives its prompt as text")
-    if job.detokenize:
-        _check_tokenizer(job, "--detokenize was given")
+    abilities.check_rows(job, index, display)
     return index
-
-
-def _check_tokenizer(job: Job, why: str) -> None:
-    engine_folder.check_tokenizer(Path(job.engine.path) if job.engine.path else None, why)
 
 
 def _asked(job: Job, index: Index) -> Asked:
@@ -135,6 +129,8 @@ def _asked(job: Job, index: Index) -> Asked:
         timing=job.timing,
         detokenize=job.detokenize,
         skip_bad=job.skip_bad,
+        keep_special_tokens=job.keep_special_tokens,
+        defaults=job.defaults,
         versions={"trt-dp": version("trt-dp"), "python": platform.python_version()},
     )
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from trt_dp.types import Sampling
 
-_ALWAYS = {"stop", "stop_token_ids", "ignore_eos"}
+_ALWAYS = frozenset({"stop", "stop_token_ids", "ignore_eos"})
 """The worker cuts an answer at a stop that the engine did not see; every engine knows when an EOS ends an answer."""
 
 
@@ -37,6 +37,11 @@ def about(engine_class: Any) -> About:
         if hasattr(engine_class, name)
     }
     return About(**said)
+
+
+def always() -> frozenset[str]:
+    """What can be asked of every engine."""
+    return _ALWAYS
 
 
 def cannot(engine_class: Any, sampling: Sampling) -> list[str]:

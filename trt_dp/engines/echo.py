@@ -47,6 +47,7 @@ class EchoEngine:
         exit_after: int = 0,
         only_worker: int = -1,
     ) -> None:
+        del spec  # it has no model
         chosen = only_worker in (-1, placement.worker)
         time.sleep(load_seconds)
         if refuse and chosen:

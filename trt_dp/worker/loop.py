@@ -148,7 +148,7 @@ class Loop:
 
     def _submit(self, engine: Engine) -> None:
         """Submit requests while there is room; one that is refused is answered with the reason at once."""
-        refused = []
+        refused: list[Result] = []
         while self._waiting and self._submitted - len(refused) < engine.capacity:
             request = self._waiting.popleft()
             asked = self._asked[place_of(request.index)[0]]

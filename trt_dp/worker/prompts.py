@@ -69,11 +69,11 @@ class Prompts:
 
     def _bos_id(self) -> int:
         text = special_tokens(Path(self._folder or "")).get("bos_token")
-        found = self._tokenizer.id_of(text) if text and self._tokenizer else None
-        if found is None:
+        found = self._tokenizer.encode([text])[0] if text and self._tokenizer else []
+        if len(found) != 1:
             msg = f"--bos was given, and {self._folder} names no bos_token"
             raise UsageError(msg)
-        return found
+        return found[0]
 
 
 def _checked(ids: IdsOrReason) -> IdsOrReason:

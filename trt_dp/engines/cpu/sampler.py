@@ -1,4 +1,4 @@
-"""Chooses tokens from logits, in the order of steps of OpenVINO, vLLM and transformers: penalties, temperature, cuts."""
+"""Chooses tokens from logits as OpenVINO, vLLM and transformers do: penalties, temperature, cuts, a draw."""
 
 from __future__ import annotations
 
@@ -56,4 +56,5 @@ def _kept(scaled: _Wide, sampling: Sampling) -> _Wide:
     weights /= weights.sum()
     if sampling.top_p < 1:
         weights = weights[: int(np.searchsorted(np.cumsum(weights), sampling.top_p)) + 1]
-    return weights[weights >= sampling.min_p * weights[0]]
+    kept: _Wide = weights[weights >= sampling.min_p * weights[0]]
+    return kept

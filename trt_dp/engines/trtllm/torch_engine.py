@@ -19,7 +19,7 @@ from typing import Any
 
 from trt_dp.engines.gpu_sharing import Seat
 from trt_dp.engines.trtllm.folder import check_vocabulary, is_checkpoint, read_json
-from trt_dp.engines.trtllm.inflight import Ending, check_sampling, problem_of, stream_seed
+from trt_dp.engines.trtllm.inflight import check_sampling, ending_of, problem_of
 from trt_dp.engines.trtllm.library import first_line, torch_library
 from trt_dp.engines.trtllm.load import world
 from trt_dp.engines.trtllm.stop_ids import stop_ids
@@ -60,7 +60,6 @@ class TrtllmTorchEngine:
         silence_seconds: int = 600,
     ) -> None:
         _check_options(kv_fraction, max_batch_size, max_num_tokens, max_seq_len, window)
-        check_sampling(spec.sampling)
         self._folder, self._vocabulary = _checkpoint(spec.path)
         if not placement.devices:
             msg = "the engine trtllm-torch needs a GPU, and there is none here"
@@ -68,8 +67,7 @@ class TrtllmTorchEngine:
         if world()[0] > 1:
             msg = "trtllm-torch starts a process for each GPU itself: use it without --launcher mpi"
             raise EngineRefused(msg)
-        self._sampling = spec.sampling
-        self._ending = Ending(stop_ids(self._folder) if spec.sampling.stop_at_eos else ())
+        self._eos = stop_ids(self._folder)
         self._silence_seconds = silence_seconds
         self._block_reuse = block_reuse
         self.capacity = window or 2 * max_batch_size or _WINDOW
@@ -111,6 +109,7 @@ class TrtllmTorchEngine:
         """Take a request; raises RequestRefused for ids that the model does not have."""
         if self._vocabulary:
             check_vocabulary(request, self._vocabulary)
+        check_sampling(request.sampling)
         if not self._in_flight:
             self._heard = time.monotonic()
         answering = asyncio.run_coroutine_threadsafe(self._answer(request), self._loop)
@@ -184,28 +183,29 @@ class TrtllmTorchEngine:
 
     def _result(self, request: Request, output: Any) -> Result:
         ids, reason = list(output.token_ids), output.finish_reason
-        problem = problem_of(request, len(ids), reason, stopping=bool(self._ending.stops))
+        ending = ending_of(request, self._eos)
+        problem = problem_of(request, len(ids), reason, stopping=bool(ending.stops))
         if reason not in {"stop", "length"}:
             problem = f"TensorRT-LLM ended it with {reason} after {len(ids)} tokens"
         if problem:
             return Result(request.index, error=Failure("engine_error", problem))
-        return Result(request.index, *self._ending.cut(ids, reason))
+        return ending.result(request.index, ids, reason)
 
     def _sampling_params(self, request: Request) -> Any:
         """An end_id is always given: without one TensorRT-LLM asks a tokenizer, and none is loaded."""
-        wish = self._sampling
+        wish, ending = request.sampling, ending_of(request, self._eos)
         how: dict[str, Any] = {"top_k": 1}
         if wish.temperature:
             how = {"temperature": wish.temperature, "top_p": wish.top_p}
-            how["seed"] = stream_seed(wish.seed, request.index)
+            how["seed"] = wish.seed % 2**64
             how.update({"top_k": wish.top_k} if wish.top_k else {})
-        if self._ending.stops[1:]:
-            how.update(stop_token_ids=list(self._ending.stops[1:]))
+        if ending.stops[1:]:
+            how.update(stop_token_ids=list(ending.stops[1:]))
         return self._api.SamplingParams(
             max_tokens=request.output_tokens,
-            end_id=self._ending.end_id,
-            pad_id=self._ending.pad_id,
-            ignore_eos=not self._ending.stops,
+            end_id=ending.end_id,
+            pad_id=ending.pad_id,
+            ignore_eos=not ending.stops,
             detokenize=False,
             **how,
         )
