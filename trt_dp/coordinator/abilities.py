@@ -53,8 +53,8 @@ def notes(job: Job, index: Index) -> list[str]:
         )
     if index.without_length and job.defaults.max_tokens is None:
         found.append(
-            f"{index.without_length:,} requests do not say how long their answers may be: "
-            f"at most {MOST_TOKENS:,} tokens each (--max-tokens)"
+            f"answers to requests without a length ({index.without_length:,} of them) "
+            f"have at most {MOST_TOKENS:,} tokens: --max-tokens"
         )
     return found
 

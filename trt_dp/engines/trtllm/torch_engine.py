@@ -36,8 +36,8 @@ class TrtllmTorchEngine:
     """A checkpoint on the GPUs of its worker, with tensor parallelism over all of them: loaded, answering, closed.
 
     Every request has a seed of its own, but before TensorRT-LLM's change #17172 (August 2026) its sampler
-    does not heed it: until then sampled answers depend on what is decoded beside them. With `stop_at_eos` the
-    stop id is not part of the answer. Several GPUs were never tried.
+    does not heed it: until then sampled answers depend on what is decoded beside them. The stop id
+    is not part of the answer. Several GPUs were never tried.
     """
 
     needs_folder = True
