@@ -16,7 +16,7 @@ from typing_extensions import Unpack
 
 from trt_dp.errors import UNREADABLE, UsageError
 from trt_dp.system import safe_files
-from trt_dp.types import EngineSpec, Sampling
+from trt_dp.types import Defaults, EngineSpec, Sampling
 
 if TYPE_CHECKING:
     from trt_dp.builders.build import Built
@@ -42,6 +42,7 @@ class JobOptions(TypedDict, total=False):
     skip_bad: bool
     timing: bool
     detokenize: bool
+    keep_special_tokens: bool
     limits: Limits
     grace_seconds: float
     order: str
@@ -55,6 +56,10 @@ class RunOptions(JobOptions, total=False):
     engine_path: AnyPath | None
     options: Mapping[str, object]
     sampling: Sampling
+    max_tokens: int | None
+    stop_at_eos: bool
+    system: str | None
+    bos: bool | None
     output: AnyPath | None
 
 
@@ -86,9 +91,9 @@ def run(
 
     output = settings.pop("output", None)
     folder = Path(output) if output is not None else _new_folder()
-    engine = _engine(settings)
-    rest = cast("JobOptions", settings)  # what _engine took is no longer in it
-    job = Job(dataset=_reading(requests), folder=folder, engine=engine, **rest)
+    engine, defaults = _engine(settings), _defaults(settings)
+    rest = cast("JobOptions", settings)  # what they took is no longer in it
+    job = Job(dataset=_reading(requests), folder=folder, engine=engine, defaults=defaults, **rest)
     return coordinator.run(job, progress or Silent())
 
 
@@ -174,8 +179,17 @@ def _engine(settings: RunOptions) -> EngineSpec:
         settings.pop("engine", None), Path(path) if path is not None else None
     )
     options = {key: _text(value) for key, value in settings.pop("options", {}).items()}
-    sampling = settings.pop("sampling", Sampling())
-    return EngineSpec(name=name, path=folder, options=options, sampling=sampling)
+    return EngineSpec(name=name, path=folder, options=options)
+
+
+def _defaults(settings: RunOptions) -> Defaults:
+    return Defaults(
+        sampling=settings.pop("sampling", Sampling()),
+        max_tokens=settings.pop("max_tokens", None),
+        stop_at_eos=settings.pop("stop_at_eos", False),
+        system=settings.pop("system", None),
+        bos=settings.pop("bos", None),
+    )
 
 
 def _reading(requests: AnyPath | Sequence[AnyPath] | Reading) -> Reading:
