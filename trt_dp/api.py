@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from trt_dp.coordinator.run import Outcome
     from trt_dp.dataset.reading import Reading
     from trt_dp.report.schema import Report
-    from trt_dp.synthetic.prepare import Prepared
+    from trt_dp.synthetic.arrivals import Arrivals
+    from trt_dp.synthetic.preparation import Prepared
     from trt_dp.synthetic.workload import Prefixes, Workload
 
 AnyPath = str | PathLike[str]
@@ -73,6 +74,7 @@ class PrepareOptions(TypedDict, total=False):
     vocab_size: int | None
     special_ids: frozenset[int]
     prefixes: Prefixes | None
+    arrivals: Arrivals | None
     compat: str | None
     force: bool
 
@@ -103,15 +105,16 @@ def prepare(
     **settings: Unpack[PrepareOptions],
 ) -> Prepared:
     """Write a dataset of synthetic requests; without a workload, 3,000 of 2,048 input and 128 output tokens."""
-    from trt_dp.synthetic import prepare as synthetic
+    from trt_dp.synthetic.preparation import Preparation, default_output
+    from trt_dp.synthetic.prepare import prepare as write_dataset
     from trt_dp.synthetic.workload import Normal
 
     workload = workload or Normal()
-    default = synthetic.default_output(workload, settings.get("layout", "jsonl"))
-    wanted = synthetic.Preparation(
+    default = default_output(workload, settings.get("layout", "jsonl"))
+    wanted = Preparation(
         workload=workload, output=Path(output) if output is not None else default, **settings
     )
-    return synthetic.prepare(wanted, _unwatched)
+    return write_dataset(wanted, _unwatched)
 
 
 def build(
