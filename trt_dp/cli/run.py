@@ -133,12 +133,56 @@ def run(
             rich_help_panel=SAMPLING,
         ),
     ] = 1.0,
+    min_p: Annotated[
+        float,
+        typer.Option(
+            help="Sample only from tokens at least this likely, compared with the most likely one.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="Sampling seed.", rich_help_panel=SAMPLING)] = 0,
+    repetition_penalty: Annotated[
+        float,
+        typer.Option(
+            help="Above 1: make tokens of the prompt and the answer less likely.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = 1.0,
+    presence_penalty: Annotated[
+        float,
+        typer.Option(
+            help="Make tokens that are already in the answer less likely.", rich_help_panel=SAMPLING
+        ),
+    ] = 0.0,
+    frequency_penalty: Annotated[
+        float,
+        typer.Option(
+            help="The same for each time that a token is in the answer.", rich_help_panel=SAMPLING
+        ),
+    ] = 0.0,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="Longest answer for requests without a length. [default: what the model allows, at most 1024]",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None,
+    min_tokens: Annotated[int, typer.Option(help="Shortest answer.", rich_help_panel=SAMPLING)] = 0,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(help="End answers before this text. Repeatable.", rich_help_panel=SAMPLING),
+    ] = None,
+    stop_token_ids: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="End answers before this token id. Repeatable.", rich_help_panel=SAMPLING
+        ),
+    ] = None,
     stop_at_eos: Annotated[
         bool,
         typer.Option(
             "--stop-at-eos",
-            help="End an answer where the model ends it, even if it is shorter than asked for.",
+            help="End answers of an exact length (output_tokens) too where the model ends them.",
             rich_help_panel=SAMPLING,
         ),
     ] = False,
@@ -155,6 +199,38 @@ def run(
             metavar="RUN",
             help="Folder of an earlier run of this dataset: expect answers as long as its answers.",
             rich_help_panel=ORDER,
+        ),
+    ] = None,
+    ignore_eos: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-eos",
+            help="Never end an answer where the model ends it.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = False,
+    logprobs: Annotated[
+        bool,
+        typer.Option(
+            "--logprobs",
+            help="Write how likely the model found each token of an answer.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            help="System message for chats that have none.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    bos: Annotated[
+        bool | None,
+        typer.Option(
+            "--bos/--no-bos",
+            help="Begin text prompts with the model's BOS token. [default: as its tokenizer does]",
+            rich_help_panel=INPUT,
+            show_default=False,
         ),
     ] = None,
     output: Annotated[
@@ -174,7 +250,19 @@ def run(
     ] = False,
     detokenize: Annotated[
         bool,
-        typer.Option("--detokenize", help="Write answers as text as well.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--detokenize",
+            help="Write answers to token ids as text as well.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    keep_special_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--keep-special-tokens",
+            help="Write special tokens in texts.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     output_format: Annotated[
         str | None,
@@ -268,15 +356,28 @@ def run(
                 temperature=temperature,
                 top_k=top_k,
                 top_p=top_p,
+                min_p=min_p,
                 seed=seed,
-                stop_at_eos=stop_at_eos,
+                min_tokens=min_tokens,
+                stop=tuple(stop or ()),
+                stop_token_ids=tuple(stop_token_ids or ()),
+                ignore_eos=ignore_eos,
+                repetition_penalty=repetition_penalty,
+                presence_penalty=presence_penalty,
+                frequency_penalty=frequency_penalty,
+                logprobs=1 if logprobs else None,
             ),
             order=order,
             lengths_from=lengths_from,
+            max_tokens=max_tokens,
+            stop_at_eos=stop_at_eos,
+            system=system,
+            bos=bos,
             output=output,
             fresh=fresh,
             detokenize=detokenize,
             output_format=output_format,
+            keep_special_tokens=keep_special_tokens,
             timing=not no_timing,
             limits=Limits(
                 start_seconds=start_seconds,

@@ -57,7 +57,7 @@ def _options(job: Job) -> Facts:
     }
     sampling = {
         name: value
-        for name, value in structs.asdict(job.engine.sampling).items()
+        for name, value in structs.asdict(job.defaults.sampling).items()
         if value != getattr(Sampling(), name)
     }
     told = {f"--set {key}": value for key, value in redact_all(job.engine.options).items()}

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from trt_dp import plugins
-from trt_dp.coordinator import export
+from trt_dp.coordinator import abilities, export
 from trt_dp.coordinator.environment import environment, outcome_of
 from trt_dp.coordinator.event_log import EventLog, read_events, sittings, utc_now
 from trt_dp.coordinator.failure_groups import group_failures
@@ -68,6 +68,7 @@ def run(job: Job, display: Display) -> Outcome:
     stopwatch = Stopwatch()
     make_launcher = _check_plugins(job)
     check(job)
+    abilities.check_flags(job)
     plan = place(look(), job.workers, job.gpus_per_worker, job.workers_per_gpu)
     for note in plan.notes:
         display.say(note)
@@ -165,18 +166,10 @@ def _open_index(job: Job, display: Display) -> Index:
     index = dataset.open_dataset(job.dataset, job.folder, display.indexing, display.say)
     if index.bad and not job.skip_bad:
         raise DatasetError(index.refusal())
-    if index.first_text is not None:
-        place = index.place(index.first_text)
-        _check_tokenizer(job, f"{index.name}: {place} has a text prompt, which needs a tokenizer")
-    if job.detokenize:
-        _check_tokenizer(job, "--detokenize needs a tokenizer")
+    abilities.check_rows(job, index, display)
     if job.output_format:
         export.check_text(job.output_format, index, detokenize=job.detokenize)
     return index
-
-
-def _check_tokenizer(job: Job, why: str) -> None:
-    engine_folder.check_tokenizer(Path(job.engine.path) if job.engine.path else None, why)
 
 
 def _asked(job: Job, index: Index) -> Asked:
@@ -191,6 +184,8 @@ def _asked(job: Job, index: Index) -> Asked:
         detokenize=job.detokenize,
         skip_bad=job.skip_bad,
         source=_source(job, index),
+        keep_special_tokens=job.keep_special_tokens,
+        defaults=job.defaults,
         versions={"trt-dp": version("trt-dp"), "python": platform.python_version()},
     )
 

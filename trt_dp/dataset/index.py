@@ -41,7 +41,7 @@ class Index(Struct, frozen=True, kw_only=True):
     blanks: NDArray[np.int64]
     parts: list[Part]
     notable: frozenset[str] = frozenset()
-    """Sampling fields that rows use, and near misses of known fields."""
+    """Sampling fields and `max_tokens` where rows use them, and near misses of known fields."""
 
     def __len__(self) -> int:
         """How many requests there are, invalid ones included."""
@@ -72,6 +72,11 @@ class Index(Struct, frozen=True, kw_only=True):
         """How many requests do not say how long their answers may be."""
         open_ended = (self.lines["output_tokens"] == 0) & (self.lines["kind"] != PromptKind.INVALID)
         return int(open_ended.sum())
+
+    @property
+    def may_end_early(self) -> bool:
+        """Whether some answers end where the model ends them, and not at an exact length."""
+        return bool(self.without_length) or "max_tokens" in self.notable
 
     @property
     def name(self) -> str:
