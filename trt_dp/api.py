@@ -5,9 +5,9 @@ Each function imports its own room, so that a script that only reads results loa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trt_dp.coordinator.job import Display
     from trt_dp.coordinator.limits import Limits
     from trt_dp.coordinator.run import Outcome
+    from trt_dp.dataset.reading import Reading
     from trt_dp.report.schema import Report
     from trt_dp.synthetic.prepare import Prepared
     from trt_dp.synthetic.workload import Prefixes, Workload
@@ -72,9 +73,11 @@ class PrepareOptions(TypedDict, total=False):
 
 
 def run(
-    requests: AnyPath, progress: Display | None = None, **settings: Unpack[RunOptions]
+    requests: AnyPath | Sequence[AnyPath] | Reading,
+    progress: Display | None = None,
+    **settings: Unpack[RunOptions],
 ) -> Outcome:
-    """Answer every request of a file and write the results in input order; raises TrtDpError.
+    """Answer every request of a file, or of several, and write the results in input order; raises TrtDpError.
 
     A run that was stopped is resumed by the same call with the same `output`.
     """
@@ -85,7 +88,7 @@ def run(
     folder = Path(output) if output is not None else _new_folder()
     engine = _engine(settings)
     rest = cast("JobOptions", settings)  # what _engine took is no longer in it
-    job = Job(dataset=Path(requests), folder=folder, engine=engine, **rest)
+    job = Job(dataset=_reading(requests), folder=folder, engine=engine, **rest)
     return coordinator.run(job, progress or Silent())
 
 
@@ -137,6 +140,21 @@ def load_report(folder: AnyPath) -> Report:
         raise UsageError(msg) from error
 
 
+def write_page(folders: Sequence[AnyPath], output: AnyPath) -> Path:
+    """Draw the reports of finished runs as one HTML file: a run in full, or several side by side."""
+    from trt_dp.report.page import page
+
+    reports = [(Path(folder).resolve().name, load_report(folder)) for folder in folders]
+    path = Path(output)
+    try:
+        with safe_files.atomic_write(path) as file:
+            file.write(page(reports).encode())
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror}"
+        raise UsageError(msg) from error
+    return path
+
+
 def load_results(folder: AnyPath) -> Iterator[dict[str, Any]]:
     """The answers of a finished run one by one, in input order; raises UsageError where there are none."""
     return _lines(Path(folder) / "results.jsonl")
@@ -158,6 +176,15 @@ def _engine(settings: RunOptions) -> EngineSpec:
     options = {key: _text(value) for key, value in settings.pop("options", {}).items()}
     sampling = settings.pop("sampling", Sampling())
     return EngineSpec(name=name, path=folder, options=options, sampling=sampling)
+
+
+def _reading(requests: AnyPath | Sequence[AnyPath] | Reading) -> Reading:
+    from trt_dp.dataset.reading import Reading
+
+    if isinstance(requests, Reading):
+        return requests
+    several = [requests] if isinstance(requests, str | PathLike) else requests
+    return Reading(inputs=tuple(fspath(each) for each in several))
 
 
 def _text(value: object) -> str:

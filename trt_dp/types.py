@@ -50,6 +50,7 @@ class PromptKind(IntEnum):
     INVALID = 0
     IDS = 1
     TEXT = 2
+    CHAT = 3
 
 
 class Request(Struct, frozen=True):
@@ -117,9 +118,9 @@ class Placement(Struct, frozen=True):
 
 
 class Source(Struct, frozen=True):
-    """The dataset file as the coordinator saw it; a worker checks whether it sees the same file."""
+    """The file that workers read, as the coordinator saw it; a worker checks whether it sees the same file."""
 
     path: str
     size: int
     mtime_ns: int
-    document: bool = False  # NVIDIA's JSON document, where requests have no ids of their own
+    store: bool = False  # a request store (records), not the JSON lines of a user

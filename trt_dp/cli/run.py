@@ -13,20 +13,52 @@ from trt_dp.system.safe_text import plain
 
 EXAMPLES = """
 trt-dp run                                             # the default dataset and engine, on all devices
-trt-dp run --request-path my.jsonl --output runs/first
-trt-dp run --output runs/first --request-path my.jsonl # again: resumes where the run stopped
+trt-dp run my.jsonl --output runs/first
+trt-dp run my.jsonl --output runs/first                # again: resumes where the run stopped
+trt-dp run 'shards/*.parquet' --prompt-column question # a table; all other columns come back
 trt-dp run --n-workers 4 --n-gpus 2                    # four workers with two GPUs each
 trt-dp run --engine echo                               # no model: try trt-dp itself
 """
+_DEFAULT = "datasets/synthetic_2048_128.jsonl"
 
 
 def run(
-    request_path: Annotated[
-        Path,
-        typer.Option(
-            help="Requests: JSON lines, or NVIDIA's JSON document.", rich_help_panel=INPUT
+    requests: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Files of requests, folders, globs, or - for stdin. "
+            "[default: datasets/synthetic_2048_128.jsonl]",
+            show_default=False,
         ),
-    ] = Path("datasets/synthetic_2048_128.jsonl"),
+    ] = None,
+    request_path: Annotated[
+        list[str] | None,
+        typer.Option(help="The same as REQUESTS. Repeatable.", rich_help_panel=INPUT),
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="Format of the requests; trt-dp plugins lists the readers. [default: recognised]",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    prompt_column: Annotated[
+        str | None,
+        typer.Option(help="Column of a table that holds text.", rich_help_panel=INPUT),
+    ] = None,
+    messages_column: Annotated[
+        str | None,
+        typer.Option(help="Column of a table that holds chat messages.", rich_help_panel=INPUT),
+    ] = None,
+    ids_column: Annotated[
+        str | None,
+        typer.Option(help="Column of a table that holds token ids.", rich_help_panel=INPUT),
+    ] = None,
+    id_column: Annotated[
+        str | None,
+        typer.Option(help="Column of a table that names the requests.", rich_help_panel=INPUT),
+    ] = None,
     skip_bad: Annotated[
         bool,
         typer.Option(
@@ -194,19 +226,27 @@ def run(
         ),
     ] = 30.0,
 ) -> None:
-    """Answer every request of a file, and write the results in input order.
+    """Answer every request of a file or of several, and write the results in input order.
 
     To resume a run, repeat the command with the same --output.
     """
     from trt_dp import api
     from trt_dp.coordinator.limits import Limits
+    from trt_dp.dataset.reading import Reading
     from trt_dp.display import run as display
     from trt_dp.display.report import print_reports
     from trt_dp.types import Sampling
 
     with display.on_stderr() as progress:
         outcome = api.run(
-            request_path,
+            Reading(
+                inputs=(*(requests or ()), *(request_path or ())) or (_DEFAULT,),
+                format=format_,
+                prompt_column=prompt_column,
+                messages_column=messages_column,
+                ids_column=ids_column,
+                id_column=id_column,
+            ),
             skip_bad=skip_bad,
             engine=engine,
             engine_path=engine_path,
@@ -240,6 +280,7 @@ def run(
         )
     print_reports([("", outcome.report)])
     typer.echo(f"results: {plain(outcome.results)}")
+    typer.echo(f"report: {plain(outcome.page)}")
     if outcome.report.requests.failed:
         typer.echo(f"failures: {plain(outcome.failures)}")
         raise typer.Exit(3)

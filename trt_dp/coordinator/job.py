@@ -12,6 +12,7 @@ from msgspec import Struct
 from trt_dp.coordinator.lane import Lane
 from trt_dp.coordinator.limits import Limits
 from trt_dp.coordinator.order.choose import check_name
+from trt_dp.dataset.reading import Reading
 from trt_dp.errors import UsageError
 from trt_dp.types import EngineSpec, Sampling
 
@@ -19,7 +20,7 @@ from trt_dp.types import EngineSpec, Sampling
 class Job(Struct, frozen=True):
     """All that a run can be asked to do."""
 
-    dataset: Path
+    dataset: Path | Reading
     folder: Path
     engine: EngineSpec
     workers: int | None = None

@@ -23,8 +23,8 @@ from trt_dp.coordinator.journal import Exported, Journal
 from trt_dp.coordinator.run_folder import Asked, Folder, open_folder, write
 from trt_dp.coordinator.session import Scope, Session
 from trt_dp.coordinator.stopwatch import Stopwatch
+from trt_dp.dataset import open as dataset
 from trt_dp.dataset.index import Index
-from trt_dp.dataset.open import open_dataset
 from trt_dp.engines import folder as engine_folder
 from trt_dp.errors import DatasetError
 from trt_dp.launchers import Launcher
@@ -50,6 +50,11 @@ class Outcome(Struct, frozen=True):
         return self.folder / "results.jsonl"
 
     @property
+    def page(self) -> Path:
+        """The report as a page to look at."""
+        return self.folder / "report.html"
+
+    @property
     def failures(self) -> Path:
         """The requests without an answer; there is such a file only if there are any."""
         return self.folder / "failures.jsonl"
@@ -60,12 +65,17 @@ def run(job: Job, display: Display) -> Outcome:
     stopwatch = Stopwatch()
     make_launcher = _check_plugins(job)
     check(job)
-    index = _open_index(job, display)
     plan = place(look(), job.workers, job.gpus_per_worker, job.workers_per_gpu)
     for note in plan.notes:
         display.say(note)
     with open_folder(job.folder) as folder:
-        folder.claim(_asked(job, index), fresh=job.fresh)
+        try:
+            index = _open_index(job, display)
+            folder.claim(_asked(job, index), fresh=job.fresh)
+        except BaseException:
+            dataset.discard(job.folder)
+            raise
+        index = dataset.keep(index, job.folder)
         with (
             contextlib.closing(Journal(folder.journal, len(index))) as journal,
             contextlib.closing(EventLog(folder.path, stopwatch.began)) as log,
@@ -137,12 +147,12 @@ def _check_plugins(job: Job) -> Callable[[], Launcher]:
 
 
 def _open_index(job: Job, display: Display) -> Index:
-    index = open_dataset(job.dataset, job.folder, display.indexing)
+    index = dataset.open_dataset(job.dataset, job.folder, display.indexing, display.say)
     if index.bad and not job.skip_bad:
         raise DatasetError(index.refusal())
     if index.first_text is not None:
-        place = f"{index.unit} {index.line_number(index.first_text)}"
-        _check_tokenizer(job, f"{job.dataset}: {place} has a text prompt, which needs a tokenizer")
+        place = index.place(index.first_text)
+        _check_tokenizer(job, f"{index.name}: {place} has a text prompt, which needs a tokenizer")
     if job.detokenize:
         _check_tokenizer(job, "--detokenize needs a tokenizer")
     return index
@@ -155,7 +165,7 @@ def _check_tokenizer(job: Job, why: str) -> None:
 def _asked(job: Job, index: Index) -> Asked:
     path = job.engine.path
     return Asked(
-        dataset=index.source.path,
+        dataset=index.name,
         fingerprint=index.fingerprint,
         requests=len(index),
         engine=structs.replace(job.engine, options=redact_all(job.engine.options)),
@@ -192,7 +202,7 @@ def _whole(scope: Scope, stopwatch: Stopwatch, sorting: Activity, results_sha256
     failed, completed = int(journal.failed.sum()), int(journal.completed.sum())
     return Whole(
         engine=job.engine.name,
-        dataset=str(job.dataset),
+        dataset=scope.index.name,
         launcher=job.launcher,
         requests=completed,
         answered=completed - failed,
