@@ -76,7 +76,9 @@ def _is_there(source: Source, asked: Asked, place: Path) -> bool:
         found = path.stat()
     except OSError:
         return False
-    return Source(str(path), found.st_size, found.st_mtime_ns, store=True) == source
+    return (
+        Source(path=str(path), size=found.st_size, mtime_ns=found.st_mtime_ns, store=True) == source
+    )
 
 
 def _arrays(file: BinaryIO) -> tuple[_Header, NDArray[Any], NDArray[Any]]:

@@ -123,7 +123,8 @@ def _measure(run: Observed) -> _Served:
         cells_of(worker, run.columns, run.wasted, ready_in(worker, run.states, edges), edges)
         for worker in range(run.workers)
     ]
-    return _Served(edges, cells, *full_speeds(cells))
+    speeds, batch, full = full_speeds(cells)
+    return _Served(edges=edges, cells=cells, speeds=speeds, batch=batch, full=full)
 
 
 def _outside(phases: dict[str, float]) -> dict[str, float]:
