@@ -14,13 +14,14 @@ from pathlib import Path
 import documented
 import numpy as np
 import pytest
+from msgspec import structs
 from tiny_engine import tiny_engine
 from trtllm_engines import make_checkpoint, make_engine
 
 from trt_dp import plugins
 from trt_dp.engines.about import About, about, recognises, why_not
 from trt_dp.errors import RequestRefused, UsageError
-from trt_dp.types import EngineSpec, Placement, Request, Result
+from trt_dp.types import EngineSpec, Placement, Request, Result, Sampling
 from trt_dp.worker.serve import load
 
 
@@ -41,6 +42,7 @@ ENGINES: dict[str, tuple[str, Callable[[Path], Path] | None, dict[str, str]]] = 
     "documented": ("shout", _shout, {"volume": "2"}),
 }
 TOO_LARGE = 1 << 23
+TO_LENGTH = Sampling(ignore_eos=True)
 
 
 @pytest.fixture(params=ENGINES, ids=list(ENGINES))
@@ -68,7 +70,9 @@ def engine(spec):
 
 def requests(count: int, start: int = 0) -> list[Request]:
     return [
-        Request(start + n, f"task {n}", np.arange(1, 2 + n % 9, dtype=np.int64), 1 + n % 7)
+        Request(
+            start + n, f"task {n}", np.arange(1, 2 + n % 9, dtype=np.int64), 1 + n % 7, TO_LENGTH
+        )
         for n in range(count)
     ]
 
@@ -111,7 +115,7 @@ def test_an_answer_does_not_depend_on_what_is_in_flight_with_it(engine):
     """Asked alone or among others, the same prompt has the same answer."""
     asked = requests(12)
     together = answers(engine, asked)
-    alone = answers(engine, [Request(100, "alone", asked[7].input_ids, asked[7].output_tokens)])
+    alone = answers(engine, [structs.replace(asked[7], index=100)])
     assert alone[100].output_ids == together[7].output_ids
 
 

@@ -18,7 +18,7 @@ _TOLD = ("openvino", "openvino-genai", "tensorrt-llm", "vllm", "torch", "transfo
 
 
 def environment(job: Job) -> Environment:
-    """Versions, machine and options; secret settings are not told."""
+    """Versions, machine and options; without secret settings."""
     return Environment(versions=_versions(), machine=_machine(), options=_options(job))
 
 
@@ -54,10 +54,11 @@ def _options(job: Job) -> Facts:
         "gpus_per_worker": job.gpus_per_worker or "",
         "workers_per_gpu": job.workers_per_gpu,
         "launcher": job.launcher,
+        "order": job.order,
     }
     sampling = {
         name: value
-        for name, value in structs.asdict(job.engine.sampling).items()
+        for name, value in structs.asdict(job.defaults.sampling).items()
         if value != getattr(Sampling(), name)
     }
     told = {f"--set {key}": value for key, value in redact_all(job.engine.options).items()}

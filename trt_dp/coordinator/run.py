@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from trt_dp import plugins
+from trt_dp.coordinator import abilities
 from trt_dp.coordinator.environment import environment, outcome_of
 from trt_dp.coordinator.event_log import EventLog, read_events, sittings, utc_now
 from trt_dp.coordinator.failure_groups import group_failures
@@ -23,8 +24,8 @@ from trt_dp.coordinator.journal import Exported, Journal
 from trt_dp.coordinator.run_folder import Asked, Folder, open_folder, write
 from trt_dp.coordinator.session import Scope, Session
 from trt_dp.coordinator.stopwatch import Stopwatch
+from trt_dp.dataset import open as dataset
 from trt_dp.dataset.index import Index
-from trt_dp.dataset.open import open_dataset
 from trt_dp.engines import folder as engine_folder
 from trt_dp.errors import DatasetError
 from trt_dp.launchers import Launcher
@@ -65,12 +66,18 @@ def run(job: Job, display: Display) -> Outcome:
     stopwatch = Stopwatch()
     make_launcher = _check_plugins(job)
     check(job)
-    index = _open_index(job, display)
+    abilities.check_flags(job)
     plan = place(look(), job.workers, job.gpus_per_worker, job.workers_per_gpu)
     for note in plan.notes:
         display.say(note)
     with open_folder(job.folder) as folder:
-        folder.claim(_asked(job, index), fresh=job.fresh)
+        try:
+            index = _open_index(job, display)
+            folder.claim(_asked(job, index), fresh=job.fresh)
+        except BaseException:
+            dataset.discard(job.folder)
+            raise
+        index = dataset.keep(index, job.folder)
         with (
             contextlib.closing(Journal(folder.journal, len(index))) as journal,
             contextlib.closing(EventLog(folder.path, stopwatch.began)) as log,
@@ -112,7 +119,7 @@ def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwa
 
 
 def _story(scope: Scope, session: Session, began_utc: str) -> Story:
-    """What a report tells beside its numbers."""
+    """What a report has besides its numbers."""
     completed = int(scope.journal.completed.sum())
     return Story(
         began_utc=began_utc,
@@ -142,25 +149,17 @@ def _check_plugins(job: Job) -> Callable[[], Launcher]:
 
 
 def _open_index(job: Job, display: Display) -> Index:
-    index = open_dataset(job.dataset, job.folder, display.indexing)
+    index = dataset.open_dataset(job.dataset, job.folder, display.indexing, display.say)
     if index.bad and not job.skip_bad:
         raise DatasetError(index.refusal())
-    if index.first_text is not None:
-        place = f"{index.unit} {index.line_number(index.first_text)}"
-        _check_tokenizer(job, f"{job.dataset}: {place} gives its prompt as text")
-    if job.detokenize:
-        _check_tokenizer(job, "--detokenize was given")
+    abilities.check_rows(job, index, display)
     return index
-
-
-def _check_tokenizer(job: Job, why: str) -> None:
-    engine_folder.check_tokenizer(Path(job.engine.path) if job.engine.path else None, why)
 
 
 def _asked(job: Job, index: Index) -> Asked:
     path = job.engine.path
     return Asked(
-        dataset=index.source.path,
+        dataset=index.name,
         fingerprint=index.fingerprint,
         requests=len(index),
         engine=structs.replace(job.engine, options=redact_all(job.engine.options)),
@@ -168,6 +167,8 @@ def _asked(job: Job, index: Index) -> Asked:
         timing=job.timing,
         detokenize=job.detokenize,
         skip_bad=job.skip_bad,
+        keep_special_tokens=job.keep_special_tokens,
+        defaults=job.defaults,
         versions={"trt-dp": version("trt-dp"), "python": platform.python_version()},
     )
 
@@ -197,7 +198,7 @@ def _whole(scope: Scope, stopwatch: Stopwatch, sorting: Activity, results_sha256
     failed, completed = int(journal.failed.sum()), int(journal.completed.sum())
     return Whole(
         engine=job.engine.name,
-        dataset=str(job.dataset),
+        dataset=scope.index.name,
         launcher=job.launcher,
         requests=completed,
         answered=completed - failed,

@@ -1,4 +1,4 @@
-"""What is known of every request of a sitting, as columns; a report is worked out from them once the run is over."""
+"""What is known of every request of a sitting, as columns; the report is made from them after the run."""
 
 from __future__ import annotations
 
