@@ -54,6 +54,7 @@ def _options(job: Job) -> Facts:
         "gpus_per_worker": job.gpus_per_worker or "",
         "workers_per_gpu": job.workers_per_gpu,
         "launcher": job.launcher,
+        "order": job.order,
     }
     sampling = {
         name: value
