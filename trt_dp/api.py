@@ -45,6 +45,8 @@ class JobOptions(TypedDict, total=False):
     keep_special_tokens: bool
     limits: Limits
     grace_seconds: float
+    order: str
+    lengths_from: Path | None
 
 
 class RunOptions(JobOptions, total=False):

@@ -111,6 +111,18 @@ def test_stdout_carries_the_dataset_and_nothing_else(command):
     assert not left()
 
 
+def test_an_output_beside_stdout_is_refused_or_named(command):
+    """--output with --stdout is refused; where a recipe names the file, stderr says that it is not written."""
+    status, _, err = command(*SMALL, "--stdout", "--output", "a")
+    assert status == 2
+    assert "--output and --stdout" in err
+    Path("r.toml").write_text('output = "a.jsonl"\nnum-requests = 2\n')
+    status, out, err = command("--recipe", "r.toml", "--stdout")
+    assert (status, out.count("\n")) == (0, 2)
+    assert "a.jsonl, which the recipe names, is not written" in err
+    assert left() == ["r.toml"]
+
+
 def test_log_level_silences_the_summary(command):
     """TensorRT-LLM's --log-level is taken: at warning nothing is printed."""
     assert command(*SMALL, "--output", "a", "--log-level", "warning") == (0, "", "")
@@ -234,16 +246,16 @@ def test_a_recipe_may_hold_flags(command):
 @pytest.mark.parametrize(
     ("recipe", "reason"),
     [
-        ("input-meen = 3", "unknown options input-meen; known are kind"),
+        ("input-meen = 3", "unknown option input-meen; known: kind"),
         ('kind = "nonsense"', "the kinds are token-norm-dist, token-unif-dist"),
-        ('kind = "token-lognormal"\ninput-mean = 3', "unknown options input-mean"),
+        ('kind = "token-lognormal"\ninput-mean = 3', "unknown option input-mean"),
         ("kind =", "cannot read the recipe"),
         ("input-mean = 0", "--input-mean is 0"),
         ("input-mean = 2.5", "'--input-mean'"),
         ("input-mean = true", "input-mean must be a number or a text"),
         ("input-mean = [1]", "input-mean must be a number or a text"),
         ("stdout = 1", "stdout must be true or false"),
-        ('recipe = "other.toml"', "unknown options recipe"),
+        ('recipe = "other.toml"', "unknown option recipe"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(command, recipe, reason):

@@ -175,9 +175,9 @@ def test_an_id_that_no_vocabulary_holds_fails_alone(tmp_path) -> None:
     dataset = tmp_path / "requests.jsonl"
     lines = [f'{{"input_ids":[{number}],"output_tokens":1}}' for number in (1, 2**31, 3)]
     dataset.write_text("\n".join(lines))
-    outcome = run_echo(dataset, tmp_path / "run")
+    outcome = run_echo(dataset, tmp_path / "run", skip_bad=True)
     (failed,) = read_lines(outcome.folder / "failures.jsonl")
-    assert (failed["task_id"], failed["error"]["kind"]) == (1, "refused")
+    assert (failed["task_id"], failed["error"]["kind"]) == (1, "bad_line")
     assert not any(worker.deaths for worker in outcome.report.workers)
 
 

@@ -135,11 +135,12 @@ def test_touched_dataset_goes_on_and_changed_one_does_not(tmp_path, dataset) -> 
 
 
 def test_dataset_changed_while_running_is_noticed(tmp_path) -> None:
-    """A dataset that changes under a run ends it with a sentence; nothing is answered from the changed file."""
+    """Requests that change under a run end it with a sentence; nothing is answered from the changed file."""
     dataset, folder = write_dataset(tmp_path / "requests.jsonl", 600), tmp_path / "run"
     process = _start(dataset, folder)
-    with dataset.open("r+") as file:
-        file.seek(dataset.stat().st_size // 2)
+    store = folder / "requests.store"
+    with store.open("r+") as file:
+        file.seek(store.stat().st_size // 2)
         file.write("x")
     _, said = process.communicate(timeout=30)
     assert process.returncode == 2
@@ -177,7 +178,7 @@ def test_full_disk_keeps_what_was_journaled(tmp_path) -> None:
     dataset, folder = write_dataset(tmp_path / "requests.jsonl", 3000), tmp_path / "run"
     command = (
         f"import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, -1)); "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, -1)); "
         f"import sys; sys.argv = ['trt-dp', 'run', '--engine', 'echo', '--no-timing', "
         f"'--request-path', {str(dataset)!r}, '--output-dir', {str(folder)!r}, '--n-workers', '2']; "
         f"from trt_dp.cli.main import main; main()"

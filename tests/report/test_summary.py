@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -11,7 +13,9 @@ from hypothesis import strategies as st
 from trt_dp.report import summary as report
 from trt_dp.report.counts import Counts, Whole, WorkerCounts
 from trt_dp.report.definitions import DEFINITIONS
+from trt_dp.report.losses import CAUSES
 from trt_dp.report.schema import PHASES, Activity, Death, Percentiles, Report
+from trt_dp.report.sections import Account
 from trt_dp.report.summary import percentiles, summarise
 
 NONE = np.empty(0, np.float32)
@@ -206,21 +210,40 @@ def test_deaths_are_told_since_the_run_began():
 
 def fields_of(kind: Any, path: str) -> list[tuple[str, str]]:
     """Every leaf of a report as (its path, the name that defines it)."""
-    if get_origin(kind) is list:
-        (kind,) = get_args(kind)
+    if get_origin(kind) in (list, UnionType):  # a list of structs, or one that may be absent
+        kind = next((part for part in get_args(kind) if part is not type(None)), kind)
     if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
         return [(path, path)]
     if kind is Percentiles:  # defined together, by the struct's own sentence and the field's
         return [(path, path)]
     if kind is Activity:
         return [(path, path), *((f"{path}.{name}", f"*.{name}") for name in get_type_hints(kind))]
+    if kind is Account:
+        return [
+            (path, path),
+            *((f"{path}.{name}", f"ledger.*.{name}") for name in get_type_hints(kind)),
+        ]
     leaves = []
     for name, inner in get_type_hints(kind).items():
         leaves += fields_of(inner, f"{path}.{name}" if path else name)
     return leaves
 
 
-LEAVES = [leaf for leaf in fields_of(Report, "") if leaf[0] != "definitions"]
+LEAVES = [
+    (path, re.sub(r"^tail\.", "timeline.", name).replace("ledger.workers.", "ledger.", 1))
+    if not name.endswith("workers.worker")
+    else (path, name)
+    for path, name in fields_of(Report, "")
+    if path != "definitions"
+]
+
+
+MAY_BE_ABSENT = {"losses", "ledger", "timeline", "tail", "histograms"} | {
+    "failures",
+    "sittings",
+    "environment",
+    "energy",
+}
 
 
 @pytest.mark.parametrize("leaf", LEAVES, ids=[path for path, _ in LEAVES])
@@ -232,6 +255,7 @@ def test_every_field_of_the_report_is_defined(leaf):
 def test_nothing_is_defined_that_is_not_in_the_report():
     """Every definition is of a field or of a phase that exists."""
     known = {name for _, name in LEAVES} | {f"phases_seconds.{name}" for name in PHASES}
+    known |= {f"losses.causes.{name}" for name in CAUSES}
     assert set(DEFINITIONS) == known
 
 
@@ -255,4 +279,6 @@ def test_the_walk_over_the_report_finds_what_a_report_holds():
 
     written = msgspec.to_builtins(summarise(whole(), counts()))
     activities = {"sending", "receiving", "sorting"}
-    assert walk(written, "") - {"definitions"} == {path for path, _ in LEAVES} - activities
+    found = {path for path in walk(written, "") if path.split(".")[0] not in MAY_BE_ABSENT}
+    defined = {path for path, _ in LEAVES if path.split(".")[0] not in MAY_BE_ABSENT}
+    assert found - {"definitions"} == defined - activities

@@ -7,8 +7,8 @@ from typing import Any
 from typer.core import TyperCommand
 
 INPUT, ENGINE, DEVICES, SAMPLING = "Input", "Engine", "Devices", "Sampling"
-OUTPUT, RELIABILITY, OTHER = "Output", "Reliability", "Options"
-_ORDER = ("Arguments", INPUT, ENGINE, DEVICES, SAMPLING, OUTPUT, RELIABILITY)
+ORDER, OUTPUT, RELIABILITY, OTHER = "Order", "Output", "Reliability", "Options"
+_ORDER = ("Arguments", INPUT, ENGINE, DEVICES, SAMPLING, ORDER, OUTPUT, RELIABILITY)
 
 _ALIASES = {"output-dir": "output"}
 

@@ -5,16 +5,14 @@ Shared options may be given before the kind, as in TensorRT-LLM's scripts, or af
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from msgspec import Struct
-from typer.core import TyperGroup
 
-from trt_dp.cli import recipes
 from trt_dp.cli.help import SPELLINGS
+from trt_dp.cli.kinds import Kinds
 from trt_dp.errors import UsageError
 from trt_dp.synthetic.workload import (
     Empirical,
@@ -25,10 +23,9 @@ from trt_dp.synthetic.workload import (
     Uniform,
     Workload,
 )
+from trt_dp.system.safe_text import plain
 from trt_dp.system.signals import stoppable
 
-_DEFAULT = "token-norm-dist"
-_THEIRS = ("dataset", "real-dataset")
 _LEVELS = ("critical", "error", "warning", "info", "debug")
 
 
@@ -39,39 +36,6 @@ class _Shared(Struct, frozen=True):
     output: Path | None
     stdout: bool
     summary: bool
-
-
-class Kinds(TyperGroup):
-    """Kinds of dataset as sub-commands; without one it is the recipe's, or the default workload."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Move shared options to the front, and take a recipe's options as defaults."""
-        shared, rest = _sorted_out(self.get_params(ctx), args)
-        kind = rest[0] if rest and not rest[0].startswith("-") else None
-        if kind in _THEIRS:
-            msg = f"`{kind}` would download a dataset, which trt-dp never does: save it as JSON lines and use `text`"
-            raise UsageError(msg)
-        recipe = _value(shared, "--recipe")
-        if recipe is not None:
-            kind = self._take_recipe(ctx, Path(recipe), kind)
-        if not rest or rest[0].startswith("-"):
-            rest = rest if rest[:1] in (["-h"], ["--help"]) else [kind or _DEFAULT, *rest]
-        return super().parse_args(ctx, shared + rest)
-
-    def _take_recipe(self, ctx: Any, path: Path, kind: str | None) -> str:
-        options = recipes.read(path)
-        named = str(options.pop("kind", kind or _DEFAULT))
-        if named not in self.commands or kind not in (None, named):
-            kinds = ", ".join(self.commands)
-            given = f", not {kind}" if kind else ""
-            msg = f"{path} is a recipe for {named}{given}; the kinds are {kinds}"
-            raise UsageError(msg)
-        own = self.commands[named].get_params(ctx)
-        shared = self.get_params(ctx)
-        recipes.check(path, options, [*own, *shared], ("kind",))
-        ctx.default_map = {named: recipes.placed(options, recipes.known(own))}
-        ctx.default_map |= recipes.placed(options, recipes.known(shared))
-        return named
 
 
 app = typer.Typer(
@@ -151,8 +115,19 @@ def shared(
         "compat": compat,
         "force": force,
     }
+    if stdout and output:
+        _tell_unused_output(ctx, output)
     summary = _LEVELS.index(log_level.lower()) >= _LEVELS.index("info")
     ctx.obj = _Shared(options=options, output=output, stdout=stdout, summary=summary)
+
+
+def _tell_unused_output(ctx: typer.Context, output: Path) -> None:
+    """Refuse --output together with --stdout; where a recipe gives the file, say that it is not written."""
+    source = ctx.get_parameter_source("output")
+    if source is not None and source.name == "COMMANDLINE":
+        msg = "--output and --stdout are both given: give one of them"
+        raise UsageError(msg)
+    typer.echo(f"--stdout: {plain(output)}, which the recipe names, is not written", err=True)
 
 
 _Requests = Annotated[int, typer.Option("--num-requests", help="Number of requests.")]
@@ -292,34 +267,6 @@ def _make(ctx: typer.Context, workload: Workload) -> None:
         made = prepare(asked, progress)
     if shared.summary:
         typer.echo(display_prepare.told(asked, made), err=shared.stdout)
-
-
-def _sorted_out(params: Sequence[Any], args: list[str]) -> tuple[list[str], list[str]]:
-    """The shared options with their values, and everything else."""
-    takes = {
-        name: 0 if param.is_flag else param.nargs
-        for param in params
-        if param.name != "help"
-        for name in param.opts
-    }
-    shared, rest, left = [], [], iter(args)
-    for given in left:
-        name, equals, value = given.partition("=")
-        name = name.replace("_", "-") if name.startswith("--") else name
-        if name in takes:
-            shared.append(name + equals + value)
-            shared += [next(left, "") for _ in range(0 if equals else takes[name])]
-        else:
-            rest.append(given)
-    return shared, rest
-
-
-def _value(shared: list[str], option: str) -> str | None:
-    for position, given in enumerate(shared):
-        name, equals, value = given.partition("=")
-        if name == option:
-            return value if equals else shared[position + 1]
-    return None
 
 
 def _special(given: str) -> frozenset[int]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from trt_dp.cli import key_values
-from trt_dp.cli.help import DEVICES, ENGINE, INPUT, OUTPUT, RELIABILITY, SAMPLING
+from trt_dp.cli.help import DEVICES, ENGINE, INPUT, ORDER, OUTPUT, RELIABILITY, SAMPLING
 from trt_dp.system.safe_text import plain
 
 EXAMPLES = """
@@ -217,6 +217,21 @@ def run(
             show_default=False,
         ),
     ] = None,
+    order: Annotated[
+        str,
+        typer.Option(
+            help="Which requests go first: auto, file, longest or lanes. Results are the same.",
+            rich_help_panel=ORDER,
+        ),
+    ] = "auto",
+    lengths_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Folder of an earlier run of this dataset: expect answers as long as its answers.",
+            rich_help_panel=ORDER,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -347,6 +362,8 @@ def run(
             stop_at_eos=stop_at_eos,
             system=system,
             bos=bos,
+            order=order,
+            lengths_from=lengths_from,
             output=output,
             fresh=fresh,
             detokenize=detokenize,

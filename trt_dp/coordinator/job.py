@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
 
+from trt_dp.coordinator.lane import Lane
 from trt_dp.coordinator.limits import Limits
+from trt_dp.coordinator.order.choose import check_name
 from trt_dp.dataset.reading import Reading
 from trt_dp.errors import UsageError
 from trt_dp.types import Defaults, EngineSpec, Sampling
@@ -32,6 +35,8 @@ class Job(Struct, frozen=True):
     keep_special_tokens: bool = False
     limits: Limits = Limits()
     grace_seconds: float = 30.0
+    order: str = "auto"
+    lengths_from: Path | None = None
 
 
 def check(job: Job) -> None:
@@ -58,6 +63,7 @@ def check(job: Job) -> None:
             raise UsageError(msg)
     _check_sampling(sampling)
     _check_lengths(defaults)
+    check_name(job.order)
 
 
 def _check_sampling(sampling: Sampling) -> None:
@@ -92,7 +98,11 @@ def _check_lengths(defaults: Defaults) -> None:
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
-    """How far a run is."""
+    """How far a run is.
+
+    `wanted_tokens` are the output tokens that the requests of this sitting ask for, `wanted_done` those of the
+    completed ones. `seconds` count from the start of the run, `serving_seconds` from the first request sent.
+    """
 
     requests: int
     completed: int
@@ -101,6 +111,11 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     workers: int
     ready: int
     deaths: int
+    wanted_tokens: int = 0
+    wanted_done: int = 0
+    seconds: float = 0.0
+    serving_seconds: float = 0.0
+    lanes: Sequence[Lane] = ()
 
 
 class Display(Protocol):

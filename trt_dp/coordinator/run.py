@@ -16,6 +16,9 @@ from msgspec import Struct, structs
 
 from trt_dp import plugins
 from trt_dp.coordinator import abilities
+from trt_dp.coordinator.environment import environment, outcome_of
+from trt_dp.coordinator.event_log import EventLog, read_events, sittings, utc_now
+from trt_dp.coordinator.failure_groups import group_failures
 from trt_dp.coordinator.job import Display, Job, check
 from trt_dp.coordinator.journal import Exported, Journal
 from trt_dp.coordinator.run_folder import Asked, Folder, open_folder, write
@@ -28,7 +31,8 @@ from trt_dp.errors import DatasetError
 from trt_dp.launchers import Launcher
 from trt_dp.placement.machine import look
 from trt_dp.placement.plan import plan as place
-from trt_dp.report.counts import Whole
+from trt_dp.report.counts import Story, Whole
+from trt_dp.report.page import page
 from trt_dp.report.schema import Activity, Report
 from trt_dp.report.summary import summarise
 from trt_dp.system import signals
@@ -69,7 +73,10 @@ def run(job: Job, display: Display) -> Outcome:
             dataset.discard(job.folder)
             raise
         index = dataset.keep(index, job.folder)
-        with contextlib.closing(Journal(folder.journal, len(index))) as journal:
+        with (
+            contextlib.closing(Journal(folder.journal, len(index))) as journal,
+            contextlib.closing(EventLog(folder.path, stopwatch.began)) as log,
+        ):
             scope = Scope(
                 job=job,
                 index=index,
@@ -77,13 +84,14 @@ def run(job: Job, display: Display) -> Outcome:
                 placements=plan.placements,
                 folder=folder,
                 display=display,
+                log=log,
             )
             return Outcome(_work(scope, make_launcher, stopwatch), job.folder)
 
 
 def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwatch) -> Report:
     """One session, its results and its report."""
-    session = Session(scope, stopwatch)
+    session, began_utc = Session(scope, stopwatch), utc_now()
     with signals.noted() as noted:
         try:
             session.begin()
@@ -94,12 +102,37 @@ def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwa
             stopwatch.end("sort")
             session.close(at_once=False)
         finally:
+            outcome = outcome_of(sys.exc_info()[1])
             session.close(at_once=True)
+            session.recorder.ended(outcome, session.snapshot())
         stopwatch.end("stop")
         whole = _whole(scope, stopwatch, sorting, exported.sha256)
-        report = summarise(whole, session.tally.counts())
-        write(scope.folder.report, msgspec.json.format(msgspec.json.encode(report)))
+        story = _story(scope, session, began_utc)
+        report = summarise(whole, session.tally.counts(), story)
+        _write_report(scope, report)
     return report
+
+
+def _story(scope: Scope, session: Session, began_utc: str) -> Story:
+    """What a report tells beside its numbers."""
+    completed = int(scope.journal.completed.sum())
+    return Story(
+        began_utc=began_utc,
+        books=session.books(),
+        failures=group_failures(scope.folder.failures),
+        sittings=sittings(read_events(scope.folder.events), completed),
+        environment=environment(scope.job),
+    )
+
+
+def _write_report(scope: Scope, report: Report) -> None:
+    """report.json, and the page that is drawn from it."""
+    write(scope.folder.report, msgspec.json.format(msgspec.json.encode(report)))
+    write(scope.folder.page, page([(scope.folder.path.name, report)]).encode())
+    for error in report.ledger.errors if report.ledger else ():
+        scope.display.say(f"The ledger does not balance: {error}. Please report this as a bug")
+    if scope.log.problem:
+        scope.display.say(scope.log.problem)
 
 
 def _check_plugins(job: Job) -> Callable[[], Launcher]:

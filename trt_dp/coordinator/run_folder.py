@@ -17,7 +17,17 @@ from trt_dp.errors import UNREADABLE, FolderError, WriteError
 from trt_dp.system import safe_files
 from trt_dp.types import Defaults, EngineSpec, Sampling
 
-_OURS = ("results.jsonl", "failures.jsonl", "report.json", "index.npz", "journal", "run.json")
+_OURS = (
+    "results.jsonl",
+    "failures.jsonl",
+    "report.json",
+    "report.html",
+    "events.jsonl",
+    "status.json",
+    "index.npz",
+    "journal",
+    "run.json",
+)
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -55,6 +65,8 @@ class Folder:
         self.results = path / "results.jsonl"
         self.failures = path / "failures.jsonl"
         self.report = path / "report.json"
+        self.page = path / "report.html"
+        self.events = path / "events.jsonl"
         self.logs = path / "logs"
         self._asked = path / "run.json"
 

@@ -105,12 +105,7 @@ def _make(asked: Asked, folder: Path | None, progress: Progress, say: Say) -> In
                     _read(source, store, gathered, asked.reading, say)
         return gathered.index(_stored(path))
     except OSError as error:
-        what = (
-            f"write {folder / PARTIAL}"
-            if folder and error.filename is None
-            else f"read {error.filename}"
-        )
-        msg = f"cannot {what}: {error.strerror}"
+        msg = f"cannot read {error.filename or asked.reading.name}: {error.strerror}"
         raise DatasetError(msg) from error
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from trt_dp.dataset.fields import Fields, to_json
+from trt_dp.dataset.fields import NO_SAMPLING, Fields, to_json
 from trt_dp.dataset.readers.contract import Bad, Blank, Block, Row
 from trt_dp.dataset.row import notable
 from trt_dp.types import PromptKind
@@ -84,7 +84,7 @@ class Gathering:
         else:
             head = to_json(row)
             kind, output_tokens = _kind(row, len(ids)), row.exact_tokens or row.max_tokens or 0
-            if (row.more or row.sampling.__struct_fields__) and len(self._notable) < _MOST_NAMES:
+            if (row.more or row.sampling is not NO_SAMPLING) and len(self._notable) < _MOST_NAMES:
                 self._notable |= notable(row)
         self._checksum = zlib.crc32(ids, zlib.crc32(head, self._checksum))
         length = len(head) + len(ids)

@@ -6,6 +6,7 @@ append to one store.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -14,10 +15,12 @@ import numpy as np
 
 from trt_dp.dataset.fields import Fields, from_json
 from trt_dp.dataset.piece import Gathering, Piece
-from trt_dp.errors import BadLine
+from trt_dp.errors import BadLine, WriteError
 
 NAME = "requests.store"
 PARTIAL = ".requests.store.partial"
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_PARTS = 1024  # as many as one system call takes
 _INT32 = np.dtype("<i4")
 
 
@@ -25,9 +28,11 @@ class Store:
     """A store that is being written; without a path, rows are only counted."""
 
     def __init__(self, path: Path | None, *, new: bool = False) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_TRUNC if new else 0)
         self.path = path
-        self._file = None if path is None else os.open(path, flags, 0o600)
+        if path and new:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+        self._file = None if path is None else os.open(path, _FLAGS, 0o600)
 
     def add(self, rows: Gathering, stop: int) -> Piece:
         """Append the records of these rows."""
@@ -46,12 +51,25 @@ class Store:
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             start = os.lseek(self._file, 0, os.SEEK_END)
-            rest = memoryview(b"".join(rows.records))
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
+            for first in range(0, len(rows.records), _PARTS):
+                _write(self._file, rows.records[first : first + _PARTS])
+        except OSError as error:
+            msg = f"cannot write {self.path}: {error.strerror}. Free some space, or choose another --output"
+            raise WriteError(msg) from error
+        else:
             return start
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
+
+
+def _write(file: int, parts: list[bytes | memoryview]) -> None:
+    """Usually one system call; if the disk took only a part, write the rest, which says what is wrong."""
+    wanted = sum(map(len, parts))
+    written = os.writev(file, parts)
+    if written < wanted:
+        rest = memoryview(b"".join(parts))[written:]
+        while rest:
+            rest = rest[os.write(file, rest) :]
 
 
 def record(content: bytes, input_tokens: int) -> Fields:

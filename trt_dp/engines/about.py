@@ -69,6 +69,23 @@ def why_not(engine_class: Any) -> str | None:
     return why
 
 
+class Room(Struct, frozen=True):
+    """Where an engine is to run: these GPUs, with so many workers on each of them."""
+
+    gpus: tuple[str, ...] = ()
+    sharers: int = 1
+
+
+def advice(engine_class: Any, folder: Path | None, room: Room) -> list[str]:
+    """What would go wrong in a run, and what to do, by its static method `advice(folder, room)`.
+
+    Without a folder it is about any run. Asked only where the engine can run at all; it may load its library.
+    """
+    ask = getattr(engine_class, "advice", None)
+    said: list[str] = ask(folder, room) if ask else []
+    return said
+
+
 def compares(engine_class: Any) -> bool:
     """Whether `differences` can be asked: the engine knows how, and its library is installed."""
     ready = getattr(engine_class, "differences", None) is not None

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
 
 import numpy as np
+from msgspec import Struct, structs
 
-from trt_dp.dataset.result_line import Answer, answer, failure, with_timing
+from trt_dp.dataset.result_line import (
+    Answer,
+    Output,
+    failure,
+    line_of,
+    on_one_line,
+    output_of,
+    timing_length,
+)
+from trt_dp.system.redact import scrub
 from trt_dp.tokenizer import Tokenizer
 from trt_dp.types import RECORD, Timing
 from trt_dp.wire.messages import Done, Setup
@@ -15,7 +24,7 @@ from trt_dp.worker.asked import Asked
 from trt_dp.worker.ending import ended
 
 
-class Line(NamedTuple):
+class Line(Struct):
     """A result line, and the length of its part that differs from run to run."""
 
     content: bytes
@@ -28,51 +37,70 @@ class LineWriter:
 
     def __init__(self, setup: Setup, tokenizer: Tokenizer | None) -> None:
         self._worker = setup.placement.worker
+        self._options = setup.engine.options
         self._timing = setup.timing
         self._keep_special = setup.keep_special_tokens
         self._tokenizer = tokenizer
 
-    def answers(self, asked: list[Asked]) -> list[list[Answer]]:
+    def outputs(self, asked: list[Asked]) -> list[list[Output]]:
         """What is written of each row's results; their texts are decoded together."""
-        found = [
-            [
-                Answer(*ended(request, result, self._tokenizer))
-                for request, result in zip(one.requests, one.results, strict=True)
-                if result
-            ]
-            for one in asked
-        ]
+        found = [self._ended(one) for one in asked]
         wanted = [
-            answers if one.wants_text else [] for one, answers in zip(asked, found, strict=True)
+            output
+            for one, outputs in zip(asked, found, strict=True)
+            if one.wants_text
+            for output in outputs
+            if output.text is None
         ]
-        self._add_texts(wanted)
+        if wanted and self._tokenizer:
+            ids = [output.output_ids for output in wanted]
+            texts = self._tokenizer.decode_all(ids, keep_special=self._keep_special)
+            for output, text in zip(wanted, texts, strict=True):
+                output.text = text
         return found
 
-    def line(self, asked: Asked, answers: list[Answer], timing: Timing) -> Line:
+    def line(self, asked: Asked, outputs: list[Output], timing: Timing) -> Line:
         """The line of a row's answers, or of its failure if any of them failed."""
-        errors = [one.result.error for one in answers if one.result.error]
-        if errors:
-            return Line(failure(asked.task_id, errors[0]))
-        inputs = len(asked.requests[0].input_ids)
-        line = answer(asked.task_id, inputs, answers, asked.more)
-        tokens = sum(len(one.result.output_ids) for one in answers)
+        if error := asked.error:
+            message = scrub(error.message, self._options)
+            return Line(failure(asked.task_id, structs.replace(error, message=message)))
+        answer = _answer(asked, outputs)
         if not self._timing:
-            return Line(line, 0, tokens)
-        timed = with_timing(line, self._worker, timing)
-        return Line(timed, len(timed) - len(line), tokens)
+            return Line(line_of(answer), 0, answer.output_tokens)
+        answer.worker, answer.timing = self._worker, timing
+        line = line_of(answer)
+        return Line(line, timing_length(line), answer.output_tokens)
 
-    def _add_texts(self, wanted: list[list[Answer]]) -> None:
-        places = [
-            (answers, place)
-            for answers in wanted
-            for place, one in enumerate(answers)
-            if one.text is None
+    def _ended(self, asked: Asked) -> list[Output]:
+        return [
+            output_of(*ended(request, result, self._tokenizer))
+            for request, result in zip(asked.requests, asked.results, strict=True)
+            if result
         ]
-        if places and self._tokenizer:
-            ids = [answers[place].result.output_ids for answers, place in places]
-            texts = self._tokenizer.decode_all(ids, keep_special=self._keep_special)
-            for (answers, place), text in zip(places, texts, strict=True):
-                answers[place] = Answer(answers[place].result, text)
+
+
+def _answer(asked: Asked, outputs: list[Output]) -> Answer:
+    inputs, fields = len(asked.requests[0].input_ids), on_one_line(asked.more) or None
+    if len(outputs) > 1:
+        return Answer(
+            task_id=asked.task_id,
+            input_tokens=inputs,
+            output_tokens=sum(len(one.output_ids) for one in outputs),
+            outputs=outputs,
+            fields=fields,
+        )
+    only = outputs[0]
+    return Answer(
+        task_id=asked.task_id,
+        output_ids=only.output_ids,
+        finish_reason=only.finish_reason,
+        stop_reason=only.stop_reason,
+        input_tokens=inputs,
+        output_tokens=len(only.output_ids),
+        text=only.text,
+        logprobs=only.logprobs,
+        fields=fields,
+    )
 
 
 class Answers:
@@ -102,7 +130,7 @@ class Answers:
                 timing.first_token_seconds,
                 timing.total_seconds,
                 line.timing_length,
-                any(one is not None and one.error is not None for one in asked.results),
+                asked.error is not None,
             )
         )
 

@@ -551,8 +551,9 @@ def test_a_recipe_holds_options_and_the_command_line_wins(command, machine, mode
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("max-batchsize = 3", "unknown option max-batchsize; known: calib-dataset"),
+        ("max-batchsize = 3", "unknown option max-batchsize; known: extra, calib-dataset"),
         ("extra = 3", "`extra` must be a string"),
+        ("tp-size = true", "tp-size must be a number or a text"),
         ("tp-size = 'two'", "Invalid value for '--tp-size'"),
         ("dry-run = true", "unknown option dry-run"),
         ("= 3", "cannot read the recipe"),

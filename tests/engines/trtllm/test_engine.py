@@ -591,8 +591,8 @@ def _with_weights(tmp_path: Path, gib: int) -> dict[str, str]:
     }
 
 
-def _sized(folder: Path, gib: int) -> Path:
-    os.truncate(make_engine(folder) / "rank0.engine", gib * 2**30)
+def _sized(folder: Path, gib: int, **changes: object) -> Path:
+    os.truncate(make_engine(folder, **changes) / "rank0.engine", gib * 2**30)
     return folder
 
 
@@ -627,6 +627,18 @@ def test_engines_that_do_not_fit_together_are_refused(tmp_path):
     assert done.returncode == 1
     assert "2 engines of 47.0 GiB (weights and buffers) do not fit in the 80.0 GiB" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_doctor_weighs_an_engine(tmp_path):
+    """Before any run the doctor says what of version, GPUs and memory will not do, and exits with 1."""
+    folder = _sized(tmp_path / "e", 45, tp=2, version="1.1.0")
+    words = ("doctor", "--json", "--engine-path", folder, "--workers-per-gpu", 2)
+    done = trt_dp(*words, env=environment(**_with_weights(tmp_path, 45)))
+    assert done.returncode == 1
+    version, memory, gpus = json.loads(done.stdout)["advice"]["trtllm"]
+    assert "was built with TensorRT-LLM 1.1.0, and 1.2.1 is installed" in version
+    assert "2 engines of 47.0 GiB" in memory
+    assert "was built for 2 GPUs, and there are 1" in gpus
 
 
 def test_run_refuses_with_one_sentence(tmp_path):

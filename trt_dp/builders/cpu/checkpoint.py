@@ -164,7 +164,14 @@ def _tensor(file: Path, start: int, end: int, name: str, entry: object) -> Tenso
     first, last = offsets
     if not first <= last <= end - start:
         _broken(file, f"tensor {name} ends at byte {start + last} of {end}")
-    tensor = Tensor(name, file, str(dtype), tuple(shape), start + first, last - first)
+    tensor = Tensor(
+        name=name,
+        file=file,
+        dtype=str(dtype),
+        shape=tuple(shape),
+        offset=start + first,
+        size=last - first,
+    )
     _check_size(tensor)
     return tensor
 

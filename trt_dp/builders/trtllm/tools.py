@@ -17,6 +17,7 @@ from pathlib import Path
 from trt_dp.builders import Watch
 from trt_dp.errors import BuildFailed, UsageError
 from trt_dp.placement.environment import clean
+from trt_dp.system import open_mpi
 from trt_dp.system.guarded import Guarded
 
 LOG = "build.log"
@@ -60,7 +61,7 @@ class Tools:
         with self._log.open("ab", buffering=0) as log:
             log.write(f"$ {shlex.join(line)}\n".encode())
             begin = log.tell()
-        process = Guarded(line, {**clean(os.environ), **_ENVIRONMENT}, (), self._log)
+        process = _start(line, self._log)
         try:
             status = self._follow(phase, process, begin)
         finally:
@@ -90,6 +91,14 @@ class Tools:
         with self._log.open("rb") as log:
             log.seek(begin)
             return log.read().decode(errors="replace")
+
+
+def _start(line: Sequence[str], log: Path) -> Guarded:
+    """Start a tool, which starts MPI when it imports TensorRT-LLM; MPI's files go when it ends."""
+    scratch = open_mpi.scratch_path()
+    Path(scratch).mkdir(mode=0o700)
+    environment = {**open_mpi.settings(scratch), **clean(os.environ), **_ENVIRONMENT}
+    return Guarded(line, environment, (), log, scratch)
 
 
 def supported() -> str:

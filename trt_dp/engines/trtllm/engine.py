@@ -8,7 +8,9 @@ from typing import Literal
 
 from msgspec import structs
 
+from trt_dp.engines.about import Room
 from trt_dp.engines.gpu_sharing import Seat
+from trt_dp.engines.trtllm import advice
 from trt_dp.engines.trtllm import load as trtllm_load
 from trt_dp.engines.trtllm.differences import compare
 from trt_dp.engines.trtllm.folder import (
@@ -128,6 +130,11 @@ class TrtllmEngine:
     def differences() -> list[str]:
         """How the installed TensorRT-LLM differs from the one this was written for."""
         return list(compare())
+
+    @staticmethod
+    def advice(folder: Path | None, room: Room) -> list[str]:
+        """What would go wrong in a run here, and what to do."""
+        return advice.of_engine(folder, room) if folder else advice.of_any_engine()
 
     def submit(self, request: Request) -> None:
         """Take a request; raises RequestRefused for one beyond what the engine was built for."""

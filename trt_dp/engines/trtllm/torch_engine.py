@@ -17,7 +17,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from trt_dp.engines.about import Room
 from trt_dp.engines.gpu_sharing import Seat
+from trt_dp.engines.trtllm.advice import of_memory
 from trt_dp.engines.trtllm.folder import check_vocabulary, is_checkpoint, read_json
 from trt_dp.engines.trtllm.inflight import check_sampling, ending_of, problem_of
 from trt_dp.engines.trtllm.library import first_line, torch_library
@@ -104,6 +106,11 @@ class TrtllmTorchEngine:
         except EngineRefused as refused:
             return str(refused)
         return None
+
+    @staticmethod
+    def advice(folder: Path | None, room: Room) -> list[str]:
+        """What would go wrong in a run here, and what to do."""
+        return of_memory(_bytes_of_weights(folder), room) if folder else []
 
     def submit(self, request: Request) -> None:
         """Take a request; raises RequestRefused for ids that the model does not have."""

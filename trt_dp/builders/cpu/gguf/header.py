@@ -179,7 +179,8 @@ def _entry(cursor: _Cursor) -> _Entry:
     if not 1 <= dimensions <= _MOST_DIMENSIONS:
         broken(cursor.file, f"tensor {name} has {dimensions} dimensions")
     shape = tuple(cursor.number("Q") for _ in range(dimensions))[::-1]  # the file says rows last
-    return _Entry(name, shape, cursor.number("I"), cursor.number("Q"))
+    kind, offset = cursor.number("I"), cursor.number("Q")
+    return _Entry(name=name, shape=shape, kind=kind, offset=offset)
 
 
 def _alignment(file: Path, metadata: Mapping[str, Any]) -> int:
