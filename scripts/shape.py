@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def rooms(trees: dict[Path, ast.Module]) -> Iterator[Found]:
-    """The modules on top, and the folders beside them."""
+    """The modules on top, and the rooms."""
     top = [path.name for path in trees if path.parent == PACKAGE]
     yield Found("modules on top", str(len(top)), str(MOST_TOP), top if len(top) > MOST_TOP else [])
     folders = {path.relative_to(PACKAGE).parts[0] for path in trees if path.parent != PACKAGE}

@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from trt_dp.coordinator.run import Outcome
     from trt_dp.dataset.reading import Reading
     from trt_dp.report.schema import Report
-    from trt_dp.synthetic.prepare import Prepared
+    from trt_dp.synthetic.arrivals import Arrivals
+    from trt_dp.synthetic.preparation import Prepared
     from trt_dp.synthetic.workload import Prefixes, Workload
 
 AnyPath = str | PathLike[str]
 
 
 class JobOptions(TypedDict, total=False):
-    """What a run can be asked for beside its files and its engine; each has the default of the command's option."""
+    """What a run can be asked for besides its files and its engine; each has the default of the command's option."""
 
     workers: int | None
     gpus_per_worker: int | None
@@ -64,7 +65,7 @@ class RunOptions(JobOptions, total=False):
 
 
 class PrepareOptions(TypedDict, total=False):
-    """All that `prepare` can be asked for beside the workload."""
+    """The options of `prepare` besides the workload."""
 
     seed: int
     layout: str
@@ -73,6 +74,7 @@ class PrepareOptions(TypedDict, total=False):
     vocab_size: int | None
     special_ids: frozenset[int]
     prefixes: Prefixes | None
+    arrivals: Arrivals | None
     compat: str | None
     force: bool
 
@@ -103,15 +105,16 @@ def prepare(
     **settings: Unpack[PrepareOptions],
 ) -> Prepared:
     """Write a dataset of synthetic requests; without a workload, 3,000 of 2,048 input and 128 output tokens."""
-    from trt_dp.synthetic import prepare as synthetic
+    from trt_dp.synthetic.preparation import Preparation, default_output
+    from trt_dp.synthetic.prepare import prepare as write_dataset
     from trt_dp.synthetic.workload import Normal
 
     workload = workload or Normal()
-    default = synthetic.default_output(workload, settings.get("layout", "jsonl"))
-    wanted = synthetic.Preparation(
+    default = default_output(workload, settings.get("layout", "jsonl"))
+    wanted = Preparation(
         workload=workload, output=Path(output) if output is not None else default, **settings
     )
-    return synthetic.prepare(wanted, _unwatched)
+    return write_dataset(wanted, _unwatched)
 
 
 def build(
@@ -140,8 +143,24 @@ def load_report(folder: AnyPath) -> Report:
     try:
         return msgspec.json.decode(safe_files.read(path), type=Report)
     except (OSError, *UNREADABLE) as error:
-        msg = f"{folder} has no report of a finished run: {error}"
+        why = error.strerror if isinstance(error, OSError) else error
+        msg = f"{folder} has no report of a finished run ({path.name}: {why}). Name the --output of a run"
         raise UsageError(msg) from error
+
+
+def write_page(folders: Sequence[AnyPath], output: AnyPath) -> Path:
+    """Draw the reports of finished runs as one HTML file: a run in full, or several side by side."""
+    from trt_dp.report.page import page
+
+    reports = [(Path(folder).resolve().name, load_report(folder)) for folder in folders]
+    path = Path(output)
+    try:
+        with safe_files.atomic_write(path) as file:
+            file.write(page(reports).encode())
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror}"
+        raise UsageError(msg) from error
+    return path
 
 
 def load_results(folder: AnyPath) -> Iterator[dict[str, Any]]:
@@ -206,4 +225,4 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _unwatched(*_: object) -> None:
-    """Progress that nobody looks at."""
+    """Progress that is not shown."""

@@ -132,7 +132,7 @@ def _open(name: str, folder: Path, *, local: bool, trust_remote_code: bool) -> T
 
 
 def _named_special(folder: Path, loaded: Any) -> set[int]:
-    """The ids of EOS, BOS, PAD and the like, as named by the files beside a tokenizer.json."""
+    """The ids of EOS, BOS, PAD and the like, as named by the files next to a tokenizer.json."""
     found: set[int | None] = set()
     for path in (folder / name for name in _CONFIGS):
         found |= {loaded.token_to_id(text) for text in _special_texts(read_json(path))}

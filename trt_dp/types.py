@@ -37,7 +37,7 @@ SPAN = np.dtype(
         ("kind", "u1"),
     ]
 )
-"""Where a request lies in the dataset, and what the worker must find there; `kind` is a PromptKind."""
+"""Where a request is in the dataset, and what the worker must find there; `kind` is a PromptKind."""
 
 Records = NDArray[np.void]
 Facts = dict[str, str | int | float]
@@ -45,7 +45,7 @@ Spans = NDArray[np.void]
 
 
 class PromptKind(IntEnum):
-    """What a line of a dataset holds."""
+    """What is in a line of a dataset."""
 
     INVALID = 0
     IDS = 1

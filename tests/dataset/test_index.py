@@ -221,7 +221,7 @@ def test_other_foreign_files_are_named(place, content, name):
 @pytest.mark.parametrize("content", [b"", b"\n", b" \n\r\n\t\n", BOM, BOM + b"\n"])
 def test_a_file_without_a_request_is_refused(place, content):
     """An empty file, or one of blank lines alone, holds no request and says so."""
-    assert "holds no requests" in place.refusal(content)
+    assert "has no requests" in place.refusal(content)
 
 
 def test_a_folder_without_data_is_refused(place):
@@ -761,4 +761,4 @@ def test_a_broken_document_is_refused_as_one(place, text):
 
 def test_a_document_without_samples_is_empty(place):
     """A document may hold no sample, and then it holds no request."""
-    assert "holds no requests" in place.refusal(b'{"metadata": {}, "samples": []}')
+    assert "has no requests" in place.refusal(b'{"metadata": {}, "samples": []}')

@@ -83,7 +83,7 @@ def test_stuck_worker_is_ended(tmp_path, dataset) -> None:
     outcome = run_echo(dataset, tmp_path / "run", {"hang": "9"}, limits=limits)
     (failed,) = read_lines(outcome.folder / "failures.jsonl")
     assert failed["task_id"] == 9
-    assert "said nothing" in failed["error"]["message"]
+    assert "was silent" in failed["error"]["message"]
     assert len(read_lines(outcome.folder / "results.jsonl")) == 199
 
 

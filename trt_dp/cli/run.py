@@ -185,6 +185,21 @@ def run(
             rich_help_panel=SAMPLING,
         ),
     ] = False,
+    order: Annotated[
+        str,
+        typer.Option(
+            help="Which requests go first: auto, file, longest or lanes. Results are the same.",
+            rich_help_panel=ORDER,
+        ),
+    ] = "auto",
+    lengths_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Folder of an earlier run of this dataset: expect answers as long as its answers.",
+            rich_help_panel=ORDER,
+        ),
+    ] = None,
     ignore_eos: Annotated[
         bool,
         typer.Option(
@@ -215,21 +230,6 @@ def run(
             help="Begin text prompts with the model's BOS token. [default: as its tokenizer does]",
             rich_help_panel=INPUT,
             show_default=False,
-        ),
-    ] = None,
-    order: Annotated[
-        str,
-        typer.Option(
-            help="Which requests go first: auto, file, longest or lanes. Results are the same.",
-            rich_help_panel=ORDER,
-        ),
-    ] = "auto",
-    lengths_from: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN",
-            help="Folder of an earlier run of this dataset: expect answers as long as its answers.",
-            rich_help_panel=ORDER,
         ),
     ] = None,
     output: Annotated[
@@ -358,12 +358,12 @@ def run(
                 frequency_penalty=frequency_penalty,
                 logprobs=1 if logprobs else None,
             ),
+            order=order,
+            lengths_from=lengths_from,
             max_tokens=max_tokens,
             stop_at_eos=stop_at_eos,
             system=system,
             bos=bos,
-            order=order,
-            lengths_from=lengths_from,
             output=output,
             fresh=fresh,
             detokenize=detokenize,
@@ -381,6 +381,7 @@ def run(
         )
     print_reports([("", outcome.report)])
     typer.echo(f"results: {plain(outcome.results)}")
+    typer.echo(f"report: {plain(outcome.page)}")
     if outcome.report.requests.failed:
         typer.echo(f"failures: {plain(outcome.failures)}")
         raise typer.Exit(3)

@@ -44,7 +44,7 @@ def notes(job: Job, index: Index) -> list[str]:
     """What a user should know of the file before it is run."""
     found = [
         f"unknown field `{name}` (nearest known: {nearest(name)}) is kept and returned, not used"
-        for name in sorted(index.notable.difference(SAMPLING, ["max_tokens"]))
+        for name in sorted(index.notable.difference(SAMPLING, {"max_tokens"}))
     ]
     if refused := _refused(job, index):
         listed = " and ".join(f"`{name}`" for name in refused)

@@ -62,8 +62,8 @@ def check(job: Job) -> None:
             msg = f"{name} is {value}: it must be at least {least}"
             raise UsageError(msg)
     _check_sampling(sampling)
-    _check_lengths(defaults)
     check_name(job.order)
+    _check_lengths(defaults)
 
 
 def _check_sampling(sampling: Sampling) -> None:
@@ -98,7 +98,7 @@ def _check_lengths(defaults: Defaults) -> None:
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
-    """How far a run is.
+    """The progress of a run.
 
     `wanted_tokens` are the output tokens that the requests of this sitting ask for, `wanted_done` those of the
     completed ones. `seconds` count from the start of the run, `serving_seconds` from the first request sent.
@@ -125,7 +125,7 @@ class Display(Protocol):
         """Something happened that a user should know."""
 
     def indexing(self, done: int, total: int) -> None:
-        """So many bytes of the dataset are checked."""
+        """How many bytes of the dataset are checked."""
 
     def show(self, snapshot: Snapshot) -> None:
         """How far the run is; called several times a second."""

@@ -169,7 +169,7 @@ class Journal:
         return lines
 
     def _without_timing(self, window: Indices, lines: bytes) -> bytes:
-        """These lines as they are in every run: each without its timing, which stands before its end."""
+        """These lines as they are in every run: each without its timing, which is just before its end."""
         timings = self._timing_length[window]
         if not timings.any():
             return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trt_dp.coordinator.earlier_run import lengths_of_run
 from trt_dp.coordinator.job import Job
@@ -13,8 +14,6 @@ from trt_dp.coordinator.order.contract import Answered, Indices
 from trt_dp.dataset.index import Index
 from trt_dp.types import MOST_TOKENS, Records
 
-_EARLY = {"max_tokens", "stop", "stop_token_ids", "ignore_eos"}
-
 
 def known(job: Job, index: Index, pending: Indices) -> Known:
     """What is known of requests before any of them is answered."""
@@ -22,23 +21,24 @@ def known(job: Job, index: Index, pending: Indices) -> Known:
         pending=pending,
         prompts=prompt_tokens(index.lines),
         limits=_limits(job, index),
-        exact=_exact(job, index),
+        exact=not (_may_stop(job) or index.may_end_early),
         earlier=lengths_of_run(job.lengths_from, index) if job.lengths_from else None,
         clock=perf_counter,
     )
 
 
-def _limits(job: Job, index: Index) -> Indices:
-    """How long answers can become; a length that no row names is the run's."""
-    said = index.lines["output_tokens"]
-    return np.where(said == 0, job.defaults.max_tokens or MOST_TOKENS, said)
-
-
-def _exact(job: Job, index: Index) -> bool:
-    """Whether every answer has exactly that length."""
+def _may_stop(job: Job) -> bool:
+    """Whether the run itself lets answers end before their length."""
     sampling = job.defaults.sampling
-    stops = job.defaults.stop_at_eos or sampling.stop or sampling.stop_token_ids
-    return not (stops or index.without_length or index.notable & _EARLY)
+    return bool(job.defaults.stop_at_eos or sampling.stop or sampling.stop_token_ids)
+
+
+def _limits(job: Job, index: Index) -> NDArray[np.int32]:
+    """How many tokens each answer can have, as far as the coordinator knows."""
+    limits: NDArray[np.int32] = index.lines["output_tokens"]
+    if not index.without_length:
+        return limits
+    return np.where(limits == 0, job.defaults.max_tokens or MOST_TOKENS, limits).astype(np.int32)
 
 
 def answered(worker: int, records: Records) -> Answered:

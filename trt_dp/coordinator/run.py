@@ -51,6 +51,11 @@ class Outcome(Struct, frozen=True):
         return self.folder / "results.jsonl"
 
     @property
+    def page(self) -> Path:
+        """The report as a page to look at."""
+        return self.folder / "report.html"
+
+    @property
     def failures(self) -> Path:
         """The requests without an answer; there is such a file only if there are any."""
         return self.folder / "failures.jsonl"
@@ -114,7 +119,7 @@ def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwa
 
 
 def _story(scope: Scope, session: Session, began_utc: str) -> Story:
-    """What a report tells beside its numbers."""
+    """What a report has besides its numbers."""
     completed = int(scope.journal.completed.sum())
     return Story(
         began_utc=began_utc,

@@ -109,8 +109,11 @@ def open_folder(path: Path) -> Iterator[Folder]:
         path.mkdir(0o775, exist_ok=True)
         _refuse_open(path)
         lock = os.fdopen(os.open(path / ".lock", _LOCK_FLAGS, 0o666), "ab")
+    except FileExistsError as error:
+        msg = f"cannot use {path} as a run folder: there is a file in its place. Choose another --output"
+        raise FolderError(msg) from error
     except OSError as error:
-        msg = f"cannot use {path} as a run folder: {error.strerror}"
+        msg = f"cannot use {path} as a run folder: {error.strerror}. Choose another --output"
         raise FolderError(msg) from error
     with lock:
         try:
@@ -129,7 +132,7 @@ def _refuse_open(path: Path) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a small file whole or not at all."""
+    """Write a small file completely or not at all."""
     try:
         with safe_files.atomic_write(path) as file:
             file.write(content + b"\n")

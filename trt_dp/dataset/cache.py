@@ -29,7 +29,7 @@ _UNUSABLE = (  # all that numpy and zipfile raise for a damaged file
 
 
 class _Header(Struct):
-    """What a cache file says beside its arrays."""
+    """What a cache file has besides its arrays."""
 
     version: int
     asked: Asked
@@ -80,7 +80,7 @@ def _is_there(source: Source, asked: Asked, place: Path) -> bool:
 
 
 def _arrays(file: BinaryIO) -> tuple[_Header, NDArray[Any], NDArray[Any]]:
-    """What a cache holds; refuses a compressed one, which is never ours and could unpack to any size."""
+    """The contents of a cache; refuses a compressed one, which is never ours and could unpack to any size."""
     with zipfile.ZipFile(file) as archive:
         if any(member.file_size != member.compress_size for member in archive.infolist()):
             msg = "the cache is compressed"

@@ -19,6 +19,7 @@ from trt_dp.errors import BadLine, DatasetChanged, DatasetError
 from trt_dp.types import RECORD, SPAN, Failure, PromptKind, Records, Source, Spans
 
 _SHOWN = 10
+_MAY_END = {"max_tokens", "stop", "stop_token_ids", "ignore_eos"}
 
 
 class Part(Struct, frozen=True):
@@ -41,14 +42,14 @@ class Index(Struct, frozen=True, kw_only=True):
     blanks: NDArray[np.int64]
     parts: list[Part]
     notable: frozenset[str] = frozenset()
-    """Sampling fields that rows use, and near misses of known fields."""
+    """Sampling fields and `max_tokens` where rows use them, and near misses of known fields."""
 
     def __len__(self) -> int:
         """How many requests there are, invalid ones included."""
         return len(self.lines)
 
     def spans(self, indices: NDArray[np.int64]) -> Spans:
-        """Where these requests lie, as a worker needs it."""
+        """Where these requests are, as a worker needs it."""
         spans = np.empty(len(indices), SPAN)
         spans["index"] = indices
         lines = self.lines[indices]
@@ -72,6 +73,11 @@ class Index(Struct, frozen=True, kw_only=True):
         """How many requests do not say how long their answers may be."""
         open_ended = (self.lines["output_tokens"] == 0) & (self.lines["kind"] != PromptKind.INVALID)
         return int(open_ended.sum())
+
+    @property
+    def may_end_early(self) -> bool:
+        """Whether some answers end where the model ends them, and not at an exact length."""
+        return bool(self.without_length) or not self.notable.isdisjoint(_MAY_END)
 
     @property
     def name(self) -> str:

@@ -52,7 +52,7 @@ def open_dataset(
         msg = f"{asked.reading.name} changed while it was read: run the command again when it is complete"
         raise DatasetError(msg)
     if not len(index):
-        msg = f"{asked.reading.name} holds no requests"
+        msg = f"{asked.reading.name} has no requests"
         raise DatasetError(msg)
     if folder and not index.source.store:
         cache.keep(_places(asked, folder), index)

@@ -10,18 +10,19 @@ from msgspec import Raw, Struct
 from trt_dp.types import END_OF_LINE, Failure, Result, Timing
 
 
-class Output(Struct, omit_defaults=True):
-    """What is written of one answer."""
+class _Output(Struct, omit_defaults=True):
+    """One of several answers to a request."""
 
     output_ids: list[int]
     finish_reason: str
+    output_tokens: int
     stop_reason: int | str | None = None
     text: str | None = None
     logprobs: list[float] | None = None
 
 
-class Answer(Struct, omit_defaults=True, kw_only=True):
-    """A line of results.jsonl: one answer, or `outputs`. Its last two fields differ from run to run."""
+class _Answer(Struct, omit_defaults=True):
+    """A line of results.jsonl; with `n`, its answers are in `outputs`. Its last two fields differ from run to run."""
 
     task_id: int | str
     output_ids: list[int] | None = None
@@ -31,7 +32,7 @@ class Answer(Struct, omit_defaults=True, kw_only=True):
     output_tokens: int = -1
     text: str | None = None
     logprobs: list[float] | None = None
-    outputs: list[Output] | None = None
+    outputs: list[_Output] | None = None
     fields: Mapping[str, Raw] | None = None
     worker: int | None = None
     timing: Timing | None = None
@@ -44,23 +45,56 @@ class _Failed(Struct, omit_defaults=True):
     error: Failure
 
 
+class Measured(Struct, frozen=True):
+    """Which worker answered, and how long it took."""
+
+    worker: int
+    timing: Timing
+
+
+class Answer(Struct, frozen=True):
+    """What is written of one answer: a result, and its text if that is wanted."""
+
+    result: Result
+    text: str | None = None
+
+
 _encode = msgspec.json.Encoder().encode
 _TIMING = b',"worker":'  # never inside a string, where a quote has a backslash before it
 
 
-def line_of(answer: Answer) -> bytes:
-    """The line of an answer; without `worker` and `timing` it depends on the request alone."""
-    return _encode(answer) + b"\n"
-
-
-def output_of(result: Result, text: str | None) -> Output:
-    """A result and its text, as they are written."""
-    return Output(
-        result.output_ids, result.finish_reason, result.stop_reason, text, result.logprobs
+def answer(
+    task_id: int | str,
+    input_tokens: int,
+    answers: list[Answer],
+    more: Mapping[str, Raw] | None = None,
+    measured: Measured | None = None,
+) -> bytes:
+    """The line of a request's answers; without `measured` it depends on the request alone."""
+    (result, text), several = (answers[0].result, answers[0].text), len(answers) > 1
+    line = _Answer(
+        task_id=task_id,
+        output_ids=None if several else result.output_ids,
+        finish_reason=None if several else result.finish_reason,
+        stop_reason=None if several else result.stop_reason,
+        input_tokens=input_tokens,
+        output_tokens=sum(len(one.result.output_ids) for one in answers),
+        text=None if several else text,
+        logprobs=None if several else result.logprobs,
+        outputs=[_output(one) for one in answers] if several else None,
+        fields=_on_one_line(more) if more else None,
+        worker=measured.worker if measured else None,
+        timing=measured.timing if measured else None,
     )
+    return _encode(line) + b"\n"
 
 
-def on_one_line(more: Mapping[str, Raw]) -> dict[str, Raw]:
+def timing_length(line: bytes) -> int:
+    """How many bytes of an answer's line say which worker answered and how long it took: its last fields."""
+    return len(line) - line.rindex(_TIMING) - len(END_OF_LINE)
+
+
+def _on_one_line(more: Mapping[str, Raw]) -> dict[str, Raw]:
     """Fields of a row, which may come from a document with line breaks."""
     return {
         name: Raw(msgspec.json.format(bytes(raw), indent=-1)) if b"\n" in bytes(raw) else raw
@@ -68,9 +102,15 @@ def on_one_line(more: Mapping[str, Raw]) -> dict[str, Raw]:
     }
 
 
-def timing_length(line: bytes) -> int:
-    """How many bytes of an answer's line say which worker answered and how long it took: its last fields."""
-    return len(line) - line.rindex(_TIMING) - len(END_OF_LINE)
+def _output(one: Answer) -> _Output:
+    return _Output(
+        output_ids=one.result.output_ids,
+        finish_reason=one.result.finish_reason,
+        output_tokens=len(one.result.output_ids),
+        stop_reason=one.result.stop_reason,
+        text=one.text,
+        logprobs=one.result.logprobs,
+    )
 
 
 def failure(task_id: int | str | None, error: Failure) -> bytes:

@@ -1,4 +1,4 @@
-"""What an engine class says of itself before it is made. Everything is optional: an engine may define none of it."""
+"""What an engine class says about itself before it is made. Everything is optional: an engine may define none of it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class About(Struct, frozen=True):
 
 
 def about(engine_class: Any) -> About:
-    """What this class says of itself."""
+    """What this class says about itself."""
     said = {
         name: getattr(engine_class, name)
         for name in About.__struct_fields__

@@ -66,7 +66,7 @@ class EchoEngine:
     def submit(self, request: Request) -> None:
         """Take a request, unless told to refuse it."""
         if request.index in self._refuse:
-            msg = "echo was told to refuse this request"
+            msg = "echo refuses this request, as --set refuse asks"
             raise RequestRefused(msg)
         if request.output_tokens > _MOST_OUTPUT:
             msg = f"{request.output_tokens} output tokens, and the engine echo gives {_MOST_OUTPUT} at most"

@@ -12,6 +12,7 @@ from trt_dp.report.columns import Columns, Floats, StateChange, Wasted
 from trt_dp.report.flow import amounts, occupancy
 
 _FULL = 0.9
+_LASTS = 0.1
 
 
 class Cells(Struct, frozen=True, kw_only=True):
@@ -37,10 +38,11 @@ def cells_of(
     mine = (columns.worker == worker) & ~columns.failed
     began, first = columns.began[mine], columns.first_token_at[mine]
     end, tokens = columns.answered_at[mine], columns.output_tokens[mine].astype(np.float64)
+    made_from = columns.made_from[mine]
     lost = wasted.worker == worker
     return Cells(
         seconds=np.diff(edges),
-        tokens=amounts(first, end, tokens, edges),
+        tokens=amounts(made_from, end, tokens, edges),
         decoding=occupancy(first, end, edges),
         prefilling=amounts(began, first, first - began, edges),
         wasted=occupancy(wasted.sent_at[lost], wasted.lost_at[lost], edges),
@@ -76,13 +78,13 @@ def full_speeds(workers: Sequence[Cells]) -> tuple[Floats, float, list[NDArray[n
 
 
 def _peak(cells: Cells) -> float:
-    """The fullest batch that lasted: for a hundredth of the time in which the worker had requests."""
+    """The fullest batch that lasted: for a tenth of the time in which the worker had requests."""
     running, seconds = cells.running, np.where(cells.running > 0, cells.seconds, 0.0)
     order = np.argsort(running)[::-1]
     lasted = np.cumsum(seconds[order])
     if not len(lasted) or not lasted[-1]:
         return 0.0
-    return float(running[order][np.searchsorted(lasted, 0.01 * lasted[-1])])
+    return float(running[order][np.searchsorted(lasted, _LASTS * lasted[-1])])
 
 
 def _speed(cells: Cells, full: NDArray[np.bool_]) -> float:

@@ -48,7 +48,7 @@ class Counts(Struct, frozen=True, kw_only=True):
 
 
 class Whole(Struct, frozen=True, kw_only=True):
-    """What is known of the run besides its counts."""
+    """What is known about the run besides its counts."""
 
     engine: str
     dataset: str
@@ -69,7 +69,7 @@ class Whole(Struct, frozen=True, kw_only=True):
 
 
 class Story(Struct, frozen=True, kw_only=True):
-    """What a report tells beside its numbers."""
+    """What a report has besides its numbers."""
 
     began_utc: str = ""
     books: Books | None = None

@@ -1,4 +1,4 @@
-"""What report.json holds beside its totals: timelines, distributions, losses, the ledger, sittings, failures."""
+"""What report.json has besides its totals: timelines, distributions, losses, the ledger, sittings, failures."""
 
 from __future__ import annotations
 

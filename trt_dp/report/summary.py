@@ -110,12 +110,12 @@ def _timeline(whole: Whole, counts: Counts) -> Timeline | None:
 
 
 def _tail(whole: Whole, counts: Counts) -> Timeline | None:
-    """The end of the run, from a little before the last request was sent to the last answer."""
+    """The end of the run, from a little before the last fresh request was sent to the last answer."""
     run = _observed(whole, counts)
-    seconds = whole.phases["drain"]
+    seconds = run.served - run.last_fresh
     if not len(counts.columns.worker) or seconds <= 0:
         return None
-    start = max(run.first_ready, run.last_sent - _TAIL_BEFORE * seconds)
+    start = max(run.first_ready, run.last_fresh - _TAIL_BEFORE * seconds)
     edges = np.linspace(start, run.served, _TAIL_INTERVALS + 1)
     return timeline(counts.columns, counts.wasted, counts.states, edges, whole.began)
 

@@ -47,7 +47,7 @@ def _lane(
     edges, began = time
     mine, lost = columns.worker == worker, wasted.worker == worker
     tokens = columns.output_tokens[mine].astype(np.float64)
-    start, end = columns.first_token_at[mine], columns.answered_at[mine]
+    start, end = columns.made_from[mine], columns.answered_at[mine]
     running = occupancy(columns.began[mine], end, edges)
     running += occupancy(wasted.sent_at[lost], wasted.lost_at[lost], edges)
     step = np.diff(edges)

@@ -30,7 +30,7 @@ def full_batches(work: Workload, shapes: Sequence[EngineShape]) -> float:
 
 
 def longest_alone(work: Workload, shapes: Sequence[EngineShape]) -> float:
-    """The longest request, if nothing else ran beside it."""
+    """The longest request, if nothing else ran with it."""
     at = int(work.outputs.argmax())
     steps = alike(int(work.outputs[at]), 1, int(work.prompts[at]))
     return shapes[0].model.seconds(steps) / max(shape.speed for shape in shapes)

@@ -50,7 +50,7 @@ def engines(shape: EngineShape, workers: int = WORKERS) -> tuple[EngineShape, ..
 
 
 def _slow_one() -> tuple[EngineShape, ...]:
-    return (*engines(EngineShape(), WORKERS - 1), EngineShape(speed=_SLOW))
+    return (*engines(EngineShape(), 2), EngineShape(speed=_SLOW), *engines(EngineShape(), 5))
 
 
 def _of(shape: Name, count: int = REQUESTS) -> Callable[[Dice], Workload]:

@@ -101,11 +101,17 @@ class Engine:
         self._waiting.append(_Sequence(demand))
 
     def settle(self, now: float) -> None:
-        """Bring the engine to `now`: finish the step that runs, and admit who waits."""
+        """Bring the engine to `now`: finish the step that runs, and admit who waits.
+
+        If the next event is at the end of that step, it is left to `advance`, which admits as well.
+        """
         if not self._running and not self._prefilling:
             self.clock = max(self.clock, now)
         elif self.clock < now:
-            self._run(self._steps_until(now))
+            steps = self._steps_until(now)
+            if steps == self._steps_to_event():
+                return
+            self._run(steps)
         self._admit()
 
     def next_event(self) -> float:

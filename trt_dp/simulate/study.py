@@ -13,7 +13,7 @@ from trt_dp.coordinator.order.choose import Known, choose
 from trt_dp.coordinator.order.contract import Order
 from trt_dp.simulate.bounds import bound
 from trt_dp.simulate.cases import Case
-from trt_dp.simulate.shapes import Lengths, Workload
+from trt_dp.simulate.shapes import Lengths, Workload, whole
 from trt_dp.simulate.static import StaticSplit
 from trt_dp.simulate.world import Clock, Setting, Simulated, World
 
@@ -96,7 +96,7 @@ def make_order(name: str, work: Workload, case: Case, clock: Clock, seed: int) -
 
 
 def known(work: Workload, case: Case, clock: Clock, seed: int) -> Known:
-    """What a run would know of such requests."""
+    """What a run would know about such requests."""
     exact = case.knowledge == "exact"
     return Known(
         pending=np.arange(len(work)),
@@ -114,8 +114,7 @@ def _predictions(work: Workload, case: Case, seed: int) -> Lengths | None:
         off = np.exp(dice.normal(0, _PREDICTION_SIGMA, len(work)))
         return np.maximum(1, work.outputs * off).astype(np.int64)
     if case.knowledge == "wrong":
-        wrong: Lengths = np.maximum(1, work.outputs.max() // work.outputs)
-        return wrong
+        return whole(work.outputs.max() / work.outputs, int(work.outputs.max()))
     return None
 
 

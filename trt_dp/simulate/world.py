@@ -21,7 +21,7 @@ Indices = NDArray[np.int64]
 
 
 class Fault(Struct, frozen=True):
-    """What happens to a worker while a run goes on: it crashes and is back after a while, or its speed changes."""
+    """What happens to a worker during a run: it crashes and comes back later, or its speed changes."""
 
     worker: int
     at: float
@@ -84,7 +84,7 @@ class Simulated(Struct, frozen=True, kw_only=True):
 
 
 class World:
-    """Engines around a dispatcher; `run` goes on until nothing is left."""
+    """Engines around a dispatcher; `run` continues until nothing is left."""
 
     def __init__(self, work: Workload, setting: Setting, clock: Clock) -> None:
         self._work = work
@@ -144,7 +144,7 @@ class World:
         self._feed(worker)
 
     def _tick(self) -> None:
-        """What a session does a few times a second: see whether somebody may have more."""
+        """What a session does a few times a second: see which workers may have more."""
         for worker in sorted(self._wants):
             if worker in self._engines:
                 self._feed(worker)

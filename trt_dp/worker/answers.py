@@ -7,15 +7,7 @@ import time
 import numpy as np
 from msgspec import Struct, structs
 
-from trt_dp.dataset.result_line import (
-    Answer,
-    Output,
-    failure,
-    line_of,
-    on_one_line,
-    output_of,
-    timing_length,
-)
+from trt_dp.dataset.result_line import Answer, Measured, answer, failure, timing_length
 from trt_dp.system.redact import scrub
 from trt_dp.tokenizer import Tokenizer
 from trt_dp.types import RECORD, Timing
@@ -42,65 +34,46 @@ class LineWriter:
         self._keep_special = setup.keep_special_tokens
         self._tokenizer = tokenizer
 
-    def outputs(self, asked: list[Asked]) -> list[list[Output]]:
+    def answers(self, asked: list[Asked]) -> list[list[Answer]]:
         """What is written of each row's results; their texts are decoded together."""
-        found = [self._ended(one) for one in asked]
-        wanted = [
-            output
-            for one, outputs in zip(asked, found, strict=True)
-            if one.wants_text
-            for output in outputs
-            if output.text is None
+        found = [
+            [
+                Answer(*ended(request, result, self._tokenizer))
+                for request, result in zip(one.requests, one.results, strict=True)
+                if result
+            ]
+            for one in asked
         ]
-        if wanted and self._tokenizer:
-            ids = [output.output_ids for output in wanted]
-            texts = self._tokenizer.decode_all(ids, keep_special=self._keep_special)
-            for output, text in zip(wanted, texts, strict=True):
-                output.text = text
+        wanted = [
+            answers if one.wants_text else [] for one, answers in zip(asked, found, strict=True)
+        ]
+        self._add_texts(wanted)
         return found
 
-    def line(self, asked: Asked, outputs: list[Output], timing: Timing) -> Line:
+    def line(self, asked: Asked, answers: list[Answer], timing: Timing) -> Line:
         """The line of a row's answers, or of its failure if any of them failed."""
-        if error := asked.error:
-            message = scrub(error.message, self._options)
-            return Line(failure(asked.task_id, structs.replace(error, message=message)))
-        answer = _answer(asked, outputs)
-        if not self._timing:
-            return Line(line_of(answer), 0, answer.output_tokens)
-        answer.worker, answer.timing = self._worker, timing
-        line = line_of(answer)
-        return Line(line, timing_length(line), answer.output_tokens)
+        errors = [one.result.error for one in answers if one.result.error]
+        if errors:
+            message = scrub(errors[0].message, self._options)
+            return Line(failure(asked.task_id, structs.replace(errors[0], message=message)))
+        inputs = len(asked.requests[0].input_ids)
+        measured = Measured(self._worker, timing) if self._timing else None
+        line = answer(asked.task_id, inputs, answers, asked.more, measured)
+        tokens = sum(len(one.result.output_ids) for one in answers)
+        return Line(line, timing_length(line) if measured else 0, tokens)
 
-    def _ended(self, asked: Asked) -> list[Output]:
-        return [
-            output_of(*ended(request, result, self._tokenizer))
-            for request, result in zip(asked.requests, asked.results, strict=True)
-            if result
+    def _add_texts(self, wanted: list[list[Answer]]) -> None:
+        places = [
+            (answers, place)
+            for answers in wanted
+            for place, one in enumerate(answers)
+            if one.text is None
         ]
-
-
-def _answer(asked: Asked, outputs: list[Output]) -> Answer:
-    inputs, fields = len(asked.requests[0].input_ids), on_one_line(asked.more) or None
-    if len(outputs) > 1:
-        return Answer(
-            task_id=asked.task_id,
-            input_tokens=inputs,
-            output_tokens=sum(len(one.output_ids) for one in outputs),
-            outputs=outputs,
-            fields=fields,
-        )
-    only = outputs[0]
-    return Answer(
-        task_id=asked.task_id,
-        output_ids=only.output_ids,
-        finish_reason=only.finish_reason,
-        stop_reason=only.stop_reason,
-        input_tokens=inputs,
-        output_tokens=len(only.output_ids),
-        text=only.text,
-        logprobs=only.logprobs,
-        fields=fields,
-    )
+        if places and self._tokenizer:
+            ids = [answers[place].result.output_ids for answers, place in places]
+            texts = self._tokenizer.decode_all(ids, keep_special=self._keep_special)
+            for (answers, place), text in zip(places, texts, strict=True):
+                answers[place] = Answer(answers[place].result, text)
 
 
 class Answers:
@@ -130,7 +103,7 @@ class Answers:
                 timing.first_token_seconds,
                 timing.total_seconds,
                 line.timing_length,
-                asked.error is not None,
+                any(one is not None and one.error is not None for one in asked.results),
             )
         )
 

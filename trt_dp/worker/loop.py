@@ -172,9 +172,9 @@ class Loop:
     def _answer(self, results: list[Result]) -> None:
         """Write the answers of the rows that now have all their results."""
         completed = [asked for result in results if (asked := self._completed(result))]
-        for asked, outputs in zip(completed, self._writer.outputs(completed), strict=True):
+        for asked, answers in zip(completed, self._writer.answers(completed), strict=True):
             timing = timing_of(asked, _timing(asked))
-            self._answers.add(asked, timing, self._writer.line(asked, outputs, timing))
+            self._answers.add(asked, timing, self._writer.line(asked, answers, timing))
 
     def _completed(self, result: Result) -> Asked | None:
         """The row of a result, if that was the last that it waited for."""

@@ -500,7 +500,7 @@ def test_no_trtllm_build_is_one_sentence(build, machine, model):
     (machine / "bin/trtllm-build").unlink()
     done = build(model)
     assert done.returncode == 2
-    assert "neither on the PATH nor beside this Python" in done.stderr
+    assert "not on the PATH and not next to this Python" in done.stderr
 
 
 def test_tools_are_no_ranks_of_the_job_around_them(build, machine, model, monkeypatch):

@@ -73,13 +73,50 @@ def test_answers(double, make, tmp_path, version, devices):
     assert engine.facts()["tensorrt_llm"] == version
 
 
-@pytest.mark.usefixtures("double")
-def test_every_option_is_one_that_the_library_has(make, tmp_path):
-    """All options together load, and the window is two batches."""
-    options = {"max_batch_size": 4, "max_num_tokens": 64, "max_seq_len": 96}
+SPECULATIVE = '{"decoding_type": "NGram", "max_draft_len": 4}'
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_option_is_one_that_the_library_has(double, make, tmp_path, version):
+    """All options together load in every version, and the window is two batches."""
+    double(version)
+    options = {"max_batch_size": 4, "max_num_tokens": 64, "max_seq_len": 96, "dtype": "bfloat16"}
     more = {"chunked_prefill": True, "trust_remote_code": True, "block_reuse": True}
-    engine = make(make_checkpoint(tmp_path / "c"), **options, **more)
+    parallel = {"tensor_parallel_size": 2, "pipeline_parallel_size": 2}
+    engine = make(
+        make_checkpoint(tmp_path / "c"),
+        devices=4,
+        speculative=SPECULATIVE,
+        kv_dtype="" if version == "1.0.0" else "fp8",
+        **options,
+        **more,
+        **parallel,
+    )
     assert engine.capacity == 8
+    assert tokens_of(engine) == expected([1, 2], 6)
+
+
+def tokens_of(engine: TrtllmTorchEngine) -> list[int]:
+    return ask(engine, [([1, 2], 6)])[0].output_ids
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"tensor_parallel_size": 4}, "tensor_parallel_size 4 times pipeline_parallel_size 1 is 4"),
+        ({"pipeline_parallel_size": 3}, "use --n-gpus 3"),
+        ({"pipeline_parallel_size": 0}, "at least 1"),
+        ({"max_seq_len": -1}, "max_seq_len=-1"),
+        ({"speculative": "NGram"}, "not a JSON object"),
+        ({"speculative": "{}"}, "names no decoding_type"),
+        ({"speculative": '{"decoding_type": "Guess"}'}, "Invalid decoding type: Guess"),
+    ],
+)
+@pytest.mark.usefixtures("double")
+def test_options_that_do_not_fit(make, tmp_path, options, said):
+    """GPUs that would be left over, sizes below zero and unreadable settings are refused with what to write."""
+    with pytest.raises((UsageError, EngineRefused), match=said):
+        make(make_checkpoint(tmp_path / "c"), devices=2, **options)
 
 
 @pytest.mark.usefixtures("double")

@@ -11,6 +11,7 @@ from trt_dp.coordinator.order.step_time import StepTime
 
 LENIENT = 1.005
 _ROUNDS = 18
+_DOUBLINGS = 40
 _COARSE = 0.5
 _NOTHING = np.empty(0, np.float64)
 
@@ -66,12 +67,15 @@ def make_plan(task: Task, now: float) -> Plan:
         return coarse
     low = least + task.tail * min(_tau(task, load, 1) for load in task.loads)
     high = low * 1.0001 + 1e-9
-    while _caps(task, high) is None:
+    for _ in range(_DOUBLINGS):
+        if _caps(task, high) is not None:
+            break
         low, high = high, 2 * high
     for _ in range(_ROUNDS):
         middle = (low + high) / 2
         low, high = (middle, high) if _caps(task, middle) is None else (low, middle)
-    return Plan(now + high, _caps(task, high) or {})
+    caps = _caps(task, high) or {load.worker: load.limit for load in task.loads}
+    return Plan(now + high, caps)
 
 
 def _speed(task: Task, load: Load) -> float:

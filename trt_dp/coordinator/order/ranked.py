@@ -40,6 +40,27 @@ class Ranked:
             start = int(np.searchsorted(self.lengths, longest, side="right"))
         return self._take_from(start - 1, room)
 
+    def take_between(self, room: int, shortest: float, longest: float) -> Indices:
+        """Take up to `room` of those that are longer than one length, and not longer than another."""
+        first = int(np.searchsorted(self.lengths, shortest, side="right"))
+        stop = int(np.searchsorted(self.lengths, longest, side="right"))
+        return self._take_from(stop - 1, min(room, int(self._alive[first:stop].sum())))
+
+    def take_every(self, step: int, room: int, longest: float) -> Indices:
+        """Take up to `room` of those that are not longer than this, from the longest, but only every so many."""
+        stop = int(np.searchsorted(self.lengths, longest, side="right"))
+        falling = np.flatnonzero(self._alive[:stop])[::-1]
+        return self.take_places(falling[: room * step : step])
+
+    def take_places(self, places: NDArray[np.int64]) -> Indices:
+        """Take the requests at these places, counted from the shortest of all; those that are not there are not."""
+        here = places[self._alive[places]]
+        for place in here.tolist():
+            self._below[place] = place - 1
+        self._alive[here] = False
+        self._left -= len(here)
+        return self.indices[here]
+
     def take_shortest(self, room: int) -> Indices:
         """Take up to `room` of the shortest."""
         places = np.flatnonzero(self._alive)[:room]

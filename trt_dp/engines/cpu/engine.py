@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 class CpuEngine:
     """Answers with a real model; a request waits here, is decoded to its end, and is never interrupted.
 
-    In exact precision an answer depends on the request alone, not on what is decoded beside it; sampled
+    In exact precision an answer depends on the request alone, not on what is decoded with it; sampled
     ones too, since each request has its own random stream.
     """
 

@@ -142,7 +142,7 @@ class Paged:
         return ended
 
     def _end(self, sequence: _Sequence) -> Ended:
-        """Give back its slot and its blocks; whatever is not a whole answer is said to be none."""
+        """Free its slot and its blocks; an incomplete answer becomes a failure."""
         self._slots += 1
         self._blocks += blocks_of(sequence.request)
         sequence.read_rest()

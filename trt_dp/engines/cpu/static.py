@@ -158,6 +158,6 @@ def _group(waiting: list[Request], settings: DecoderSettings) -> list[Request]:
 
 
 def _rectangle(group: list[Request]) -> int:
-    """The tokens that the cache of a padded batch comes to hold."""
+    """How many tokens the cache of a padded batch needs in the end."""
     width = max(len(request.input_ids) for request in group)
     return len(group) * (width + max(request.output_tokens for request in group))

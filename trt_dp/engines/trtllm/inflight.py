@@ -35,7 +35,7 @@ class Ending(Struct, frozen=True):
 
     @property
     def pad_id(self) -> int:
-        """Any id of the vocabulary: it fills what nobody reads."""
+        """Any id of the vocabulary: it fills places that are never read."""
         return self.stops[0] if self.stops else 0
 
     def result(
@@ -126,7 +126,7 @@ class Inflight:
         return self._iterations.facts()
 
     def _enqueue(self) -> list[Result]:
-        """All at once; if that will not do, one by one, to find the one that is wrong."""
+        """All at once; if that fails, one by one, to find the invalid one."""
         waiting, self._waiting = self._waiting, []
         try:
             ids = self._session.enqueue_requests(requests=[made for _, made in waiting])

@@ -1,4 +1,4 @@
-"""The ids at which a model stops, from the tokenizer files that lie beside an engine or a checkpoint."""
+"""The ids at which a model stops, from the tokenizer files next to an engine or a checkpoint."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _ids(fields: dict[str, Any]) -> tuple[int, ...]:
 
 
 def _from_tokenizer(folder: Path) -> tuple[int, ...]:
-    """The id of the tokenizer's eos_token, which stands there by its text."""
+    """The id of the tokenizer's eos_token, which the file gives by its text."""
     fields = read_json(folder / "tokenizer_config.json")
     eos = fields.get("eos_token")
     text = eos.get("content") if isinstance(eos, dict) else eos
