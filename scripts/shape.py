@@ -103,22 +103,33 @@ def parameters(trees: dict[Path, ast.Module]) -> Found:
 
 def built_by_place(trees: dict[Path, ast.Module]) -> Found:
     """Calls that build a struct of more than three fields from more than two values without names."""
-    found = [each for tree in trees.values() for each in ast.walk(tree)]
-    others = {each.name for each in found if isinstance(each, ast.ClassDef) and not large(each)}
-    structs = {each.name for each in found if large(each)} - others
+    structs = {
+        (module(path), each.name)
+        for path, tree in trees.items()
+        for each in ast.walk(tree)
+        if large(each)
+    }
     over = [
         f"{name(path)}:{each.lineno} {each.func.id}"
         for path, tree in trees.items()
         for each in ast.walk(tree)
         if isinstance(each, ast.Call) and isinstance(each.func, ast.Name)
-        if each.func.id in structs and len(each.args) > 2
+        if len(each.args) > 2 and (origin(path, tree, each.func.id), each.func.id) in structs
     ]
     return Found("large structs built by place", str(len(over)), "0", over)
 
 
+def origin(path: Path, tree: ast.Module, wanted: str) -> str:
+    """The module that a name in a file comes from."""
+    for each in tree.body:
+        if isinstance(each, ast.ImportFrom) and wanted in {alias.name for alias in each.names}:
+            return str(each.module)
+    return module(path)
+
+
 def large(each: ast.AST) -> bool:
     """Whether this declares a struct of more than three fields."""
-    if not isinstance(each, ast.ClassDef) or each.name == "Model":  # also a class of OpenVINO
+    if not isinstance(each, ast.ClassDef):
         return False
     struct = any(isinstance(base, ast.Name) and base.id == "Struct" for base in each.bases)
     return struct and sum(isinstance(one, ast.AnnAssign) for one in each.body) > 3

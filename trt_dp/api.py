@@ -16,7 +16,7 @@ from typing_extensions import Unpack
 
 from trt_dp.errors import UNREADABLE, UsageError
 from trt_dp.system import safe_files
-from trt_dp.types import EngineSpec, Sampling
+from trt_dp.types import Defaults, EngineSpec, Sampling
 
 if TYPE_CHECKING:
     from trt_dp.builders.build import Built
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from trt_dp.coordinator.run import Outcome
     from trt_dp.dataset.reading import Reading
     from trt_dp.report.schema import Report
-    from trt_dp.synthetic.prepare import Prepared
+    from trt_dp.synthetic.arrivals import Arrivals
+    from trt_dp.synthetic.preparation import Prepared
     from trt_dp.synthetic.workload import Prefixes, Workload
 
 AnyPath = str | PathLike[str]
@@ -42,6 +43,8 @@ class JobOptions(TypedDict, total=False):
     skip_bad: bool
     timing: bool
     detokenize: bool
+    keep_special_tokens: bool
+    output_format: str | None
     limits: Limits
     grace_seconds: float
     order: str
@@ -55,6 +58,10 @@ class RunOptions(JobOptions, total=False):
     engine_path: AnyPath | None
     options: Mapping[str, object]
     sampling: Sampling
+    max_tokens: int | None
+    stop_at_eos: bool
+    system: str | None
+    bos: bool | None
     output: AnyPath | None
 
 
@@ -68,6 +75,7 @@ class PrepareOptions(TypedDict, total=False):
     vocab_size: int | None
     special_ids: frozenset[int]
     prefixes: Prefixes | None
+    arrivals: Arrivals | None
     compat: str | None
     force: bool
 
@@ -86,9 +94,9 @@ def run(
 
     output = settings.pop("output", None)
     folder = Path(output) if output is not None else _new_folder()
-    engine = _engine(settings)
-    rest = cast("JobOptions", settings)  # what _engine took is no longer in it
-    job = Job(dataset=_reading(requests), folder=folder, engine=engine, **rest)
+    engine, defaults = _engine(settings), _defaults(settings)
+    rest = cast("JobOptions", settings)  # what they took is no longer in it
+    job = Job(dataset=_reading(requests), folder=folder, engine=engine, defaults=defaults, **rest)
     return coordinator.run(job, progress or Silent())
 
 
@@ -98,15 +106,16 @@ def prepare(
     **settings: Unpack[PrepareOptions],
 ) -> Prepared:
     """Write a dataset of synthetic requests; without a workload, 3,000 of 2,048 input and 128 output tokens."""
-    from trt_dp.synthetic import prepare as synthetic
+    from trt_dp.synthetic.preparation import Preparation, default_output
+    from trt_dp.synthetic.prepare import prepare as write_dataset
     from trt_dp.synthetic.workload import Normal
 
     workload = workload or Normal()
-    default = synthetic.default_output(workload, settings.get("layout", "jsonl"))
-    wanted = synthetic.Preparation(
+    default = default_output(workload, settings.get("layout", "jsonl"))
+    wanted = Preparation(
         workload=workload, output=Path(output) if output is not None else default, **settings
     )
-    return synthetic.prepare(wanted, _unwatched)
+    return write_dataset(wanted, _unwatched)
 
 
 def build(
@@ -174,8 +183,17 @@ def _engine(settings: RunOptions) -> EngineSpec:
         settings.pop("engine", None), Path(path) if path is not None else None
     )
     options = {key: _text(value) for key, value in settings.pop("options", {}).items()}
-    sampling = settings.pop("sampling", Sampling())
-    return EngineSpec(name=name, path=folder, options=options, sampling=sampling)
+    return EngineSpec(name=name, path=folder, options=options)
+
+
+def _defaults(settings: RunOptions) -> Defaults:
+    return Defaults(
+        sampling=settings.pop("sampling", Sampling()),
+        max_tokens=settings.pop("max_tokens", None),
+        stop_at_eos=settings.pop("stop_at_eos", False),
+        system=settings.pop("system", None),
+        bos=settings.pop("bos", None),
+    )
 
 
 def _reading(requests: AnyPath | Sequence[AnyPath] | Reading) -> Reading:

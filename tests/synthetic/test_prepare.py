@@ -16,7 +16,8 @@ from trt_dp.errors import UsageError
 from trt_dp.synthetic.encode import lines
 from trt_dp.synthetic.generate import batches, distinct, lengths, resampled, trtllm_lengths
 from trt_dp.synthetic.portable_math import exp, log, normal
-from trt_dp.synthetic.prepare import Preparation, default_output, prepare
+from trt_dp.synthetic.preparation import Preparation, default_output
+from trt_dp.synthetic.prepare import prepare
 from trt_dp.synthetic.vocabulary import DemoTokenizer, sized
 from trt_dp.synthetic.workload import Empirical, Lognormal, Normal, Prefixes, Text, Uniform
 

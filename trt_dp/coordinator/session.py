@@ -9,6 +9,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from trt_dp.coordinator.abilities import stops_at_words
 from trt_dp.coordinator.answers import checked
 from trt_dp.coordinator.blame import Blame, given_up
 from trt_dp.coordinator.bookkeeping import books, opening
@@ -274,7 +275,7 @@ def _work(index: Index, indices: Indices, ready: Ready) -> Work:
 def _setup(scope: Scope, stall_seconds: float) -> Callable[[Placement], Setup]:
     """The first message to each worker."""
     job, index = scope.job, scope.index
-    wants_tokenizer = job.detokenize or index.first_text is not None
+    wants_tokenizer = job.detokenize or index.first_text is not None or stops_at_words(job, index)
     return lambda placement: Setup(
         engine=job.engine,
         placement=placement,
@@ -283,4 +284,6 @@ def _setup(scope: Scope, stall_seconds: float) -> Callable[[Placement], Setup]:
         timing=job.timing,
         tokenizer=job.engine.path if wants_tokenizer else None,
         detokenize=job.detokenize,
+        keep_special_tokens=job.keep_special_tokens,
+        defaults=job.defaults,
     )

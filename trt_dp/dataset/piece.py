@@ -86,6 +86,8 @@ class Gathering:
             kind, output_tokens = _kind(row, len(ids)), row.exact_tokens or row.max_tokens or 0
             if (row.more or row.sampling is not NO_SAMPLING) and len(self._notable) < _MOST_NAMES:
                 self._notable |= notable(row)
+            if row.max_tokens:
+                self._notable.add("max_tokens")
         self._checksum = zlib.crc32(ids, zlib.crc32(head, self._checksum))
         length = len(head) + len(ids)
         if place is None:

@@ -7,21 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from trt_dp.engines.trtllm.folder import read_json
-from trt_dp.errors import EngineRefused
 
 _FILES = ("generation_config.json", "config.json")
 
 
 def stop_ids(folder: Path) -> tuple[int, ...]:
-    """The EOS ids, the most important first; raises EngineRefused where no file names one."""
-    for ids in _candidates(folder):
-        if ids:
-            return ids
-    msg = (
-        f"{folder} does not say which token ends an answer: put the model's generation_config.json "
-        "there, or remove --stop-at-eos"
-    )
-    raise EngineRefused(msg)
+    """The EOS ids, the most important first; none where no file names one."""
+    return next((ids for ids in _candidates(folder) if ids), ())
 
 
 def _candidates(folder: Path) -> Iterator[tuple[int, ...]]:

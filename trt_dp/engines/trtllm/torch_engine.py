@@ -22,7 +22,7 @@ from trt_dp.engines.gpu_sharing import Seat
 from trt_dp.engines.trtllm import torch_arguments
 from trt_dp.engines.trtllm.advice import of_memory
 from trt_dp.engines.trtllm.folder import check_vocabulary, is_checkpoint, read_json
-from trt_dp.engines.trtllm.inflight import Ending, check_sampling, problem_of, stream_seed
+from trt_dp.engines.trtllm.inflight import check_sampling, ending_of, problem_of
 from trt_dp.engines.trtllm.library import first_line, torch_library
 from trt_dp.engines.trtllm.load import world
 from trt_dp.engines.trtllm.stop_ids import stop_ids
@@ -40,8 +40,8 @@ class TrtllmTorchEngine:
     """A checkpoint on the GPUs of its worker, tensor parallel over all of them by default: loaded, answering, closed.
 
     Every request has a seed of its own, but before TensorRT-LLM's change #17172 (August 2026) its sampler
-    does not heed it: until then sampled answers depend on what is decoded beside them. With `stop_at_eos` the
-    stop id is not part of the answer. Several GPUs were never tried.
+    does not heed it: until then sampled answers depend on what is decoded beside them. The stop id
+    is not part of the answer. Several GPUs were never tried.
     """
 
     needs_folder = True
@@ -86,12 +86,10 @@ class TrtllmTorchEngine:
         if window < 0:
             msg = f"--set window={window}: it must be 0 (automatic) or more"
             raise UsageError(msg)
-        check_sampling(spec.sampling)
         self._folder, self._vocabulary = _checkpoint(spec.path)
         _check_place(placement)
         self._sizes = torch_arguments.parallel(settings, len(placement.devices))
-        self._sampling = spec.sampling
-        self._ending = Ending(stop_ids(self._folder) if spec.sampling.stop_at_eos else ())
+        self._eos = stop_ids(self._folder)
         self._silence_seconds = silence_seconds
         self.capacity = window or 2 * max_batch_size or _WINDOW
         self._seat = Seat(placement.devices, placement.sharers)
@@ -130,6 +128,7 @@ class TrtllmTorchEngine:
         """Take a request; raises RequestRefused for ids that the model does not have."""
         if self._vocabulary:
             check_vocabulary(request, self._vocabulary)
+        check_sampling(request.sampling)
         if not self._in_flight:
             self._heard = time.monotonic()
         answering = asyncio.run_coroutine_threadsafe(self._answer(request), self._loop)
@@ -201,28 +200,29 @@ class TrtllmTorchEngine:
 
     def _result(self, request: Request, output: Any) -> Result:
         ids, reason = list(output.token_ids), output.finish_reason
-        problem = problem_of(request, len(ids), reason, stopping=bool(self._ending.stops))
+        ending = ending_of(request, self._eos)
+        problem = problem_of(request, len(ids), reason, stopping=bool(ending.stops))
         if reason not in {"stop", "length"}:
             problem = f"TensorRT-LLM ended it with {reason} after {len(ids)} tokens"
         if problem:
             return Result(request.index, error=Failure("engine_error", problem))
-        return Result(request.index, *self._ending.cut(ids, reason))
+        return ending.result(request.index, ids, reason)
 
     def _sampling_params(self, request: Request) -> Any:
         """An end_id is always given: without one TensorRT-LLM asks a tokenizer, and none is loaded."""
-        wish = self._sampling
+        wish, ending = request.sampling, ending_of(request, self._eos)
         how: dict[str, Any] = {"top_k": 1}
         if wish.temperature:
             how = {"temperature": wish.temperature, "top_p": wish.top_p}
-            how["seed"] = stream_seed(wish.seed, request.index)
+            how["seed"] = wish.seed % 2**64
             how.update({"top_k": wish.top_k} if wish.top_k else {})
-        if self._ending.stops[1:]:
-            how.update(stop_token_ids=list(self._ending.stops[1:]))
+        if ending.stops[1:]:
+            how.update(stop_token_ids=list(ending.stops[1:]))
         return self._api.SamplingParams(
             max_tokens=request.output_tokens,
-            end_id=self._ending.end_id,
-            pad_id=self._ending.pad_id,
-            ignore_eos=not self._ending.stops,
+            end_id=ending.end_id,
+            pad_id=ending.pad_id,
+            ignore_eos=not ending.stops,
             detokenize=False,
             **how,
         )
