@@ -144,7 +144,12 @@ def bare_process(engine_path: str, dataset: str, part: str) -> None:
     pipeline, settings = engine._decoder._pipeline, engine._settings
     found = [json.loads(line) for line in Path(dataset).read_text().splitlines()[number::of]]
     requests = [
-        Request(i, i, np.array(each["input_ids"]), each["output_tokens"])
+        Request(
+            index=i,
+            task_id=i,
+            input_ids=np.array(each["input_ids"]),
+            output_tokens=each["output_tokens"],
+        )
         for i, each in enumerate(found)
     ]
     print("loaded", flush=True)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trt_dp.dataset.request_line import Measured, measure, parse, parse_text
-from trt_dp.dataset.result_line import answer, with_timing
+from trt_dp.dataset.result_line import answer, timing_length
 from trt_dp.errors import BadLine, PlacementError
 from trt_dp.placement.machine import Machine, visible
 from trt_dp.placement.plan import plan
@@ -57,7 +57,7 @@ def fits(machine, workers, per_worker, per_gpu) -> bool:
     if min(1 if workers is None else workers, 1 if per_worker is None else per_worker, per_gpu) < 1:
         return False
     if not machine.gpus:
-        return per_gpu == 1
+        return per_gpu == 1 and (per_worker or 1) <= len(machine.cores)
     split = (per_worker or 1) > 1 and any(name.startswith("MIG") for name in machine.gpus)
     return not split and len(machine.gpus) // (per_worker or 1) * per_gpu >= (workers or 1)
 
@@ -233,7 +233,8 @@ def test_timing_only_adds_fields_at_the_end(task, ids, text, worker, seconds):
     request = Request(0, task, np.array([1]), 1)
     result = Result(0, ids, "length")
     bare = answer(request, result, text)
-    timed = with_timing(bare, worker, Timing(*seconds))
+    timed = answer(request, result, text, worker, Timing(*seconds))
+    assert len(timed) - timing_length(timed) == len(bare)
     assert timed.startswith(bare.removesuffix(END_OF_LINE))
     found = json.loads(timed)
     assert found.pop("worker") == worker

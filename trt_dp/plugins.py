@@ -16,6 +16,8 @@ from trt_dp.system.redact import redact
 ENGINES = "trt_dp.engines"
 BUILDERS = "trt_dp.builders"
 LAUNCHERS = "trt_dp.launchers"
+READERS = "trt_dp.readers"
+WRITERS = "trt_dp.writers"
 
 
 def names(group: str) -> list[EntryPoint]:
@@ -25,8 +27,7 @@ def names(group: str) -> list[EntryPoint]:
 
 def find(group: str, name: str) -> Any:
     """Load the plugin of this name; raises UsageError that lists the known ones."""
-    check(group, name)
-    point = next(point for point in names(group) if point.name == name)
+    point = _point(group, name)
     try:
         return point.load()
     except (ImportError, AttributeError) as error:
@@ -36,16 +37,22 @@ def find(group: str, name: str) -> Any:
 
 def check(group: str, name: str) -> None:
     """Raises UsageError unless exactly one plugin has this name; nothing is imported."""
+    _point(group, name)
+
+
+def _point(group: str, name: str) -> EntryPoint:
     known = names(group)
-    owners = sorted({point.value for point in known if point.name == name})
+    points = {point.value: point for point in known if point.name == name}
     what = group.rpartition(".")[2][:-1]
-    if not owners:
+    if not points:
         listed = [point.name for point in known]
         msg = f"there is no {what} {name!r}{alternatives(name, listed)}"
         raise UsageError(msg)
-    if len(owners) > 1:
-        msg = f"several packages provide the {what} {name!r}: {', '.join(owners)}. Uninstall all but one"
+    if len(points) > 1:
+        owners = ", ".join(sorted(points))
+        msg = f"several packages provide the {what} {name!r}: {owners}. Uninstall all but one"
         raise UsageError(msg)
+    return next(iter(points.values()))
 
 
 def alternatives(name: str, known: Iterable[str]) -> str:

@@ -29,6 +29,9 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str:
         """The text of these ids, without special tokens."""
 
+    def decode_all(self, answers: list[list[int]], *, keep_special: bool = False) -> list[str]:
+        """The text of each of these lists of ids."""
+
 
 class FastTokenizer:
     """A tokenizer.json, by the tokenizers library."""
@@ -48,6 +51,10 @@ class FastTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Their text."""
         return str(self._loaded.decode(ids, skip_special_tokens=True))
+
+    def decode_all(self, answers: list[list[int]], *, keep_special: bool = False) -> list[str]:
+        """Their texts, on all cores."""
+        return list(self._loaded.decode_batch(answers, skip_special_tokens=not keep_special))
 
 
 class SlowTokenizer:
@@ -69,6 +76,12 @@ class SlowTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Their text."""
         return str(self._loaded.decode(ids, skip_special_tokens=True))
+
+    def decode_all(self, answers: list[list[int]], *, keep_special: bool = False) -> list[str]:
+        """Their texts."""
+        return [
+            str(self._loaded.decode(ids, skip_special_tokens=not keep_special)) for ids in answers
+        ]
 
 
 def open_tokenizer(name: str, *, trust_remote_code: bool = False) -> Tokenizer:
@@ -119,7 +132,7 @@ def _open(name: str, folder: Path, *, local: bool, trust_remote_code: bool) -> T
 
 
 def _named_special(folder: Path, loaded: Any) -> set[int]:
-    """The ids of EOS, BOS, PAD and the like, as named by the files beside a tokenizer.json."""
+    """The ids of EOS, BOS, PAD and the like, as named by the files next to a tokenizer.json."""
     found: set[int | None] = set()
     for path in (folder / name for name in _CONFIGS):
         found |= {loaded.token_to_id(text) for text in _special_texts(read_json(path))}

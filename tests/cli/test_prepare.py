@@ -111,6 +111,18 @@ def test_stdout_carries_the_dataset_and_nothing_else(command):
     assert not left()
 
 
+def test_an_output_beside_stdout_is_refused_or_named(command):
+    """--output with --stdout is refused; where a recipe names the file, stderr says that it is not written."""
+    status, _, err = command(*SMALL, "--stdout", "--output", "a")
+    assert status == 2
+    assert "--output and --stdout" in err
+    Path("r.toml").write_text('output = "a.jsonl"\nnum-requests = 2\n')
+    status, out, err = command("--recipe", "r.toml", "--stdout")
+    assert (status, out.count("\n")) == (0, 2)
+    assert "a.jsonl, which the recipe names, is not written" in err
+    assert left() == ["r.toml"]
+
+
 def test_log_level_silences_the_summary(command):
     """TensorRT-LLM's --log-level is taken: at warning nothing is printed."""
     assert command(*SMALL, "--output", "a", "--log-level", "warning") == (0, "", "")
@@ -234,16 +246,16 @@ def test_a_recipe_may_hold_flags(command):
 @pytest.mark.parametrize(
     ("recipe", "reason"),
     [
-        ("input-meen = 3", "unknown options input-meen; known are kind"),
+        ("input-meen = 3", "unknown option input-meen; known: kind"),
         ('kind = "nonsense"', "the kinds are token-norm-dist, token-unif-dist"),
-        ('kind = "token-lognormal"\ninput-mean = 3', "unknown options input-mean"),
+        ('kind = "token-lognormal"\ninput-mean = 3', "unknown option input-mean"),
         ("kind =", "cannot read the recipe"),
         ("input-mean = 0", "--input-mean is 0"),
         ("input-mean = 2.5", "'--input-mean'"),
         ("input-mean = true", "input-mean must be a number or a text"),
         ("input-mean = [1]", "input-mean must be a number or a text"),
         ("stdout = 1", "stdout must be true or false"),
-        ('recipe = "other.toml"', "unknown options recipe"),
+        ('recipe = "other.toml"', "unknown option recipe"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(command, recipe, reason):
@@ -261,7 +273,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing():
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
     with apart("--output", "out.jsonl", preexec_fn=limit) as process:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert err.startswith("trt-dp: cannot write ")
     assert "File too large" in err
@@ -275,7 +287,7 @@ def test_an_interrupted_write_leaves_nothing(stop):
     with apart("--num-requests", "1000000", "--output", "out.jsonl") as process:
         _wait_for(Path(".out.jsonl.partial"))
         process.send_signal(stop)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert err == "trt-dp: stopped: no dataset was written\n"
     assert not left()
@@ -285,7 +297,7 @@ def test_ctrl_c_while_it_starts_is_one_line(tmp_path):
     """A Ctrl-C during the imports is status 130 and one line, not a traceback."""
     (tmp_path / "typer.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
     with apart(env=os.environ | {"PYTHONPATH": str(tmp_path)}) as process:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (130, "trt-dp: stopped\n")
 
 
@@ -306,7 +318,7 @@ def test_the_longest_legal_file_name_works(command):
 def test_text_is_read_from_stdin():
     """--input - takes prompts from a pipe."""
     with apart("text", "--input", "-", "--stdout", stdin=subprocess.PIPE) as process:
-        out, err = process.communicate('{"prompt":"hi","task_id":"a"}\n', timeout=60)
+        out, err = process.communicate('{"prompt":"hi","task_id":"a"}\n', timeout=120)
     assert process.returncode == 0, err
     assert json.loads(out)["task_id"] == "a"
 
@@ -427,7 +439,7 @@ def test_help_loads_nothing_heavy():
 
 
 def _wait_for(path):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not path.exists() or not path.stat().st_size:
         assert time.monotonic() < deadline
         time.sleep(0.01)

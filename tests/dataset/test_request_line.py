@@ -17,7 +17,7 @@ from trt_dp.dataset.request_line import (
     parse_text,
     task_id_of,
 )
-from trt_dp.dataset.result_line import answer, failure, with_timing
+from trt_dp.dataset.result_line import answer, failure, timing_length
 from trt_dp.errors import BadLine, RequestRefused
 from trt_dp.types import END_OF_LINE, Failure, PromptKind, Request, Result, Timing
 
@@ -261,10 +261,10 @@ def test_a_text_without_a_token_is_refused():
 def test_timing_comes_last_in_an_answer(text, task_id):
     """A line with timing is the line of --no-timing with more before its end, whatever its text holds."""
     request = Request(0, task_id, np.array([5]), 1)
-    timed = with_timing(answer(request, Result(0, [1]), text), 0, Timing(0.5, 1.0, 2.0))
     plain = answer(request, Result(0, [1]), text)
-    timed = with_timing(plain, 3, Timing(0.5, 1.0, 2.0))
+    timed = answer(request, Result(0, [1]), text, 3, Timing(0.5, 1.0, 2.0))
     assert timed.startswith(plain.removesuffix(END_OF_LINE))
+    assert len(timed) - timing_length(timed) == len(plain)
     assert timed.endswith(END_OF_LINE)
     times = {"queue_seconds": 0.5, "first_token_seconds": 1.0, "total_seconds": 2.0}
     assert json.loads(timed) == {**json.loads(plain), "worker": 3, "timing": times}
@@ -375,8 +375,7 @@ def test_an_answer_without_worker_and_timing_depends_on_the_request_alone():
 
 def test_an_answer_can_tell_worker_and_timing():
     """Worker 0 is written too, and the timing keeps its three durations."""
-    plain = answer(parse(3, VALID, 3), Result(3, [1]))
-    line = json.loads(with_timing(plain, 0, Timing(0.5, 1.0, 2.0)))
+    line = json.loads(answer(parse(3, VALID, 3), Result(3, [1]), None, 0, Timing(0.5, 1.0, 2.0)))
     assert line["worker"] == 0
     assert line["timing"] == {
         "queue_seconds": 0.5,

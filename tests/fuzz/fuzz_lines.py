@@ -10,7 +10,7 @@ import numpy as np
 from plainly import MAX, meaning
 
 from trt_dp.dataset.request_line import Measured, measure, parse, parse_text, task_id_of
-from trt_dp.dataset.result_line import answer, failure, with_timing
+from trt_dp.dataset.result_line import answer, failure, timing_length
 from trt_dp.errors import BadLine
 from trt_dp.types import Failure, PromptKind, Result, Timing
 
@@ -92,7 +92,8 @@ def _agree(line: bytes, found: Measured, expected: tuple) -> None:
         assert found.input_tokens == len(prompt)
         assert request.input_ids.tolist() == [min(token, _BIGGEST) for token in prompt]
     bare = answer(request, Result(3, [1, 2]), "text")
-    written = with_timing(bare, 1, Timing(0.5, 1.0, 2.0))
+    written = answer(request, Result(3, [1, 2]), "text", 1, Timing(0.5, 1.0, 2.0))
+    assert len(written) - timing_length(written) == len(bare)
     assert json.loads(written)["task_id"] == request.task_id
     assert written.startswith(bare[:-2])
 

@@ -171,7 +171,6 @@ def pytest_terminal_summary(terminalreporter) -> None:
 
 
 def _told() -> dict[str, object]:
-    doctor = ask("doctor", "--json")
     return {
         "about": "what scripts/gpu-check found",
         "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
@@ -180,6 +179,5 @@ def _told() -> dict[str, object]:
         "nvidia_smi": subprocess.run(
             ["nvidia-smi"], capture_output=True, text=True, check=False
         ).stdout,
-        "doctor": json.loads(doctor.stdout) if doctor.stdout else doctor.stderr,
         "cases": _verdicts,
     }

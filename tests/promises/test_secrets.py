@@ -7,8 +7,8 @@ from conftest import run_echo
 
 from trt_dp import plugins
 from trt_dp.engines.echo import EchoEngine
-from trt_dp.errors import FolderError, UsageError
-from trt_dp.system.redact import REDACTED, is_secret, redact_all
+from trt_dp.errors import EngineRefused, FolderError, NoWorkersLeft, RequestRefused, UsageError
+from trt_dp.system.redact import REDACTED, is_secret, redact_all, scrub
 
 SECRET = "hunter2-hunter2"
 
@@ -38,10 +38,24 @@ def test_only_values_of_secrets_are_hidden():
     assert shown == {"api_key": REDACTED, "capacity": "3"}
 
 
+def test_secrets_are_hidden_in_any_text():
+    """A secret value is hidden wherever a text quotes it; a value too short to be one is no reason to."""
+    settings = {"api_key": SECRET, "token": "a", "capacity": "3333"}
+    assert scrub(f"a 3333 {SECRET}!", settings) == f"a 3333 {REDACTED}!"
+
+
 class Keyed:
     """Echo behind a key: it answers only when it was given one."""
 
-    def __init__(self, spec, placement, *, api_key: str = "", pin_key: int = 0) -> None:  # noqa: ARG002 - only its type counts
+    def __init__(
+        self,
+        spec,
+        placement,
+        *,
+        api_key: str = "",
+        pin_key: int = 0,  # noqa: ARG002 - only its type counts
+        fails: str = "",
+    ) -> None:
         assert api_key
         self._engine = EchoEngine(spec, placement)
         self.capacity = self._engine.capacity
@@ -50,6 +64,20 @@ class Keyed:
             self._engine.step,
             self._engine.close,
         )
+        self._fail(api_key, fails)
+
+    def _fail(self, api_key, fails):
+        """Quote the key in an error, as a library does that is refused by its server."""
+        if fails == "load":
+            msg = f"the key {api_key} is not known"
+            raise EngineRefused(msg)
+        error = {"step": RuntimeError, "submit": RequestRefused}.get(fails)
+        if error:
+            setattr(self, fails, lambda *_: _raise(error(f"the key {api_key} is not known")))
+
+
+def _raise(error):
+    raise error
 
 
 @pytest.fixture
@@ -94,3 +122,18 @@ def test_a_refused_value_of_a_secret_is_not_told(tmp_path, dataset):
     with pytest.raises(UsageError, match="--set pin_key=") as caught:
         run_keyed(dataset, tmp_path, {"api_key": SECRET, "pin_key": SECRET})
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.usefixtures("keyed")
+@pytest.mark.parametrize("fails", ["load", "step", "submit"])
+def test_a_secret_in_an_error_of_the_engine_is_hidden(tmp_path, dataset, fails):
+    """An exception that quotes a key is told and written without it, wherever the engine raises it."""
+    told = ""
+    try:
+        outcome = run_keyed(dataset, tmp_path, {"api_key": SECRET, "fails": fails})
+        told = outcome.failures.read_text()
+    except (EngineRefused, NoWorkersLeft) as error:
+        told = str(error)
+    assert f"the key {REDACTED} is not known" in told
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -7,57 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from report_parts import NO_ACTIVITY, NONE, counts, whole
 
 from trt_dp.report import summary as report
-from trt_dp.report.counts import Counts, Whole, WorkerCounts
+from trt_dp.report.counts import WorkerCounts
 from trt_dp.report.definitions import DEFINITIONS
+from trt_dp.report.losses import CAUSES
 from trt_dp.report.schema import PHASES, Activity, Death, Percentiles, Report
+from trt_dp.report.sections import Account
 from trt_dp.report.summary import percentiles, summarise
-
-NONE = np.empty(0, np.float32)
-NO_ACTIVITY = Activity(0, 0.0, 0.0, 0.0)
-
-
-def whole(**changes) -> Whole:
-    values = {
-        "engine": "echo",
-        "dataset": "set.jsonl",
-        "launcher": "local",
-        "requests": 50,
-        "answered": 45,
-        "failed": 5,
-        "devices": [["0"], ["1"]],
-        "phases": dict(zip(PHASES, [1.0, 1.0, 1.0, 4.0, 1.0, 1.0, 1.0], strict=True)),
-        "sorting": Activity(45, 0.5, 0.25, 90.0),
-        "wall_seconds": 10.0,
-        "coordinator_cpu_seconds": 0.502,
-        "startup_cpu_seconds": 0.5,
-        "coordinator_peak_rss_bytes": 1234,
-        "dropped_journal_bytes": 7,
-        "began": 100.0,
-    }
-    return Whole(**{**values, **changes})
-
-
-def counts(**changes) -> Counts:
-    values = {
-        "serving_seconds": 4.0,
-        "sending": Activity(42, 3.0, 0.1, 14.0),
-        "receiving": Activity(42, 3.5, 0.2, 12.0),
-        "workers": [
-            WorkerCounts(30, 3000, 600, 1.5, 0.25, 1),
-            WorkerCounts(10, 1000, 200, 1.25, 0.75, 0),
-        ],
-        "failed": 2,
-        "deaths": [Death(0, "it was killed by SIGKILL", 103.0, 6, 0.5)],
-        "redone": 6,
-        "latency": np.array([0.1, 0.2, 0.3, 0.4], np.float32),
-        "first_token": np.array([0.05], np.float32),
-        "queue_wait": NONE,
-        "turnaround": np.array([1.0, 3.0], np.float32),
-    }
-    return Counts(**{**values, **changes})
-
 
 # ── percentiles ──────────────────────────────────────────────────────────────────────────────────
 
@@ -206,21 +166,40 @@ def test_deaths_are_told_since_the_run_began():
 
 def fields_of(kind: Any, path: str) -> list[tuple[str, str]]:
     """Every leaf of a report as (its path, the name that defines it)."""
-    if get_origin(kind) is list:
-        (kind,) = get_args(kind)
+    if get_origin(kind) in (list, UnionType):  # a list of structs, or one that may be absent
+        kind = next((part for part in get_args(kind) if part is not type(None)), kind)
     if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
         return [(path, path)]
     if kind is Percentiles:  # defined together, by the struct's own sentence and the field's
         return [(path, path)]
     if kind is Activity:
         return [(path, path), *((f"{path}.{name}", f"*.{name}") for name in get_type_hints(kind))]
+    if kind is Account:
+        return [
+            (path, path),
+            *((f"{path}.{name}", f"ledger.*.{name}") for name in get_type_hints(kind)),
+        ]
     leaves = []
     for name, inner in get_type_hints(kind).items():
         leaves += fields_of(inner, f"{path}.{name}" if path else name)
     return leaves
 
 
-LEAVES = [leaf for leaf in fields_of(Report, "") if leaf[0] != "definitions"]
+LEAVES = [
+    (path, re.sub(r"^tail\.", "timeline.", name).replace("ledger.workers.", "ledger.", 1))
+    if not name.endswith("workers.worker")
+    else (path, name)
+    for path, name in fields_of(Report, "")
+    if path != "definitions"
+]
+
+
+MAY_BE_ABSENT = {"losses", "ledger", "timeline", "tail", "histograms"} | {
+    "failures",
+    "sittings",
+    "environment",
+    "energy",
+}
 
 
 @pytest.mark.parametrize("leaf", LEAVES, ids=[path for path, _ in LEAVES])
@@ -232,6 +211,7 @@ def test_every_field_of_the_report_is_defined(leaf):
 def test_nothing_is_defined_that_is_not_in_the_report():
     """Every definition is of a field or of a phase that exists."""
     known = {name for _, name in LEAVES} | {f"phases_seconds.{name}" for name in PHASES}
+    known |= {f"losses.causes.{name}" for name in CAUSES}
     assert set(DEFINITIONS) == known
 
 
@@ -255,4 +235,6 @@ def test_the_walk_over_the_report_finds_what_a_report_holds():
 
     written = msgspec.to_builtins(summarise(whole(), counts()))
     activities = {"sending", "receiving", "sorting"}
-    assert walk(written, "") - {"definitions"} == {path for path, _ in LEAVES} - activities
+    found = {path for path in walk(written, "") if path.split(".")[0] not in MAY_BE_ABSENT}
+    defined = {path for path, _ in LEAVES if path.split(".")[0] not in MAY_BE_ABSENT}
+    assert found - {"definitions"} == defined - activities

@@ -83,7 +83,7 @@ def test_the_document_has_nvidias_keys_and_is_read_back(tmp_path):
     assert metadata["max_input_len"] == max(s["input_len"] for s in document["samples"])
     assert metadata["workload_name"].startswith("workload_type:token-norm-dist__input_mean:50__")
     index = open_dataset(tmp_path / "made", tmp_path, quiet)
-    assert (len(index), index.bad, index.unit) == (300, {}, "sample")
+    assert (len(index), index.bad, index.place(0)) == (300, {}, "sample 1")
     jsonl = samples(made(tmp_path, workload=NORMAL))
     assert [s["input_ids"] for s in document["samples"]] == [s["input_ids"] for s in jsonl]
     assert {s["task_id"] for s in document["samples"]} == {-1}

@@ -20,7 +20,6 @@ trt-dp build MODEL --output engines/mine         # a folder with a checkpoint, o
 trt-dp build MODEL --engine cpu --precision int8
 trt-dp build MODEL --engine trtllm --tp-size 2 --dry-run
 """
-_NOT_IN_RECIPES = ("help", "recipe", "dry-run", "set")
 _EXTRA = "extra"
 
 
@@ -41,7 +40,9 @@ class Command(TyperCommand):
         if recipe is not None:
             options = recipes.read(Path(recipe))
             from_recipe = _words(options.pop(_EXTRA, []), recipe)
-            ctx.default_map = self._defaults(ctx, options, recipe)
+            params = self.get_params(ctx)
+            recipes.check(Path(recipe), options, params, (_EXTRA,))
+            ctx.default_map = recipes.placed(options, recipes.known(params))
             extra = from_recipe if extra is None else extra
         ctx.obj = {_EXTRA: extra} if extra else {}
         return super().parse_args(ctx, own)
@@ -70,15 +71,6 @@ class Command(TyperCommand):
         """Write the examples line by line."""
         del ctx
         write_examples(self.epilog, formatter)
-
-    def _defaults(self, ctx: Any, options: dict[str, Any], recipe: str) -> dict[str, Any]:
-        names = recipes.known(self.get_params(ctx))
-        names = {name: to for name, to in names.items() if name not in _NOT_IN_RECIPES}
-        if unknown := options.keys() - names.keys():
-            listed = ", ".join(sorted([*names, _EXTRA]))
-            msg = f"{recipe}: unknown option {', '.join(sorted(unknown))}; known: {listed}"
-            raise UsageError(msg)
-        return recipes.placed(options, names)
 
 
 def build(

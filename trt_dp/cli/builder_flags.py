@@ -16,7 +16,13 @@ from trt_dp.builders.options import Option, flag, options_of
 @functools.cache
 def by_builder() -> dict[str, list[Any]]:
     """Each builder's flags, as parameters of a command."""
-    return {name: _parameters(options_of(builder)) for name, builder in installed().items()}
+    return {name: _parameters(options) for name, options in _declared().items()}
+
+
+@functools.cache
+def _declared() -> dict[str, list[Option]]:
+    """Each builder's options; to find and import the builders takes most of the time of a --help."""
+    return {name: options_of(builder) for name, builder in installed().items()}
 
 
 def merged(taken: set[str]) -> list[Any]:
@@ -25,8 +31,8 @@ def merged(taken: set[str]) -> list[Any]:
     Values of a flag that builders declare with different types stay text until the builder is chosen.
     """
     options: dict[str, Option] = {}
-    for builder in installed().values():
-        for option in options_of(builder):
+    for declared in _declared().values():
+        for option in declared:
             known = options.setdefault(option.name, option)
             if known.kind is not option.kind:
                 options[option.name] = Option(option.name, str, option.help)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from trt_dp.errors import UsageError
 
 
 def doctor(
@@ -12,21 +15,30 @@ def doctor(
     load_seconds: Annotated[
         float, typer.Option(help="How long one engine or launcher may take to load.")
     ] = 120.0,
+    engine_path: Annotated[
+        str, typer.Option(help="Also check this engine or checkpoint against this machine.")
+    ] = "",
+    workers_per_gpu: Annotated[
+        int, typer.Option(min=1, help="How many workers will share each GPU, for --engine-path.")
+    ] = 1,
 ) -> None:
     """Show what is installed, what this machine has, and which engines and launchers can run here.
 
     Engines also say how an installed library differs from the version they were written for.
-    The exit status is 1 if no engine with a model can run.
+    The exit status is 1 if no engine with a model can run, or if --engine-path would not.
     """
     import msgspec
 
     from trt_dp.display import doctor as display_doctor
     from trt_dp.doctor.examine import examine
 
-    found = examine(load_seconds)
+    if engine_path and not Path(engine_path).is_dir():
+        msg = f"{engine_path} does not exist: --engine-path names the folder of an engine or a checkpoint"
+        raise UsageError(msg)
+    found = examine(load_seconds, engine_path, workers_per_gpu)
     if json:
         typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:
         typer.echo(display_doctor.told(found))
-    if not found.healthy:
+    if not found.healthy or (engine_path and found.advice):
         raise typer.Exit(1)

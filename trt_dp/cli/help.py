@@ -8,10 +8,10 @@ from typer.core import TyperCommand
 
 INPUT, ENGINE, DEVICES, SAMPLING = "Input", "Engine", "Devices", "Sampling"
 LENGTHS, TOKENS, ARRIVALS, FORMAT = "Lengths", "Tokens", "Arrivals", "Format"
-OUTPUT, RELIABILITY, OTHER = "Output", "Reliability", "Options"
+ORDER, OUTPUT, RELIABILITY, OTHER = "Order", "Output", "Reliability", "Options"
 _ORDER = (
     *("Arguments", INPUT, LENGTHS, TOKENS, ARRIVALS, FORMAT),
-    *(ENGINE, DEVICES, SAMPLING, OUTPUT, RELIABILITY),
+    *(ENGINE, DEVICES, SAMPLING, ORDER, OUTPUT, RELIABILITY),
 )
 
 _ALIASES = {"output-dir": "output"}
@@ -40,7 +40,7 @@ class Command(TyperCommand):
 
 
 def heading(param: Any) -> str:
-    """The heading that an option stands under."""
+    """The heading of an option."""
     if param.param_type_name == "argument":
         return "Arguments"
     return getattr(param, "rich_help_panel", None) or OTHER

@@ -17,6 +17,7 @@ from trt_dp.cli.help import ARRIVALS, FORMAT, INPUT, OUTPUT, SPELLINGS, TOKENS, 
 from trt_dp.cli.prepare_group import Kinds
 from trt_dp.errors import UsageError
 from trt_dp.synthetic.workload import Prefixes, Workload
+from trt_dp.system.safe_text import plain
 from trt_dp.system.signals import stoppable
 
 EXAMPLES = """
@@ -182,9 +183,20 @@ def shared(
         "compat": compat,
         "force": force,
     }
+    if stdout and output:
+        _tell_unused_output(ctx, output)
     summary = _LEVELS.index(log_level.lower()) >= _LEVELS.index("info")
     asked = Shared(options=options, output=output, stdout=stdout, summary=summary)
     ctx.obj = functools.partial(_make, asked)
+
+
+def _tell_unused_output(ctx: typer.Context, output: Path) -> None:
+    """Refuse --output together with --stdout; where a recipe gives the file, say that it is not written."""
+    source = ctx.get_parameter_source("output")
+    if source is not None and source.name == "COMMANDLINE":
+        msg = "--output and --stdout are both given: give one of them"
+        raise UsageError(msg)
+    typer.echo(f"--stdout: {plain(output)}, which the recipe names, is not written", err=True)
 
 
 def _make(shared: Shared, workload: Workload) -> None:

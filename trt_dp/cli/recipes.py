@@ -10,6 +10,8 @@ from typing import Any
 from trt_dp.errors import UNREADABLE, UsageError
 from trt_dp.system import safe_files
 
+_NOT_IN_RECIPES = {"h", "help", "recipe", "dry-run", "set"}
+
 
 def read(path: Path) -> dict[str, Any]:
     """The options of a recipe, with hyphens in their names."""
@@ -20,7 +22,8 @@ def read(path: Path) -> dict[str, Any]:
     try:
         found = tomllib.loads(safe_files.read(path).decode())
     except (OSError, *UNREADABLE) as error:
-        msg = f"cannot read the recipe {path}: {error}"
+        why = error.strerror if isinstance(error, OSError) else error
+        msg = f"cannot read the recipe {path}: {why}"
         raise UsageError(msg) from error
     if _holds_nul(list(found.values())):
         msg = f"cannot read the recipe {path}: it has a NUL character"
@@ -39,11 +42,15 @@ def check(
     path: Path, options: dict[str, Any], params: Sequence[Any], more: Sequence[str] = ()
 ) -> None:
     """Refuse what the command line could not mean: unknown options, and flags or lists for other values."""
-    flags = {name.lstrip("-"): param.is_flag for param in params for name in param.opts}
-    names = sorted(flags.keys() - {"help", "recipe"})
+    flags = {
+        name.lstrip("-"): getattr(param, "is_flag", False)
+        for param in params
+        for name in param.opts
+    }
+    names = sorted(flags.keys() - _NOT_IN_RECIPES)
     if unknown := sorted(options.keys() - set(names)):
         listed = ", ".join([*more, *names])
-        msg = f"{path}: unknown options {', '.join(unknown)}; known are {listed}"
+        msg = f"{path}: unknown option {', '.join(unknown)}; known: {listed}"
         raise UsageError(msg)
     for name, value in options.items():
         if isinstance(value, bool) != flags[name] or isinstance(value, dict | list):

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from trt_dp.coordinator.pending import Indices, Pending, equal_share
+from trt_dp.coordinator.order.contract import NOTHING, Asking, Indices, Order, equal_share
+from trt_dp.coordinator.order.file import FileOrder
 from trt_dp.coordinator.quarantine import Quarantine
-
-_NOTHING = np.empty(0, np.int64)
 
 
 class Stray(ValueError):  # noqa: N818 - the noun for an answer nobody asked for
@@ -20,11 +19,12 @@ class Dispatcher:
     """The requests of a session: each is pending, in flight in one worker, suspect, or completed.
 
     A request becomes suspect when a worker dies with it. Suspects wait until nothing else is pending;
-    the quarantine then says in which company they run, and which of them are given up.
+    the quarantine then says in which company they run, and which of them are given up. Which pending request
+    goes next, and how many a worker may have in flight, is the order's to say; without one it is the file's.
     """
 
-    def __init__(self, pending: Indices, workers: int, *, proven: bool = False) -> None:
-        self._pending = Pending(pending)
+    def __init__(self, pending: Indices | Order, workers: int, *, proven: bool = False) -> None:
+        self._pending = FileOrder(pending) if isinstance(pending, np.ndarray) else pending
         self._quarantine = Quarantine(workers, proven=proven)
         self._workers = workers
         self._in_flight: dict[int, set[int]] = {}
@@ -52,14 +52,12 @@ class Dispatcher:
     def take(self, worker: int, limit: int) -> Indices:
         """The next requests for `worker`, so that it has at most `limit` in flight, and at most its share."""
         mine = self._in_flight.setdefault(worker, set())
-        if not self._pending:
+        if not len(self._pending):
             return self._take_suspects(worker, mine, limit)
         if self._quarantine.isolates(worker):
-            return _NOTHING
-        room = min(limit, equal_share(self.unfinished, self._workers)) - len(mine)
-        if room <= 0:
-            return _NOTHING
-        taken = self._pending.take(room)
+            return NOTHING
+        asking = Asking(worker, len(mine), self._limit(limit), self.unfinished, self._workers)
+        taken = self._pending.take(asking)
         mine.update(taken.tolist())
         return taken
 
@@ -78,12 +76,19 @@ class Dispatcher:
 
     def lose(self, worker: int) -> list[int]:
         """The worker died: what it had in flight is suspect now; returns what is given up instead."""
-        return self._quarantine.lose(worker, sorted(self._in_flight.pop(worker, ())))
+        lost = self._pending.lose(worker, self._in_flight.pop(worker, ()))
+        return self._quarantine.lose(worker, lost)
 
     def retire(self) -> None:
         """One worker less will ever come back: the others' shares grow."""
         self._workers -= 1
         self._quarantine.retire()
+
+    def _limit(self, limit: int) -> int:
+        """While other workers are still to come, nobody takes more than an equal share: the rest is theirs."""
+        if len(self._in_flight) >= self._workers:
+            return limit
+        return min(limit, equal_share(self.unfinished, self._workers))
 
     def _take_suspects(self, worker: int, mine: set[int], limit: int) -> Indices:
         group = [] if mine else self._quarantine.take(worker, limit)

@@ -99,6 +99,16 @@ class Journal:
         """The line of one completed request."""
         return os.pread(self._file.fileno(), int(self._length[index]), int(self._offset[index]))
 
+    def lengths(self, indices: Indices) -> NDArray[np.int32]:
+        """How long the lines of these requests are."""
+        return self._length[indices]
+
+    def lines(self, indices: Indices) -> list[bytes]:
+        """The lines of these completed requests."""
+        text, ends = self._read(indices), np.cumsum(self._length[indices], dtype=np.int64)
+        starts = ends - self._length[indices]
+        return [text[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -139,33 +149,13 @@ class Journal:
             msg = f"{self._path} is from another version of trt-dp. Choose another folder, or start over with --fresh"
             raise FolderError(msg)
         self._end = len(_MAGIC)
-        for records, length in self._blocks(size):
+        for records, length in _blocks(self._path, size, self._end, len(self._offset)):
             self._note(records, self._end + _BLOCK.size + records.nbytes)
             self._end += _BLOCK.size + records.nbytes + length
         self.dropped_bytes = max(0, size - self._end)
         if size < len(_MAGIC):
             os.pwrite(fd, _MAGIC, 0)
         self._cut_back()
-
-    def _blocks(self, size: int) -> Iterator[tuple[Records, int]]:
-        """The intact blocks from `_end` on, as their records and the bytes of their lines."""
-        with open(self._path, "rb", buffering=_PIECE) as file:  # noqa: PTH123 - buffering is the point
-            file.seek(self._end)
-            while header := _parse_header(file.read(_BLOCK.size)):
-                count, length, checksum = header
-                if size - file.tell() < count * RECORD.itemsize + length:
-                    return
-                body = file.read(count * RECORD.itemsize + length)
-                records = np.frombuffer(body, RECORD, count)
-                if zlib.crc32(body) != checksum or not self._fits(records, length):
-                    return
-                yield records, length
-
-    def _fits(self, records: Records, length: int) -> bool:
-        index = records["index"]
-        inside = bool(len(index)) and index.min() >= 0 and index.max() < len(self._offset)
-        whole = inside and records["length"].min() > 0
-        return whole and int(records["length"].sum()) == length
 
     def _windows(self, chosen: Indices) -> Iterator[Indices]:
         """These requests in parts whose lines have the size of a piece; one line may be larger."""
@@ -189,7 +179,7 @@ class Journal:
         return lines
 
     def _without_timing(self, window: Indices, lines: bytes) -> bytes:
-        """These lines as they are in every run: each without its timing, which stands before its end."""
+        """These lines as they are in every run: each without its timing, which is just before its end."""
         timings = self._timing_length[window]
         if not timings.any():
             return lines
@@ -198,6 +188,35 @@ class Journal:
         stops = (ends - timings - len(END_OF_LINE)).tolist()
         kept = [lines[start:stop] for start, stop in zip(starts, stops, strict=True)]
         return END_OF_LINE.join([*kept, b""])
+
+
+def read_records(path: Path, requests: int) -> Iterator[Records]:
+    """The records of another run's journal, which stays as it is."""
+    size = path.stat().st_size if path.is_file() else 0
+    for records, _ in _blocks(path, size, len(_MAGIC), requests) if size else ():
+        yield records
+
+
+def _blocks(path: Path, size: int, start: int, requests: int) -> Iterator[tuple[Records, int]]:
+    """The intact blocks from `start` on, as their records and the bytes of their lines."""
+    with path.open("rb", buffering=_PIECE) as file:
+        file.seek(start)
+        while header := _parse_header(file.read(_BLOCK.size)):
+            count, length, checksum = header
+            if size - file.tell() < count * RECORD.itemsize + length:
+                return
+            body = file.read(count * RECORD.itemsize + length)
+            records = np.frombuffer(body, RECORD, count)
+            if zlib.crc32(body) != checksum or not _fits(records, length, requests):
+                return
+            yield records, length
+
+
+def _fits(records: Records, length: int, requests: int) -> bool:
+    index = records["index"]
+    inside = bool(len(index)) and index.min() >= 0 and index.max() < requests
+    whole = inside and records["length"].min() > 0
+    return whole and int(records["length"].sum()) == length
 
 
 def is_empty(path: Path) -> bool:

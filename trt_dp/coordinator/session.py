@@ -1,4 +1,4 @@
-"""One session of a run: the only event loop. What it decides, others decide for it."""
+"""One session of a run: the only event loop. Every decision is made in another module."""
 
 from __future__ import annotations
 
@@ -7,17 +7,25 @@ from time import perf_counter
 
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
+from trt_dp.coordinator.abilities import stops_at_words
 from trt_dp.coordinator.answers import checked
 from trt_dp.coordinator.blame import Blame, given_up
+from trt_dp.coordinator.bookkeeping import books, opening
 from trt_dp.coordinator.crew import Crew
 from trt_dp.coordinator.dispatcher import Dispatcher
+from trt_dp.coordinator.event_log import EventLog
 from trt_dp.coordinator.events import Event, Lost
 from trt_dp.coordinator.job import Display, Job, Snapshot
 from trt_dp.coordinator.journal import Journal
 from trt_dp.coordinator.limits import without_time_limits
-from trt_dp.coordinator.pending import Indices
+from trt_dp.coordinator.order.choose import choose
+from trt_dp.coordinator.order.contract import Indices, Order
+from trt_dp.coordinator.order.file import FileOrder
+from trt_dp.coordinator.ordering import answered, known
 from trt_dp.coordinator.pool import Pool
+from trt_dp.coordinator.recorder import Recorder
 from trt_dp.coordinator.run_folder import Folder
 from trt_dp.coordinator.stopping import Stopping
 from trt_dp.coordinator.stopwatch import Stopwatch
@@ -25,6 +33,7 @@ from trt_dp.coordinator.tally import Tally
 from trt_dp.dataset.index import Index
 from trt_dp.errors import EngineRefused, Interrupted, NoWorkersLeft, UsageError
 from trt_dp.launchers import Launcher
+from trt_dp.report.ledger import Books
 from trt_dp.types import Failure, Placement
 from trt_dp.wire.messages import Done, EngineFacts, Hello, Ready, Refused, Setup, Work
 
@@ -35,7 +44,7 @@ _CLOSE_SECONDS = 30.0
 
 
 class Scope(Struct, frozen=True, kw_only=True):
-    """What a session works on: the job, its requests and their journal, the workers' places, and who watches."""
+    """What a session works on: the job, its requests and their journal, the workers' places, and the display."""
 
     job: Job
     index: Index
@@ -43,20 +52,25 @@ class Scope(Struct, frozen=True, kw_only=True):
     placements: tuple[Placement, ...]
     folder: Folder
     display: Display
+    log: EventLog
 
 
 class Session:
-    """One session of a run: workers are fed what is not completed yet, until it is."""
+    """One session of a run: it feeds the workers until every request is completed."""
 
     def __init__(self, scope: Scope, stopwatch: Stopwatch) -> None:
         self._scope = scope
         self._stopwatch = stopwatch
-        self._dispatcher = Dispatcher(np.empty(0, np.int64), 0)
+        self._order: Order = FileOrder(np.empty(0, np.int64))
+        self._dispatcher = Dispatcher(self._order, 0)
         self._crew = Crew(len(scope.placements))
         self._blame = Blame()
         self._pool: Pool | None = None
         self._signals: Sequence[int] = ()
-        self.tally = Tally(len(scope.index), len(scope.placements))
+        self.tally = _tally(scope)
+        self.recorder = Recorder(self.tally, scope.log)
+        self._before = opening(scope.journal)
+        self._wanted_tokens = 0
 
     @property
     def finished(self) -> bool:
@@ -65,7 +79,9 @@ class Session:
 
     def begin(self) -> None:
         """Fail the invalid lines, and queue what no earlier session completed."""
-        journal, index, say = self._scope.journal, self._scope.index, self._scope.display.say
+        journal, index, say = self._scope.journal, self._scope.index, self._say
+        self.recorder.began(len(index), int(journal.completed.sum()))
+        self._before = opening(journal)
         if journal.dropped_bytes:
             say(f"dropped {journal.dropped_bytes} bytes of a journal entry that was cut off")
         completed = journal.completed
@@ -75,8 +91,13 @@ class Session:
         earlier = len(index) - len(pending) - len(bad)
         if earlier:
             say(f"resuming: {earlier:,} of {len(index):,} requests are already completed")
+        self._wanted_tokens = int(index.lines["output_tokens"][pending].sum(dtype=np.int64))
         proven = bool((journal.completed & ~journal.failed).any())
-        self._dispatcher = Dispatcher(pending, self._crew.workers, proven=proven)
+        chosen = choose(self._scope.job.order, known(self._scope.job, self._scope.index, pending))
+        self._order = chosen.order
+        if len(pending) and chosen.why:
+            say(chosen.why)
+        self._dispatcher = Dispatcher(self._order, self._crew.workers, proven=proven)
 
     def serve(self, launcher: Launcher, signals: Sequence[int]) -> None:
         """Start the workers, and feed them until every request is completed; raises if that cannot be."""
@@ -87,10 +108,16 @@ class Session:
         self._pool = Pool(launcher, scope.placements, setup, limits, scope.folder.logs)
         self._signals = signals
         self._pool.start()
+        for placement in scope.placements:
+            self.recorder.entered(placement.worker, "starting")
         self._loop(self._pool, Stopping(signals, scope.job.grace_seconds))
         self._stopwatch.end("feed", self.tally.last_send)
         self._stopwatch.end("drain")
         self._pool.stop()
+
+    def books(self) -> Books:
+        """What was submitted to this sitting and what became of it, for the ledger."""
+        return books(self._before, self._scope.journal, self.tally, _input_tokens(self._scope))
 
     def close(self, *, at_once: bool) -> None:
         """Wait for the workers to leave, or end them; afterwards none is left."""
@@ -103,7 +130,7 @@ class Session:
             for worker, event in pool.events(_TURN_SECONDS):
                 self._attend(pool, worker, event)
             if stopping.begins():
-                self._scope.display.say(_stopping(self._dispatcher.in_flight))
+                self._say(_stopping(self._dispatcher.in_flight))
             if not stopping.begun:
                 self._feed(pool)
             elif stopping.over(self._dispatcher.in_flight):
@@ -116,10 +143,11 @@ class Session:
             self._receive(pool, worker, event)
         elif isinstance(event, Hello):
             self._stopwatch.end("start")
+            self.recorder.entered(worker, "loading")
         elif isinstance(event, Ready):
             self._stopwatch.feeding_begins()
             self._crew.came_up(worker, event)
-            self.tally.ready(worker, event.load_seconds)
+            self.recorder.ready(worker, event.load_seconds, event.capacity)
         elif isinstance(event, EngineFacts):
             self.tally.told(worker, event.facts)
         elif isinstance(event, Refused):
@@ -128,7 +156,7 @@ class Session:
             self._lose(pool, worker, event)
 
     def _refuse(self, pool: Pool, worker: int, refused: Refused) -> None:
-        """Trying again does not help, unless it loaded in this place before: memory may be short for a moment."""
+        """End the run, unless the engine loaded in this place before: then memory may be short for a moment."""
         if refused.usage:
             raise UsageError(refused.message)
         if not self._crew.has_loaded(worker):
@@ -154,6 +182,7 @@ class Session:
         except ValueError as nonsense:
             pool.discard(worker, str(nonsense))
             return
+        self._order.learn(answered(worker, records))
         self._blame.answered()
         self._scope.journal.append(records, done.lines)
         self.tally.came(worker, records, started)
@@ -161,7 +190,7 @@ class Session:
     def _lose(self, pool: Pool, worker: int, lost: Lost) -> None:
         hopeless = self._dispatcher.lose(worker)
         self._crew.lose(worker, retired=lost.retired)
-        self.tally.lost(worker, len(hopeless), lost.reason)
+        self.recorder.lost(worker, len(hopeless), lost)
         deaths = {i: given_up(lost.reason, self._dispatcher.deaths_of(i)) for i in hopeless}
         self._fail(hopeless, deaths)
         if self._blame.give_up(len(hopeless)):
@@ -174,7 +203,7 @@ class Session:
         """Raises NoWorkersLeft when it was the last one and requests remain."""
         then = "It will not be restarted" if lost.retired else "It is being restarted"
         log = self._scope.folder.logs / f"worker-{worker}.log"
-        self._scope.display.say(f"worker {worker} died: {lost.reason}. {then} (log: {log})")
+        self._say(f"worker {worker} died: {lost.reason}. {then} (log: {log})")
         if not self._crew.left and not self.finished:
             why = f"no worker is left. The last one died: {lost.reason} (log: {log})"
             raise NoWorkersLeft(self._how_to_resume(why))
@@ -192,19 +221,43 @@ class Session:
             f"To resume, repeat the command with --output {folder}"
         )
 
+    def _say(self, text: str) -> None:
+        self.recorder.remark(text)
+        self._scope.display.say(text)
+
     def _show(self) -> None:
+        snapshot = self.snapshot()
+        self.recorder.show(snapshot)
+        self._scope.display.show(snapshot)
+
+    def snapshot(self) -> Snapshot:
+        """How far this sitting is."""
         total = len(self._scope.index)
-        self._scope.display.show(
-            Snapshot(
-                requests=total,
-                completed=total - self._dispatcher.unfinished,
-                failed=self.tally.failed,
-                output_tokens=self.tally.output_tokens,
-                workers=self._crew.workers,
-                ready=len(self._crew.ready),
-                deaths=self._crew.deaths,
-            )
+        return Snapshot(
+            requests=total,
+            completed=total - self._dispatcher.unfinished,
+            failed=self.tally.failed,
+            output_tokens=self.tally.output_tokens,
+            workers=self._crew.workers,
+            ready=len(self._crew.ready),
+            deaths=self._crew.deaths,
+            wanted_tokens=self._wanted_tokens,
+            wanted_done=self.tally.wanted_done,
+            seconds=self._stopwatch.running_seconds,
+            serving_seconds=self.tally.serving_seconds,
+            lanes=self.tally.lanes,
         )
+
+
+def _tally(scope: Scope) -> Tally:
+    lines = scope.index.lines
+    return Tally(len(lines), len(scope.placements), _input_tokens(scope), lines["output_tokens"])
+
+
+def _input_tokens(scope: Scope) -> NDArray[np.int32] | None:
+    """The tokens of each prompt; None where prompts are text, which workers tokenize."""
+    tokens: NDArray[np.int32] = scope.index.lines["input_tokens"]
+    return None if scope.index.first_text is not None else tokens
 
 
 def _stopping(in_flight: int) -> str:
@@ -220,9 +273,9 @@ def _work(index: Index, indices: Indices, ready: Ready) -> Work:
 
 
 def _setup(scope: Scope, stall_seconds: float) -> Callable[[Placement], Setup]:
-    """What each worker is told first."""
+    """The first message to each worker."""
     job, index = scope.job, scope.index
-    wants_tokenizer = job.detokenize or index.first_text is not None
+    wants_tokenizer = job.detokenize or index.first_text is not None or stops_at_words(job, index)
     return lambda placement: Setup(
         engine=job.engine,
         placement=placement,
@@ -231,4 +284,6 @@ def _setup(scope: Scope, stall_seconds: float) -> Callable[[Placement], Setup]:
         timing=job.timing,
         tokenizer=job.engine.path if wants_tokenizer else None,
         detokenize=job.detokenize,
+        keep_special_tokens=job.keep_special_tokens,
+        defaults=job.defaults,
     )

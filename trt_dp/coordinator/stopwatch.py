@@ -29,6 +29,11 @@ class Stopwatch:
             self.end("load")
 
     @property
+    def running_seconds(self) -> float:
+        """How long ago the run began."""
+        return perf_counter() - self.began
+
+    @property
     def startup_cpu_seconds(self) -> float:
         """CPU time of this process before it fed workers: all of it where it never did."""
         return process_time() if self._startup_cpu is None else self._startup_cpu

@@ -9,8 +9,12 @@ import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
 
+from trt_dp.coordinator.lane import Lane, Way
+from trt_dp.coordinator.request_columns import RequestColumns
+from trt_dp.report.columns import State, StateChange
 from trt_dp.report.counts import Counts, WorkerCounts
 from trt_dp.report.schema import Activity, Death
+from trt_dp.report.sections import WorkerLedger
 from trt_dp.types import Facts, Records
 
 
@@ -40,55 +44,61 @@ class _Stretch:
         )
 
 
-class _Worker:
-    """One worker as the coordinator sees it: with requests in flight, or idle since a moment."""
-
-    def __init__(self) -> None:
-        self.requests = self.input_tokens = self.output_tokens = self.deaths = self.in_flight = 0
-        self.load_seconds = 0.0
-        self.facts: Facts = {}
-        self.idle = 0.0
-        self.idle_since: float | None = None
-        self.unreplaced: int | None = (
-            None  # its last death, as long as its successor has nothing to do
-        )
-
-    def hold(self, change: int, now: float) -> None:
-        if self.in_flight and not self.in_flight + change:
-            self.idle_since = now
-        elif not self.in_flight and change > 0 and self.idle_since is not None:
-            self.idle += now - self.idle_since
-            self.idle_since = None
-        self.in_flight += change
-
-
 class Tally:
-    """The numbers of one session of a run; `counts` gives them once it is over."""
+    """The numbers of one session of a run; `counts` returns them at the end.
 
-    def __init__(self, requests: int, workers: int) -> None:
-        self._sent_at = np.zeros(requests, np.float64)
-        self._turnaround = np.full(requests, np.nan, np.float32)
-        self._queue = np.full(requests, np.nan, np.float32)
-        self._first_token = np.full(requests, np.nan, np.float32)
-        self._total = np.full(requests, np.nan, np.float32)
+    `input_tokens` and `wanted_tokens` are those of the dataset's index. Without the former, as where prompts
+    are text, the ledger counts no tokens.
+    """
+
+    def __init__(
+        self,
+        requests: int,
+        workers: int,
+        input_tokens: NDArray[np.int32] | None = None,
+        wanted_tokens: NDArray[np.int32] | None = None,
+    ) -> None:
+        self._requests = RequestColumns(requests)
+        self._input_tokens = input_tokens
+        self._wanted = np.zeros(requests, np.int32) if wanted_tokens is None else wanted_tokens
+        self.wanted_done = 0
         self._sending, self._receiving = _Stretch(), _Stretch()
-        self._workers = [_Worker() for _ in range(workers)]
+        self.lanes = [Lane() for _ in range(workers)]
+        self._states: list[StateChange] = []
         self._deaths: list[Death] = []
-        self.failed = self.redone = self.output_tokens = 0
+        self.resent = Way()
+        self.failed = self.redone = self.output_tokens = self.failed_unanswered = 0
 
     @property
     def last_send(self) -> float:
         """When the last request was sent so far."""
         return self._sending.last
 
-    def ready(self, worker: int, load_seconds: float) -> None:
+    @property
+    def was_sent(self) -> NDArray[np.bool_]:
+        """Which requests were sent at least once."""
+        return self._requests.sent_at > 0
+
+    @property
+    def serving_seconds(self) -> float:
+        """How long ago the first request was sent."""
+        return perf_counter() - self._sending.first if self._sending.requests else 0.0
+
+    def entered(self, worker: int, state: State) -> None:
+        """A worker entered a state."""
+        self.lanes[worker].state = state
+        self._states.append(StateChange(worker, state, perf_counter()))
+
+    def ready(self, worker: int, load_seconds: float, capacity: int = 0) -> None:
         """A worker is ready, with nothing in flight."""
-        self._workers[worker].load_seconds = load_seconds if math.isfinite(load_seconds) else 0.0
-        self._workers[worker].idle_since = perf_counter()
+        self.entered(worker, "ready")
+        lane = self.lanes[worker]
+        lane.load_seconds = load_seconds if math.isfinite(load_seconds) else 0.0
+        lane.idle_since, lane.capacity = perf_counter(), capacity
 
     def told(self, worker: int, facts: Facts) -> None:
         """What an engine says about itself; the latest counts."""
-        self._workers[worker].facts = {
+        self.lanes[worker].facts = {
             name: value if isinstance(value, str) or math.isfinite(value) else str(value)
             for name, value in facts.items()
         }
@@ -96,82 +106,113 @@ class Tally:
     def sent(self, worker: int, indices: NDArray[np.int64], started: float) -> None:
         """Requests were sent to a worker."""
         now = perf_counter()
-        self._sent_at[indices] = now
+        again = self._requests.send(worker, indices, now)
+        if len(again):
+            self.resent.add(len(again), self._tokens(again))
         self._sending.add(started, now, len(indices))
-        mine = self._workers[worker]
-        mine.hold(len(indices), now)
-        if mine.unreplaced is not None:
-            death = self._deaths[mine.unreplaced]
+        lane = self.lanes[worker]
+        lane.sent.add(len(indices), self._tokens(indices))
+        lane.hold(len(indices), now)
+        if lane.unreplaced is not None:
+            death = self._deaths[lane.unreplaced]
             back = now - death.at_seconds
-            self._deaths[mine.unreplaced] = structs.replace(death, back_after_seconds=back)
-            mine.unreplaced = None
+            self._deaths[lane.unreplaced] = structs.replace(death, back_after_seconds=back)
+            lane.unreplaced = None
 
     def came(self, worker: int, records: Records, started: float) -> None:
         """Answers came from a worker and are in the journal."""
-        now, index = perf_counter(), records["index"]
-        answered = records[~records["failed"]]
-        mine = self._workers[worker]
-        output_tokens = int(answered["output_tokens"].sum())
-        mine.requests += len(answered)
-        mine.input_tokens += int(answered["input_tokens"].sum())
-        mine.output_tokens += output_tokens
-        mine.hold(-len(records), now)
+        now = perf_counter()
+        failures = records["failed"]
+        answered = records[~failures] if failures.any() else records
+        lane = self.lanes[worker]
+        output_tokens, input_tokens = (
+            int(answered["output_tokens"].sum()),
+            int(answered["input_tokens"].sum()),
+        )
+        lane.answered.add(len(answered), input_tokens)
+        if len(answered) < len(records):
+            failed = len(records) - len(answered)
+            lane.failed.add(failed, int(records["input_tokens"].sum()) - input_tokens)
+            self.failed += failed
+        lane.output_tokens += output_tokens
+        lane.hold(-len(records), now)
         self.output_tokens += output_tokens
-        self.failed += len(records) - len(answered)
-        self._turnaround[index] = now - self._sent_at[index]
-        self._queue[answered["index"]] = answered["queue_seconds"]
-        self._first_token[answered["index"]] = answered["first_token_seconds"]
-        self._total[answered["index"]] = answered["total_seconds"]
+        self.wanted_done += int(self._wanted[records["index"]].sum())
+        self._requests.answer(records, answered, now)
         self._receiving.add(started, now, len(records))
 
     def lost(self, worker: int, given_up: int, reason: str) -> None:
         """A worker died; what it had in flight runs again, except what is given up."""
-        mine, now = self._workers[worker], perf_counter()
-        mine.deaths += 1
-        mine.unreplaced = len(self._deaths)
-        death = Death(worker=worker, reason=reason, at_seconds=now, requests=mine.in_flight)
+        lane, now = self.lanes[worker], perf_counter()
+        lost = self._requests.lose(worker, now)
+        lane.lost.add(len(lost), self._tokens(lost))
+        lane.deaths += 1
+        lane.unreplaced = len(self._deaths)
+        death = Death(worker=worker, reason=reason, at_seconds=now, requests=lane.in_flight)
         self._deaths.append(death)
-        self.redone += mine.in_flight - given_up
-        mine.hold(-mine.in_flight, now)
-        mine.idle_since = None
+        self.redone += lane.in_flight - given_up
+        lane.hold(-lane.in_flight, now)
+        lane.idle_since = None
 
     def gave_up(self, requests: int) -> None:
         """Requests failed without an answer from a worker."""
         self.failed += requests
+        self.failed_unanswered += requests
 
     def counts(self) -> Counts:
         """Everything, for the report."""
-        end = self._receiving.last
+        end, noted = self._receiving.last, self._requests
         serving = end - self._sending.first if self._receiving.requests else 0.0
         return Counts(
             serving_seconds=serving,
             sending=self._sending.activity(),
             receiving=self._receiving.activity(),
-            workers=[self._worker(mine, end) for mine in self._workers],
+            workers=[_counts(lane, end) for lane in self.lanes],
             failed=self.failed,
             redone=self.redone,
-            latency=_known(self._total),
-            first_token=_known(self._first_token),
-            queue_wait=_known(self._queue),
-            turnaround=_known(self._turnaround),
+            latency=_known(noted.total),
+            first_token=_known(noted.first_token),
+            queue_wait=_known(noted.queue),
+            turnaround=_known(noted.turnaround),
             deaths=self._deaths,
+            columns=noted.columns(),
+            wasted=noted.wasted(),
+            states=self._states,
         )
 
-    def _worker(self, mine: _Worker, end: float) -> WorkerCounts:
-        still_idle = max(0.0, end - mine.idle_since) if mine.idle_since is not None else 0.0
-        return WorkerCounts(
-            requests=mine.requests,
-            input_tokens=mine.input_tokens,
-            output_tokens=mine.output_tokens,
-            load_seconds=mine.load_seconds,
-            idle_seconds=mine.idle + still_idle,
-            deaths=mine.deaths,
-            facts=mine.facts,
-        )
+    def ledgers(self) -> list[WorkerLedger]:
+        """What each worker was sent, and what became of it."""
+        known = self._input_tokens is not None
+        return [
+            WorkerLedger(
+                worker=number,
+                sent=lane.sent.account(tokens=known),
+                answered=lane.answered.account(tokens=known),
+                failed=lane.failed.account(tokens=known),
+                lost=lane.lost.account(tokens=known),
+            )
+            for number, lane in enumerate(self.lanes)
+        ]
+
+    def _tokens(self, indices: NDArray[np.int64]) -> int:
+        return 0 if self._input_tokens is None else int(self._input_tokens[indices].sum())
+
+
+def _counts(lane: Lane, end: float) -> WorkerCounts:
+    still_idle = max(0.0, end - lane.idle_since) if lane.idle_since is not None else 0.0
+    return WorkerCounts(
+        requests=lane.answered.requests,
+        input_tokens=lane.answered.input_tokens,
+        output_tokens=lane.output_tokens,
+        load_seconds=lane.load_seconds,
+        idle_seconds=lane.idle + still_idle,
+        deaths=lane.deaths,
+        facts=lane.facts,
+    )
 
 
 def _known(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The durations that were measured, sorted; sorts in place, where missing ones come last."""
-    values[np.isinf(values)] = np.nan  # not a duration
-    values.sort()
-    return values[: len(values) - int(np.count_nonzero(np.isnan(values)))]
+    """The durations that were measured, sorted; what is infinite is no duration."""
+    known = values[np.isfinite(values)]
+    known.sort()
+    return known

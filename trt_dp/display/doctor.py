@@ -21,6 +21,10 @@ def told(found: Examination) -> str:
         _table("launchers", _abilities(found.abilities, "launcher")),
     ]
     parts += [
+        _table("before a run", ((name, text) for text in said))
+        for name, said in found.advice.items()
+    ]
+    parts += [
         _table(
             f"library of the engine {name}",
             [("differs", text) for text in said] or [("as expected", "every name that it uses")],

@@ -23,7 +23,7 @@ from trt_dp.errors import PlacementError
 from trt_dp.placement import gpus, machine
 from trt_dp.placement.environment import clean
 from trt_dp.placement.gpus import Gpu
-from trt_dp.system import safe_files
+from trt_dp.system import open_mpi, safe_files
 from trt_dp.system.guarded import Guarded
 
 _PACKAGES = ("trt-dp", "numpy", "msgspec", "tokenizers", "transformers")
@@ -50,6 +50,7 @@ class Examination(Struct, frozen=True):
     gpus: list[Gpu]
     abilities: list[Ability]
     differences: dict[str, list[str]]  # by engine: its installed library, against the one it knows
+    advice: dict[str, list[str]] = {}  # by engine: what would go wrong in a run, and what to do
 
     @property
     def healthy(self) -> bool:
@@ -57,9 +58,15 @@ class Examination(Struct, frozen=True):
         return any(one.able and one.has_model for one in self.abilities if one.kind == "engine")
 
 
-def examine(seconds: float = 120.0) -> Examination:
-    """Look at everything; each plugin that is asked may take this long."""
-    engines = {name: _answer(plugins.ENGINES, name, seconds) for name in _names(plugins.ENGINES)}
+def examine(seconds: float = 120.0, folder: str = "", sharers: int = 1) -> Examination:
+    """Look at everything; each plugin that is asked may take this long.
+
+    With the folder of an engine, also at what it needs with so many workers on each GPU.
+    """
+    more = (folder, str(sharers))
+    engines = {
+        name: _answer(plugins.ENGINES, name, seconds, *more) for name in _names(plugins.ENGINES)
+    }
     launchers = {
         name: _answer(plugins.LAUNCHERS, name, seconds) for name in _names(plugins.LAUNCHERS)
     }
@@ -72,6 +79,7 @@ def examine(seconds: float = 120.0) -> Examination:
             *(_ability("engine", name, answer) for name, answer in engines.items()),
             *(_ability("launcher", name, answer) for name, answer in launchers.items()),
         ],
+        advice={name: one.advice for name, one in engines.items() if one.advice},
         differences={
             name: _differences(name, seconds) for name, one in engines.items() if one.compares
         },
@@ -138,14 +146,14 @@ def _has_gpu() -> bool:
         return False
 
 
-def _answer(group: str, name: str, seconds: float) -> Answer:
-    """What a plugin says of itself; if it could not say anything, what happened."""
-    said = _ask(["plugin", group, name], seconds)
+def _answer(group: str, name: str, seconds: float, *more: str) -> Answer:
+    """What a plugin reports about itself, or why it could not."""
+    said = _ask(["plugin", group, name, *more], seconds)
     return Answer(said) if isinstance(said, str) else msgspec.json.decode(said, type=Answer)
 
 
 def _differences(name: str, seconds: float) -> list[str]:
-    """How an engine's installed library differs from the one it was written for, or why nobody knows."""
+    """How an engine's installed library differs from the one it was written for, or why that is unknown."""
     said = _ask(["differences", name], seconds)
     return [said] if isinstance(said, str) else msgspec.json.decode(said, type=list[str])
 
@@ -155,7 +163,9 @@ def _ask(words: Sequence[str], seconds: float) -> bytes | str:
     with tempfile.TemporaryDirectory() as folder:
         answer, log = Path(folder) / "answer", Path(folder) / "log"
         command = safe_files.python("trt_dp.doctor.probe", str(answer), *words)
-        process = Guarded(command, clean(os.environ), (), log)
+        scratch = open_mpi.scratch_path()
+        environment = {**clean(os.environ), open_mpi.SCRATCH: scratch}
+        process = Guarded(command, environment, (), log, scratch)
         if not _wait(process, seconds):
             process.kill()
             _wait(process, _KILLED_SECONDS)

@@ -1,6 +1,6 @@
 """Asks plugins, in a process of its own, what may crash, hang or start MPI; for `doctor`.
 
-    python -m trt_dp.doctor.probe ANSWER plugin GROUP NAME
+    python -m trt_dp.doctor.probe ANSWER plugin GROUP NAME [FOLDER SHARERS]
     python -m trt_dp.doctor.probe ANSWER differences NAME
 
 The answer is a JSON file: an Answer for a plugin, a list of sentences for differences.
@@ -16,12 +16,21 @@ import msgspec
 from msgspec import Struct
 
 from trt_dp import plugins
-from trt_dp.engines.about import about, compares, differences, why_not
+from trt_dp.engines.about import (
+    Room,
+    about,
+    advice,
+    compares,
+    differences,
+    recognises,
+    why_not,
+)
 from trt_dp.errors import TrtDpError
+from trt_dp.placement import machine
 
 
 class Answer(Struct, frozen=True):
-    """What a plugin says of itself, and why it cannot run here, if so."""
+    """What a plugin reports about itself, and why it cannot run here, if so."""
 
     why: str = ""
     needs_gpu: bool = False
@@ -29,6 +38,7 @@ class Answer(Struct, frozen=True):
     packages: tuple[str, ...] = ()
     compares: bool = False  # it can compare its installed library with the one it was written for
     facts: dict[str, str] = {}  # of the machine
+    advice: list[str] = []
 
 
 def main(words: list[str]) -> None:
@@ -38,16 +48,18 @@ def main(words: list[str]) -> None:
     Path(file).write_bytes(msgspec.json.encode(said))
 
 
-def ask(group: str, name: str) -> Answer:
+def ask(group: str, name: str, folder: str = "", sharers: str = "1") -> Answer:
     """What this plugin says; a launcher is made for it, an engine is not."""
     try:
         plugin = plugins.find(group, name)
-        return _launcher(plugin) if group == plugins.LAUNCHERS else _engine(plugin)
+        if group == plugins.LAUNCHERS:
+            return _launcher(plugin)
+        return _engine(plugin, Path(folder) if folder else None, int(sharers))
     except Exception as error:
         return Answer(_sentence(error))
 
 
-def _engine(engine_class: Any) -> Answer:
+def _engine(engine_class: Any, folder: Path | None, sharers: int) -> Answer:
     said = about(engine_class)
     try:
         why = why_not(engine_class) or ""
@@ -59,7 +71,18 @@ def _engine(engine_class: Any) -> Answer:
         has_model=said.has_model,
         packages=said.packages,
         compares=compares(engine_class),
+        advice=[] if why else _advice(engine_class, folder, sharers),
     )
+
+
+def _advice(engine_class: Any, folder: Path | None, sharers: int) -> list[str]:
+    """What the engine advises for a folder that is its own, or for any run."""
+    if folder and not recognises(engine_class, folder):
+        return []
+    try:
+        return advice(engine_class, folder, Room(machine.look().gpus, sharers))
+    except Exception as error:
+        return [_sentence(error)]
 
 
 def _launcher(launcher_class: Any) -> Answer:

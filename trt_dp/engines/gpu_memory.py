@@ -25,11 +25,17 @@ def fraction_for(fraction: float, sharers: int, weights: int, free_bytes: int | 
         return fraction
     if free_bytes is None:
         return fraction / sharers
+    check_fit(sharers, weights, free_bytes)
     each = weights + RUNTIME_BYTES
     room = free_bytes - sharers * each
-    if room <= 0:
-        raise EngineRefused(_too_big(sharers, each, free_bytes))
     return fraction * room / (sharers * (free_bytes - each))
+
+
+def check_fit(sharers: int, weights: int, free_bytes: int | None) -> None:
+    """Raises EngineRefused if so many engines do not fit into what is free; nothing where that is unknown."""
+    each = weights + RUNTIME_BYTES
+    if free_bytes is not None and free_bytes <= sharers * each:
+        raise EngineRefused(_too_big(sharers, each, free_bytes))
 
 
 def free(devices: Sequence[str]) -> int | None:
@@ -49,8 +55,14 @@ def free(devices: Sequence[str]) -> int | None:
 
 
 def _too_big(sharers: int, each: int, free_bytes: int) -> str:
+    free = f"the {free_bytes / _GIB:.1f} GiB that are free on this GPU"
+    size = f"{each / _GIB:.1f} GiB (weights and buffers)"
+    if sharers == 1:
+        return (
+            f"an engine of {size} does not fit in {free}: free it (nvidia-smi shows who uses it), "
+            "or build the engine for more GPUs (--tp-size)"
+        )
     return (
-        f"{sharers} engines of {each / _GIB:.1f} GiB (weights and buffers) do not fit in the "
-        f"{free_bytes / _GIB:.1f} GiB that are free on this GPU: use a smaller --workers-per-gpu, "
-        "or free the GPU (nvidia-smi shows who uses it)"
+        f"{sharers} engines of {size} do not fit in {free}: "
+        "use a smaller --workers-per-gpu, or free the GPU (nvidia-smi shows who uses it)"
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from trt_dp.report.columns import Columns, StateChange, Wasted, no_columns, nothing_wasted
+from trt_dp.report.ledger import Books
 from trt_dp.report.schema import Activity, Death
+from trt_dp.report.sections import Energy, Environment, FailureGroup, Sitting
 from trt_dp.types import Facts
 
 Seconds = NDArray[np.float32]
@@ -38,10 +42,13 @@ class Counts(Struct, frozen=True, kw_only=True):
     queue_wait: Seconds
     turnaround: Seconds
     deaths: list[Death] = []
+    columns: Columns = msgspec.field(default_factory=no_columns)
+    wasted: Wasted = msgspec.field(default_factory=nothing_wasted)
+    states: list[StateChange] = []
 
 
 class Whole(Struct, frozen=True, kw_only=True):
-    """What is known of the run besides its counts."""
+    """What is known about the run besides its counts."""
 
     engine: str
     dataset: str
@@ -59,3 +66,14 @@ class Whole(Struct, frozen=True, kw_only=True):
     dropped_journal_bytes: int
     results_sha256: str = ""
     began: float = 0.0
+
+
+class Story(Struct, frozen=True, kw_only=True):
+    """What a report has besides its numbers."""
+
+    began_utc: str = ""
+    books: Books | None = None
+    failures: list[FailureGroup] = []
+    sittings: list[Sitting] = []
+    environment: Environment | None = None
+    energy: Energy | None = None

@@ -1,12 +1,22 @@
-"""What report.json holds. Names are those of trtllm-bench where it has them."""
+"""The contents of report.json. Names are those of trtllm-bench where it has them."""
 
 from __future__ import annotations
 
 from msgspec import Struct
 
+from trt_dp.report.sections import (
+    Energy,
+    Environment,
+    FailureGroup,
+    Histogram,
+    Ledger,
+    Losses,
+    Sitting,
+    Timeline,
+)
 from trt_dp.types import Facts
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PHASES = ("index", "start", "load", "feed", "drain", "sort", "stop")
 
 
@@ -116,3 +126,13 @@ class Report(Struct, frozen=True, kw_only=True):
     dropped_journal_bytes: int
     results_sha256: str
     definitions: dict[str, str]
+    began_utc: str = ""
+    losses: Losses | None = None
+    ledger: Ledger | None = None
+    timeline: Timeline | None = None
+    tail: Timeline | None = None
+    histograms: dict[str, Histogram] = {}
+    failures: list[FailureGroup] = []
+    sittings: list[Sitting] = []
+    environment: Environment | None = None
+    energy: Energy | None = None

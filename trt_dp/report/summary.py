@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 from msgspec import structs
 
-from trt_dp.report.counts import Counts, Seconds, Whole
+from trt_dp.report.counts import Counts, Seconds, Story, Whole
 from trt_dp.report.definitions import DEFINITIONS
+from trt_dp.report.histogram import histogram
+from trt_dp.report.ledger import balance
+from trt_dp.report.losses import Observed, attribute
 from trt_dp.report.schema import (
     SCHEMA_VERSION,
     Coordinator,
@@ -17,10 +20,16 @@ from trt_dp.report.schema import (
     Requests,
     Worker,
 )
+from trt_dp.report.sections import Histogram, Timeline
+from trt_dp.report.timeline import intervals, timeline
+
+_TAIL_INTERVALS = 120
+_TAIL_BEFORE = 0.25
 
 
-def summarise(whole: Whole, counts: Counts) -> Report:
+def summarise(whole: Whole, counts: Counts, story: Story | None = None) -> Report:
     """The report of one session of a run."""
+    story = story or Story()
     answered_now = sum(worker.requests for worker in counts.workers)
     return Report(
         schema_version=SCHEMA_VERSION,
@@ -48,6 +57,16 @@ def summarise(whole: Whole, counts: Counts) -> Report:
         dropped_journal_bytes=whole.dropped_journal_bytes,
         results_sha256=whole.results_sha256,
         definitions=DEFINITIONS,
+        began_utc=story.began_utc,
+        losses=attribute(_observed(whole, counts)),
+        ledger=balance(story.books) if story.books else None,
+        timeline=_timeline(whole, counts),
+        tail=_tail(whole, counts),
+        histograms=_histograms(counts),
+        failures=story.failures,
+        sittings=story.sittings,
+        environment=story.environment,
+        energy=story.energy,
     )
 
 
@@ -67,6 +86,53 @@ def percentiles(seconds: Seconds) -> Percentiles:
         average=average,
         count=len(seconds),
     )
+
+
+def _observed(whole: Whole, counts: Counts) -> Observed:
+    return Observed(
+        phases=whole.phases,
+        began=whole.began,
+        workers=len(counts.workers),
+        columns=counts.columns,
+        wasted=counts.wasted,
+        states=counts.states,
+        deaths=counts.deaths,
+    )
+
+
+def _timeline(whole: Whole, counts: Counts) -> Timeline | None:
+    """The whole run over time; None where no worker was started."""
+    if not counts.states or whole.wall_seconds <= 0:
+        return None
+    end = whole.began + whole.wall_seconds
+    edges = np.linspace(whole.began, end, intervals(len(counts.workers)) + 1)
+    return timeline(counts.columns, counts.wasted, counts.states, edges, whole.began)
+
+
+def _tail(whole: Whole, counts: Counts) -> Timeline | None:
+    """The end of the run, from a little before the last fresh request was sent to the last answer."""
+    run = _observed(whole, counts)
+    seconds = run.served - run.last_fresh
+    if not len(counts.columns.worker) or seconds <= 0:
+        return None
+    start = max(run.first_ready, run.last_fresh - _TAIL_BEFORE * seconds)
+    edges = np.linspace(start, run.served, _TAIL_INTERVALS + 1)
+    return timeline(counts.columns, counts.wasted, counts.states, edges, whole.began)
+
+
+def _histograms(counts: Counts) -> dict[str, Histogram]:
+    """The distributions of this sitting; none of what was not measured."""
+    columns = counts.columns
+    made = ~columns.failed
+    found = {
+        "latency": histogram(counts.latency * 1e3, "ms"),
+        "first_token": histogram(counts.first_token * 1e3, "ms"),
+        "queue_wait": histogram(counts.queue_wait * 1e3, "ms"),
+        "turnaround": histogram(counts.turnaround * 1e3, "ms"),
+        "input_tokens": histogram(columns.input_tokens[made], "tokens"),
+        "output_tokens": histogram(columns.output_tokens[made], "tokens"),
+    }
+    return {name: each for name, each in found.items() if each.counts}
 
 
 def _coordinator(whole: Whole, completed: int) -> Coordinator:

@@ -1,4 +1,4 @@
-"""What a dataset turned out to be, in numbers and in a few lines of text (pure)."""
+"""The lengths in a finished dataset, in numbers and in a few lines of text (pure)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,12 @@ def summarise(inputs: Lengths, outputs: Lengths) -> Summary:
     """The summary of all lengths."""
     varied = bool(np.ptp(inputs) and np.ptp(outputs))
     correlation = float(np.corrcoef(inputs, outputs)[0, 1]) if varied else None
-    return Summary(len(inputs), _side(inputs), _side(outputs), correlation)
+    return Summary(
+        requests=len(inputs),
+        inputs=_side(inputs),
+        outputs=_side(outputs),
+        correlation=correlation,
+    )
 
 
 def as_text(summary: Summary) -> str:
@@ -53,8 +58,15 @@ def _side(lengths: Lengths) -> Side:
     width = max(1, -(-(high - low + 1) // _BINS))
     counts = np.bincount((lengths - low) // width)
     edges = tuple(low + width * i for i in range(len(counts)))
-    total, mean = int(lengths.sum()), float(lengths.mean())
-    return Side(total, low, mean, high, float(lengths.std()), edges, tuple(counts.tolist()))
+    return Side(
+        tokens=int(lengths.sum()),
+        shortest=low,
+        mean=float(lengths.mean()),
+        longest=high,
+        stdev=float(lengths.std()),
+        edges=edges,
+        counts=tuple(counts.tolist()),
+    )
 
 
 def _row(name: str, side: Side) -> str:

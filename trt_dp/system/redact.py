@@ -1,4 +1,4 @@
-"""Values that must not be shown or stored, told by their names."""
+"""Values that must not be shown or stored, recognised by their names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 REDACTED = "(secret)"
+_SHORTEST = 4  # a shorter value is found in any text
 _SECRET = re.compile(
     r"secret|passw(or)?d|passphrase|credential|bearer|(keys?|token|pwd|auth|authorization|cookie)$"
 )
@@ -24,3 +25,11 @@ def redact(name: str, value: str) -> str:
 def redact_all(settings: Mapping[str, str]) -> dict[str, str]:
     """Settings as they may be shown and stored."""
     return {name: redact(name, value) for name, value in settings.items()}
+
+
+def scrub(text: str, settings: Mapping[str, str]) -> str:
+    """A text in which the values of secret settings are hidden: another library's error may quote them."""
+    for name, value in settings.items():
+        if is_secret(name) and len(value) >= _SHORTEST:
+            text = text.replace(value, REDACTED)
+    return text

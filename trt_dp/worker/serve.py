@@ -10,12 +10,14 @@ import contextlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
 from trt_dp import plugins
 from trt_dp.engines import Engine
 from trt_dp.errors import ChannelClosed, EngineRefused, UsageError
+from trt_dp.system.redact import scrub
 from trt_dp.types import EngineSpec, Placement
 from trt_dp.wire.channel import Channel
 from trt_dp.wire.environment import ADDRESS, KEY, LAUNCH, WORKER
@@ -54,21 +56,19 @@ def serve(environment: Mapping[str, str], make: MakeEngine = load) -> int:
     except ChannelClosed as error:
         _log.info("%s", error)
         return 1
+    options: Mapping[str, str] = {}
     try:
         channel.send(Hello(int(environment[WORKER]), int(environment[LAUNCH])))
-        Loop(channel, _setup(channel), make).run()
+        setup = _setup(channel)
+        options = setup.engine.options
+        Loop(channel, setup, make).run()
         _finish_sending(channel)
         _log.info("stopped")
     except ChannelClosed as closed:
         _log.info("lost the connection to the coordinator: %s", closed)
         return 1
-    except (EngineRefused, UsageError) as error:
-        _log.info("cannot serve: %s", error)
-        _last_words(channel, Refused(str(error), usage=isinstance(error, UsageError)))
-        return 1
     except Exception as error:
-        _log.exception("the worker stops because of this error")
-        _last_words(channel, Fault(f"{type(error).__name__}: {error}"))
+        _tell_why(channel, error, options)
         return 1
     finally:
         channel.close()
@@ -81,6 +81,18 @@ def _setup(channel: Channel[ToWorker]) -> Setup:
             if isinstance(message, Setup):
                 return message
         channel.wait(_IDLE_SECONDS)
+
+
+def _tell_why(channel: Channel[ToWorker], error: Exception, options: Mapping[str, str]) -> None:
+    """Log why this worker ends and tell the coordinator, without the values of secret options."""
+    reason = scrub(str(error), options)
+    if isinstance(error, EngineRefused | UsageError):
+        _log.info("cannot serve: %s", reason)
+        _last_words(channel, Refused(reason, usage=isinstance(error, UsageError)))
+        return
+    story = scrub("".join(traceback.format_exception(error)), options)
+    _log.error("the worker stops because of this error\n%s", story)
+    _last_words(channel, Fault(f"{type(error).__name__}: {reason}"))
 
 
 def _last_words(channel: Channel[ToWorker], message: Refused | Fault) -> None:

@@ -157,6 +157,21 @@ def test_large_tensors_are_read_in_blocks(tmp_path, monkeypatch):
     assert_equal_engines(build(file, tmp_path / "one"), build(folder, tmp_path / "other"))
 
 
+@pytest.mark.parametrize(
+    ("keys", "factor"),
+    [
+        ({"rope.scaling.factor": 4.0}, 4.0),
+        ({"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}, 4.0),
+        ({"rope.scaling.type": "none", "rope.scaling.factor": 4.0}, None),
+        ({"rope.scaling.type": "linear"}, None),
+    ],
+)
+def test_scaling_is_linear_unless_the_file_says_otherwise(tmp_path, keys, factor):
+    """A factor alone scales, as llama.cpp takes it; a file that says none does not scale."""
+    file, _ = gguf_files.model(tmp_path, config(), tensors(config()), keys=keys)
+    assert open_gguf(file)[0].config.get("rope_scaling", {}).get("factor") == factor
+
+
 def test_rope_factors_divide_the_frequencies(tmp_path):
     """Factors for each frequency, as files of Llama 3 have them, give the positions of a llama3 scaling."""
     scaled = config(rope_scaling={"rope_type": "llama3", **checkpoints.LLAMA3})
@@ -253,6 +268,7 @@ def refusal(file: Path) -> str:
         ("logit_scale", 0.5, "logit_scale = 0.5"),
         ("something.new", 1, "something.new = 1"),
         ("rope.scaling.type", "yarn", "'yarn'"),
+        ("rope.scaling.alpha", 2.0, "rope.scaling.alpha = 2.0"),
         ("rope.dimension_count", 8, "where a head has 16 values"),
         ("attention.value_length", 8, "where a head has 16 values"),
         ("attention.head_count_kv", [1, 2], "different attention.head_count_kv in each layer"),

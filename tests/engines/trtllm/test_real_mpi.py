@@ -89,7 +89,7 @@ def start(tmp_path, site):
 
 
 def _end(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output, errors = process.communicate(timeout=90)
+    output, errors = process.communicate(timeout=120)
     return process.returncode, output + errors
 
 
@@ -170,6 +170,37 @@ def test_a_program_without_its_library_is_no_hang(tmp_path, start, site):
     assert code == 1
     assert "executorWorker" in said
     assert "does not find libtensorrt_llm.so" in said
+
+
+def _doctor(mpi: int, site: Path, *words: object, **more: str) -> tuple[int, dict]:
+    """What the doctor says of the engine trtllm, and its exit status."""
+    variables = {**os.environ, **environment_of(open_mpi(mpi), site, **more)}
+    line = [str(word) for word in [*COMMAND, "doctor", "--json", *words]]
+    done = subprocess.run(line, env=variables, capture_output=True, text=True, check=False)
+    return done.returncode, json.loads(done.stdout)
+
+
+@_needs_5
+def test_the_doctor_warns_of_open_mpi_5(site):
+    """Before any run the doctor says what will not work with Open MPI 5, and what to add."""
+    code, found = _doctor(5, site)
+    assert code == 0
+    (said,) = found["advice"]["trtllm"]
+    assert "cannot start the processes" in said
+    assert "--launcher mpi" in said
+
+
+@_needs_4
+def test_the_doctor_warns_of_a_missing_library(tmp_path, site):
+    """The doctor names the library that executorWorker will not find; with it there is nothing to say."""
+    path = make_engine(tmp_path / "e", tp=2)
+    incomplete = tmp_path / "site"
+    shutil.copytree(site, incomplete, ignore=shutil.ignore_patterns("libs", "__pycache__"))
+    code, found = _doctor(4, incomplete, "--engine-path", path)
+    assert code == 1
+    assert "does not find libtensorrt_llm.so" in found["advice"]["trtllm"][0]
+    code, found = _doctor(4, site, "--engine-path", path)
+    assert (code, found["advice"]) == (0, {})
 
 
 @_needs_4

@@ -42,7 +42,8 @@ def answers(engine: Path, prompts: Sequence[Sequence[int]], count: int) -> list[
     loaded = CpuEngine(EngineSpec("cpu", str(engine)), Placement(0))
     found: dict[int, list[int]] = {}
     for index, prompt in enumerate(prompts):
-        loaded.submit(Request(index, index, np.array(prompt, np.int64), count))
+        ids = np.array(prompt, np.int64)
+        loaded.submit(Request(index=index, task_id=index, input_ids=ids, output_tokens=count))
     while len(found) < len(prompts):
         found |= {result.index: result.output_ids for result in loaded.step()}
     loaded.close()

@@ -17,6 +17,7 @@ from pathlib import Path
 from trt_dp.builders import Watch
 from trt_dp.errors import BuildFailed, UsageError
 from trt_dp.placement.environment import clean
+from trt_dp.system import open_mpi
 from trt_dp.system.guarded import Guarded
 
 LOG = "build.log"
@@ -55,12 +56,12 @@ class Tools:
         self._watch = watch
 
     def run(self, phase: str, line: Sequence[str]) -> str:
-        """Run it to its end and give what it said; raises BuildFailed with its status and its last lines."""
+        """Run it to its end and return its output; raises BuildFailed with its status and its last lines."""
         started = time.perf_counter()
         with self._log.open("ab", buffering=0) as log:
             log.write(f"$ {shlex.join(line)}\n".encode())
             begin = log.tell()
-        process = Guarded(line, {**clean(os.environ), **_ENVIRONMENT}, (), self._log)
+        process = _start(line, self._log)
         try:
             status = self._follow(phase, process, begin)
         finally:
@@ -92,6 +93,14 @@ class Tools:
             return log.read().decode(errors="replace")
 
 
+def _start(line: Sequence[str], log: Path) -> Guarded:
+    """Start a tool, which starts MPI when it imports TensorRT-LLM; MPI's files go when it ends."""
+    scratch = open_mpi.scratch_path()
+    Path(scratch).mkdir(mode=0o700)
+    environment = {**open_mpi.settings(scratch), **clean(os.environ), **_ENVIRONMENT}
+    return Guarded(line, environment, (), log, scratch)
+
+
 def supported() -> str:
     """The installed version, by its metadata alone; raises UsageError unless it builds TensorRT engines."""
     try:
@@ -118,7 +127,7 @@ def builds_engines(found: str) -> bool:
 
 
 def find(name: str) -> str | None:
-    """The tool beside this Python, which is the version that was looked up, or else on the PATH."""
+    """The tool next to this Python, which is the version that was looked up, or else the one on the PATH."""
     beside = Path(sys.executable).parent / name
     return str(beside) if os.access(beside, os.X_OK) else shutil.which(name)
 
@@ -157,7 +166,7 @@ def _failure(line: Sequence[str], status: int, said: str) -> tuple[str, int]:
         how += " (has the machine too little memory?)" if status == -signal.SIGKILL else ""
     last = said.rstrip().splitlines()[-_LAST_LINES:] or ["(nothing)"]
     listed = "".join(f"\n  {text}" for text in last)
-    return f"{name} {how}; it last said:{listed}", status if 0 < status <= _SHOWN_STATUS else 1
+    return f"{name} {how}; its last lines:{listed}", status if 0 < status <= _SHOWN_STATUS else 1
 
 
 def _end(process: Guarded) -> None:

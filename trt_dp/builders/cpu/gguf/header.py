@@ -1,4 +1,4 @@
-"""The header of a GGUF file: its metadata and where each tensor lies; every length is checked before it is read.
+"""The header of a GGUF file: its metadata and where each tensor is; every length is checked before it is read.
 
 GGUF  version  counts | key, type, value ... | name, dimensions, type, offset ... | tensors, each aligned
 """
@@ -179,7 +179,8 @@ def _entry(cursor: _Cursor) -> _Entry:
     if not 1 <= dimensions <= _MOST_DIMENSIONS:
         broken(cursor.file, f"tensor {name} has {dimensions} dimensions")
     shape = tuple(cursor.number("Q") for _ in range(dimensions))[::-1]  # the file says rows last
-    return _Entry(name, shape, cursor.number("I"), cursor.number("Q"))
+    kind, offset = cursor.number("I"), cursor.number("Q")
+    return _Entry(name=name, shape=shape, kind=kind, offset=offset)
 
 
 def _alignment(file: Path, metadata: Mapping[str, Any]) -> int:

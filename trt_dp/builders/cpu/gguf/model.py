@@ -35,8 +35,9 @@ _CONFIG = {
 }
 """Keys behind the architecture's name, and what they are in a config.json."""
 
-_CHECKED = {"vocab_size", "attention.value_length", "rope.dimension_count"}
-_SCALING = "rope.scaling."
+_SCALING, _FACTOR = "rope.scaling.type", "rope.scaling.factor"
+_CHECKED = {"vocab_size", "attention.value_length", "rope.dimension_count", _SCALING, _FACTOR}
+_CHECKED |= {"rope.scaling.original_context_length", "rope.scaling.finetuned"}  # notes, for linear
 _NEUTRAL: dict[str, tuple[object, ...]] = {
     "attention.causal": (True,),
     "attention.scale": (0, 1),
@@ -130,8 +131,6 @@ def _check_known(found: Header, family: str, keys: Mapping[str, Any]) -> None:
     for key, value in keys.items():
         if key in _CONFIG or key in _CHECKED or value in _NEUTRAL.get(key, ()):
             continue
-        if key.startswith(_SCALING) and key not in _NEUTRAL:
-            continue
         instead = "build its safetensors checkpoint instead"
         _refuse(found, f"sets {family}.{key} = {_shown(value)}, which cannot be built; {instead}")
 
@@ -189,16 +188,16 @@ def _biases(found: Header) -> dict[str, object]:
 
 
 def _rope(found: Header, keys: Mapping[str, Any]) -> dict[str, object]:
-    kind = keys.get(f"{_SCALING}type", "none")
-    factor = keys.get(f"{_SCALING}factor", 1.0)
+    kind = keys.get(_SCALING, "linear")  # as llama.cpp takes it
+    factor = 1.0 if kind == "none" else keys.get(_FACTOR, 1.0) or 1.0
     if kind not in {"none", "linear"}:
         text = f"scales rotary positions by {_shown(kind)}, which cannot be built"
         _refuse(found, f"{text}; build another model")
     if _FACTORS in found.tensors:
-        if kind == "linear" and factor != 1:
+        if factor != 1:
             _refuse(found, f"has {_FACTORS} and linear scaling; build another model")
         return {"rope_scaling": {"rope_type": "factors", "factors": _factors(found)}}
-    return {"rope_scaling": {"rope_type": "linear", "factor": factor}} if kind == "linear" else {}
+    return {"rope_scaling": {"rope_type": "linear", "factor": factor}} if factor != 1 else {}
 
 
 def _factors(found: Header) -> list[float]:

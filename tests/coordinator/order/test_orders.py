@@ -1,0 +1,185 @@
+"""What every order promises, whatever happens in whatever order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trt_dp.coordinator.dispatcher import Dispatcher
+from trt_dp.coordinator.order.choose import NAMES, Known, check_name, choose, group_requests
+from trt_dp.coordinator.order.contract import Answered
+from trt_dp.coordinator.order.file import FileOrder
+from trt_dp.coordinator.order.guess import Exact, Learned
+from trt_dp.coordinator.order.lanes import Lanes
+from trt_dp.coordinator.order.ranked import Ranked
+from trt_dp.errors import UsageError
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def known(limits, *, exact=True, earlier=None, prompts=None, clock=None) -> Known:
+    limits = np.array(limits)
+    return Known(
+        pending=np.arange(len(limits)),
+        prompts=np.zeros(len(limits), int) if prompts is None else np.array(prompts),
+        limits=limits,
+        exact=exact,
+        earlier=None if earlier is None else np.array(earlier),
+        clock=clock or Clock(),
+    )
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.data())
+@pytest.mark.parametrize("name", NAMES)
+def test_each_request_leaves_once_and_no_worker_idles_while_work_waits(name, data):
+    """Under any mixture of takes, answers, odd clocks, deaths and retirements, every request is answered once."""
+    limits = data.draw(st.lists(st.integers(1, 5000), min_size=1, max_size=300), "lengths")
+    exact = data.draw(st.booleans(), "exact")
+    workers = data.draw(st.integers(1, 4), "workers")
+    capacity = data.draw(st.integers(1, 20), "capacity")
+    clock = Clock()
+    order = choose(name, known(limits, exact=exact, prompts=limits, clock=clock)).order
+    queue = Dispatcher(order, workers, proven=True)
+    held = {worker: [] for worker in range(workers)}
+    answered = set()
+    for _ in range(40 * len(limits) + 200):
+        if not queue.unfinished:
+            break
+        worker = (
+            data.draw(st.integers(0, workers - 1))
+            if len(answered) < 20
+            else len(held) and max(held, key=lambda w: (len(held[w]), w))
+        )
+        for asked in range(workers):
+            pending = len(order)
+            taken = queue.take(asked, capacity).tolist()
+            assert len(held[asked]) + len(taken) <= capacity
+            assert not set(taken) & answered
+            if pending and not held[asked]:
+                assert taken, "idle while work waits"
+            held[asked] += taken
+        clock.now += data.draw(st.sampled_from([0.0, 0.001, 5.0])) if len(answered) < 20 else 0.1
+        done, held[worker] = held[worker][:7], held[worker][7:]
+        if done:
+            queue.finish(worker, done)
+            tokens = np.array([limits[index] for index in done])
+            seconds = tokens * 0.01 - 0.01
+            order.learn(Answered(worker, np.array(done), tokens, seconds))
+            assert not set(done) & answered
+            answered |= set(done)
+    assert answered == set(range(len(limits)))
+
+
+def test_the_file_s_order_is_the_default() -> None:
+    """A dispatcher without an order gives requests out as they come."""
+    assert Dispatcher(np.array([4, 2, 9]), 1).take(0, 3).tolist() == [4, 2, 9]
+
+
+def test_longest_deals_the_longest_evenly() -> None:
+    """With two workers each gets every other one of the longest, so that neither has all of them."""
+    order = choose("longest", known([1, 2, 3, 4, 5, 6, 7, 8])).order
+    queue = Dispatcher(order, 2)
+    assert queue.take(0, 2).tolist() == [7, 5]
+    assert queue.take(1, 2).tolist() == [6, 4]
+
+
+def test_suspects_of_a_death_are_tried_longest_first() -> None:
+    """The longest requests of a dead worker need the most time, so they are first when suspects run."""
+    queue = Dispatcher(choose("lanes", known([10, 500, 30, 400])).order, 1, proven=True)
+    assert len(queue.take(0, 4)) == 4
+    queue.lose(0)
+    assert queue.take(0, 2).tolist() == [1, 3]
+
+
+def test_auto_knows_exact_lengths() -> None:
+    """Where answers are as long as asked for, auto takes lanes and says why."""
+    chosen = choose("auto", known([1, 2, 3]))
+    assert isinstance(chosen.order, Lanes)
+    assert chosen.why == "order: lanes, because the length of every answer is known"
+
+
+def test_auto_keeps_the_file_s_order_where_nothing_is_known() -> None:
+    """With the same max_tokens and like prompts for all, nothing tells long answers from short ones."""
+    chosen = choose("auto", known([100, 100, 100], exact=False))
+    assert isinstance(chosen.order, FileOrder)
+    assert "nothing tells long answers from short ones" in chosen.why
+
+
+def test_auto_learns_groups_and_earlier_runs() -> None:
+    """Different max_tokens or prompts make groups; the lengths of an earlier run are used where there is one."""
+    assert "2 groups" in choose("auto", known([100, 200, 100], exact=False)).why
+    chosen = choose("auto", known([100, 100], exact=False, earlier=[3, 70]))
+    assert "earlier run" in chosen.why
+
+
+def test_an_unknown_order_is_refused_by_name() -> None:
+    """The sentence lists the orders that there are."""
+    with pytest.raises(
+        UsageError, match="--order fastest: it must be one of auto, file, longest, lanes"
+    ):
+        check_name("fastest")
+
+
+def test_groups_are_of_like_requests() -> None:
+    """Requests are alike if max_tokens is the same and prompts are of the same power of two."""
+    groups = group_requests(np.array([100, 120, 300, 100]), np.array([8, 8, 8, 9]))
+    assert groups[0] == groups[1]
+    assert len(set(groups.tolist())) == 3
+
+
+@given(st.lists(st.integers(1, 50), max_size=80), st.data())
+def test_ranked_takes_the_longest_that_fits(lengths, data):
+    """Whatever was taken before, the next is the longest of those that are left and not too long."""
+    ranked = Ranked(np.arange(len(lengths)), np.array(lengths, float))
+    left = dict(enumerate(lengths))
+    while left:
+        longest = data.draw(st.integers(1, 60))
+        room = data.draw(st.integers(1, 5))
+        fitting = sorted((n for n in left.values() if n <= longest), reverse=True)[:room]
+        taken = ranked.take(room, longest).tolist()
+        assert [left.pop(index) for index in taken] == fitting
+        if not taken:
+            shortest = min(left.values())
+            assert left.pop(int(ranked.take_shortest(1)[0])) == shortest
+        assert sorted(left.values()) == ranked.rising().tolist()
+
+
+def test_learned_lengths_find_the_medians_of_groups() -> None:
+    """From answers that are known and from requests that still run, medians come out within a tenth."""
+    dice = np.random.default_rng(0)
+    groups = dice.integers(0, 2, 4000)
+    lengths = np.array([100, 800])[groups] * np.exp(dice.normal(0, 0.5, 4000))
+    guess = Learned(np.full(4000, 300.0), groups, np.full(4000, 1e5), 0.8)
+    ended = np.flatnonzero(lengths < 600)
+    runs = np.flatnonzero(lengths >= 600)
+    guess.learn(ended, np.round(lengths[ended]).astype(int))
+    assert guess.refresh(runs, np.full(len(runs), 600.0))
+    for group, median in ((0, 100), (1, 800)):
+        found = float(guess.medians(np.flatnonzero(groups == group)[:1])[0])
+        assert abs(found / median - 1) < 0.1
+    assert abs(guess.sigma - 0.5) < 0.05
+
+
+def test_learned_lengths_turn_wrong_predictions_round() -> None:
+    """Where long answers were predicted short and the other way round, the expected order is turned."""
+    dice = np.random.default_rng(0)
+    lengths = np.exp(dice.normal(6, 1, 2000))
+    guess = Learned(1e6 / lengths, np.zeros(2000, int), np.full(2000, 1e6), 0.5)
+    guess.learn(np.arange(500), np.round(lengths[:500]).astype(int))
+    guess.refresh(np.empty(0, int), np.empty(0))
+    found = guess.medians(np.arange(500, 2000))
+    assert np.corrcoef(np.log(found), np.log(lengths[500:]))[0, 1] > 0.95
+
+
+def test_exact_lengths_leave_what_is_left() -> None:
+    """What a request still has to do is its length less what is done, never below nothing."""
+    rests, _ = Exact(np.array([10.0, 20.0])).rests(np.array([0, 1]), np.array([15.0, 5.0]))
+    assert rests.tolist() == [0.0, 15.0]

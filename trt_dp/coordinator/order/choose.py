@@ -1,0 +1,103 @@
+"""Which order a run gets: the one that was asked for, or the best for what is known of its requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from trt_dp.coordinator.order.contract import Clock, Indices, Order
+from trt_dp.coordinator.order.file import FileOrder
+from trt_dp.coordinator.order.guess import Exact, Floats, Guess, Learned
+from trt_dp.coordinator.order.lanes import Lanes
+from trt_dp.coordinator.order.longest import Longest
+from trt_dp.errors import UsageError
+
+NAMES = ("auto", "file", "longest", "lanes")
+
+_BYTES_PER_TOKEN = 4
+_SPREAD_OF_GROUPS, _SPREAD_OF_RUNS = 0.8, 0.3
+
+
+class Known(Struct, frozen=True, kw_only=True):
+    """The requests that are pending; of all requests, the prompts and max_tokens, and the lengths of an earlier run.
+
+    With `exact`, every answer is as long as its max_tokens. Lengths of an earlier run are 0 where it has none.
+    """
+
+    pending: Indices
+    prompts: NDArray[np.integer[Any]]
+    limits: NDArray[np.integer[Any]]
+    exact: bool
+    earlier: NDArray[np.integer[Any]] | None
+    clock: Clock
+
+
+class Chosen(Struct, frozen=True):
+    """An order, and why it is this one, in a line for the user."""
+
+    order: Order
+    why: str
+
+
+def check_name(name: str) -> None:
+    """Raises UsageError for an order that there is not."""
+    if name not in NAMES:
+        msg = f"--order {name}: it must be one of {', '.join(NAMES)}"
+        raise UsageError(msg)
+
+
+def choose(name: str, known: Known) -> Chosen:
+    """The order of this name; `auto` decides by what is known of the lengths of answers."""
+    if name == "file":
+        return Chosen(FileOrder(known.pending), "")
+    guess, what = _guess(known)
+    if name == "longest":
+        return Chosen(_longest(known, guess), f"order: longest first, {what}")
+    if guess is None:
+        return Chosen(FileOrder(known.pending), f"order: as in the file, {what}")
+    prompts = known.prompts.astype(np.float64)
+    return Chosen(Lanes(known.pending, guess, known.clock, prompts), f"order: lanes, {what}")
+
+
+def prompt_tokens(lines: NDArray[np.void]) -> NDArray[np.int64]:
+    """How long prompts are; those given as text by the length of their line."""
+    text = lines["length"] // _BYTES_PER_TOKEN
+    return np.where(lines["input_tokens"] > 0, lines["input_tokens"], text).astype(np.int64)
+
+
+def _longest(known: Known, guess: Guess | None) -> Order:
+    best = guess or Exact(known.limits.astype(np.float64))
+    return Longest(known.pending, best, known.clock)
+
+
+def _guess(known: Known) -> tuple[Guess | None, str]:
+    """How long answers will be, and where that comes from; None where nothing tells requests apart."""
+    limits = np.maximum(1.0, known.limits.astype(np.float64))
+    if known.exact:
+        return Exact(limits), "because the length of every answer is known"
+    if known.earlier is not None:
+        return _from_run(known.earlier, limits), "by the lengths of answers in the earlier run"
+    groups = group_requests(known.prompts, known.limits)
+    count = int(groups.max(initial=0)) + 1
+    if count == 1:
+        return None, "because nothing tells long answers from short ones"
+    guess = Learned(limits / 8, groups, limits, _SPREAD_OF_GROUPS)
+    return guess, f"by lengths learnt from answers, in {count} groups of similar requests"
+
+
+def _from_run(earlier: NDArray[np.integer[Any]], limits: Floats) -> Guess:
+    known = earlier > 0
+    typical = float(np.median(earlier[known])) if known.any() else 1.0
+    predicted = np.where(known, np.maximum(1, earlier), typical).astype(np.float64)
+    return Learned(predicted, np.zeros(len(predicted), np.int64), limits, _SPREAD_OF_RUNS)
+
+
+def group_requests(prompts: NDArray[Any], limits: NDArray[Any]) -> Indices:
+    """Requests with the same max_tokens, and prompts of about the same length, are of one group."""
+    bucket = np.ceil(np.log2(np.maximum(1, prompts))).astype(np.int64)
+    keys = limits.astype(np.int64) * 64 + bucket
+    groups: Indices = np.unique(keys, return_inverse=True)[1].reshape(-1)
+    return groups

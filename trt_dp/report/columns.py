@@ -1,0 +1,84 @@
+"""What is known of every request of a sitting, as columns; the report is made from them after the run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+State = Literal["starting", "loading", "ready", "dead", "retired"]
+
+
+class StateChange(Struct, frozen=True):
+    """A worker entered a state, by the coordinator's clock."""
+
+    worker: int
+    state: State
+    at_seconds: float
+
+
+class Columns(Struct, frozen=True, kw_only=True):
+    """Requests that workers completed: one value of each column per request, times by the coordinator's clock.
+
+    `began` is when the engine started on a request: a worker tells durations, so it is counted back from
+    `answered_at`. `made_from` is from when its tokens were made. `again`: an earlier worker died with it in flight.
+    """
+
+    worker: NDArray[np.int32]
+    sent_at: Floats
+    began: Floats
+    first_token_at: Floats
+    answered_at: Floats
+    input_tokens: NDArray[np.int64]
+    output_tokens: NDArray[np.int64]
+    failed: NDArray[np.bool_]
+    again: NDArray[np.bool_]
+    made_from: Floats
+
+
+class Wasted(Struct, frozen=True):
+    """Requests that were in flight when their worker died: from when to when they took a place there."""
+
+    worker: NDArray[np.int32]
+    sent_at: Floats
+    lost_at: Floats
+
+
+def no_columns() -> Columns:
+    """The columns of a sitting that completed nothing."""
+    nothing = np.empty(0)
+    return Columns(
+        worker=np.empty(0, np.int32),
+        sent_at=nothing,
+        began=nothing,
+        first_token_at=nothing,
+        answered_at=nothing,
+        input_tokens=np.empty(0, np.int64),
+        output_tokens=np.empty(0, np.int64),
+        failed=np.empty(0, np.bool_),
+        again=np.empty(0, np.bool_),
+        made_from=nothing,
+    )
+
+
+def since_last_answer(worker: NDArray[np.int32], began: Floats, answered_at: Floats) -> Floats:
+    """From when tokens were made by engines that do not tell: since the worker's answers before, or its start.
+
+    Such an engine may have let a request wait, so that the whole time of each request would count too much.
+    """
+    order = np.lexsort((answered_at, worker))
+    ends, who = answered_at[order], worker[order]
+    changes = np.flatnonzero((np.diff(ends, prepend=-1.0) != 0) | (np.diff(who, prepend=-1) != 0))
+    before = np.where(changes > 0, ends[changes - 1], -np.inf)
+    before[np.diff(who[changes], prepend=-1) != 0] = -np.inf
+    since = np.empty(len(order))
+    since[order] = np.repeat(before, np.diff(np.append(changes, len(order))))
+    return np.maximum(since, began)
+
+
+def nothing_wasted() -> Wasted:
+    """No worker died with requests in flight."""
+    return Wasted(np.empty(0, np.int32), np.empty(0), np.empty(0))
