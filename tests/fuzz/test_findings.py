@@ -142,7 +142,9 @@ def test_a_broken_report_is_refused_in_a_sentence(tmp_path, content):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["run.json", ".lock", "journal", "index.npz", "requests.store", "report.json"])
+@pytest.mark.parametrize(
+    "name", ["run.json", ".lock", "journal", "index.npz", "requests.store", "report.json"]
+)
 def test_a_pipe_in_a_run_folder_is_not_waited_on(tmp_path, name):
     """What is no regular file where one should be ends in a sentence, or is replaced, and never in a wait."""
     path, folder = write_dataset(tmp_path / "requests.jsonl", 5), tmp_path / "run"
