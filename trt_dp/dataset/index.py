@@ -19,6 +19,7 @@ from trt_dp.errors import BadLine, DatasetChanged, DatasetError
 from trt_dp.types import RECORD, SPAN, Failure, PromptKind, Records, Source, Spans
 
 _SHOWN = 10
+_MAY_END = {"max_tokens", "stop", "stop_token_ids", "ignore_eos"}
 
 
 class Part(Struct, frozen=True):
@@ -76,7 +77,7 @@ class Index(Struct, frozen=True, kw_only=True):
     @property
     def may_end_early(self) -> bool:
         """Whether some answers end where the model ends them, and not at an exact length."""
-        return bool(self.without_length) or "max_tokens" in self.notable
+        return bool(self.without_length) or not self.notable.isdisjoint(_MAY_END)
 
     @property
     def name(self) -> str:
@@ -133,14 +134,20 @@ class Index(Struct, frozen=True, kw_only=True):
     def fields(self, indices: Iterable[int]) -> list[Fields]:
         """What these rows say; raises DatasetChanged where they cannot be read any more."""
         chosen = list(indices)
-        tokens = self.lines["input_tokens"][chosen].tolist()
         try:
             return [
-                store.record(content, count) if self.source.store else json_row.from_json(content)
-                for content, count in zip(self.read(chosen), tokens, strict=True)
+                self._fields_of(i, content)
+                for i, content in zip(chosen, self.read(chosen), strict=True)
             ]
         except BadLine as reason:
             raise DatasetChanged(self.source.path) from reason
+
+    def _fields_of(self, index: int, content: bytes) -> Fields:
+        if self.source.store:
+            return store.record(content, int(self.lines["input_tokens"][index]))
+        if index in self.bad:
+            return Fields(task_id=json_row.task_id(content))
+        return json_row.from_json(content)
 
     def _heads(self, indices: list[int]) -> list[bytes]:
         """All but the ids of these requests, as JSON; a line of the user holds both."""
