@@ -43,8 +43,8 @@ class JobOptions(TypedDict, total=False):
     skip_bad: bool
     timing: bool
     detokenize: bool
-    output_format: str | None
     keep_special_tokens: bool
+    output_format: str | None
     limits: Limits
     grace_seconds: float
     order: str

@@ -279,6 +279,27 @@ def run(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    plain_: Annotated[
+        bool,
+        typer.Option(
+            "--plain",
+            help="Print a line now and then instead of a live view.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Serve Prometheus metrics on this port; 0 chooses one.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str,
+        typer.Option(
+            help="Address for metrics. Anybody who reaches it can read them.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = "127.0.0.1",
     stall_seconds: Annotated[
         float,
         typer.Option(
@@ -334,7 +355,7 @@ def run(
     from trt_dp.display.report import print_reports
     from trt_dp.types import Sampling
 
-    with display.on_stderr() as progress:
+    with display.on_stderr(plain=plain_, metrics=(metrics_host, metrics_port)) as progress:
         outcome = api.run(
             Reading(
                 inputs=(*(requests or ()), *(request_path or ())) or (_DEFAULT,),
@@ -376,8 +397,8 @@ def run(
             output=output,
             fresh=fresh,
             detokenize=detokenize,
-            output_format=output_format,
             keep_special_tokens=keep_special_tokens,
+            output_format=output_format,
             timing=not no_timing,
             limits=Limits(
                 start_seconds=start_seconds,

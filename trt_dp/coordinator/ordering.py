@@ -21,10 +21,16 @@ def known(job: Job, index: Index, pending: Indices) -> Known:
         pending=pending,
         prompts=prompt_tokens(index.lines),
         limits=_limits(job, index),
-        exact=not job.defaults.stop_at_eos and not index.may_end_early,
+        exact=not (_may_stop(job) or index.may_end_early),
         earlier=lengths_of_run(job.lengths_from, index) if job.lengths_from else None,
         clock=perf_counter,
     )
+
+
+def _may_stop(job: Job) -> bool:
+    """Whether the run itself lets answers end before their length."""
+    sampling = job.defaults.sampling
+    return bool(job.defaults.stop_at_eos or sampling.stop or sampling.stop_token_ids)
 
 
 def _limits(job: Job, index: Index) -> NDArray[np.int32]:
@@ -39,4 +45,9 @@ def answered(worker: int, records: Records) -> Answered:
     """What an order can learn from answers: one that failed has no tokens, and tells nothing of lengths."""
     seconds = records["total_seconds"] - records["queue_seconds"]
     tokens = records["output_tokens"].astype(np.int64)
-    return Answered(worker, records["index"].astype(np.int64), tokens, seconds.astype(np.float64))
+    return Answered(
+        worker=worker,
+        indices=records["index"].astype(np.int64),
+        tokens=tokens,
+        seconds=seconds.astype(np.float64),
+    )

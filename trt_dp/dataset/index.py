@@ -19,6 +19,7 @@ from trt_dp.errors import BadLine, DatasetChanged, DatasetError
 from trt_dp.types import RECORD, SPAN, Failure, PromptKind, Records, Source, Spans
 
 _SHOWN = 10
+_MAY_END = {"max_tokens", "stop", "stop_token_ids", "ignore_eos"}
 
 
 class Part(Struct, frozen=True):
@@ -76,7 +77,7 @@ class Index(Struct, frozen=True, kw_only=True):
     @property
     def may_end_early(self) -> bool:
         """Whether some answers end where the model ends them, and not at an exact length."""
-        return bool(self.without_length) or "max_tokens" in self.notable
+        return bool(self.without_length) or not self.notable.isdisjoint(_MAY_END)
 
     @property
     def name(self) -> str:

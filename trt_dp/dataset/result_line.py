@@ -82,7 +82,7 @@ def answer(
         text=None if several else text,
         logprobs=None if several else result.logprobs,
         outputs=[_output(one) for one in answers] if several else None,
-        fields=more or None,
+        fields=_on_one_line(more) if more else None,
         worker=measured.worker if measured else None,
         timing=measured.timing if measured else None,
     )
@@ -92,6 +92,14 @@ def answer(
 def timing_length(line: bytes) -> int:
     """How many bytes of an answer's line say which worker answered and how long it took: its last fields."""
     return len(line) - line.rindex(_TIMING) - len(END_OF_LINE)
+
+
+def _on_one_line(more: Mapping[str, Raw]) -> dict[str, Raw]:
+    """Fields of a row, which may come from a document with line breaks."""
+    return {
+        name: Raw(msgspec.json.format(bytes(raw), indent=-1)) if b"\n" in bytes(raw) else raw
+        for name, raw in more.items()
+    }
 
 
 def _output(one: Answer) -> _Output:

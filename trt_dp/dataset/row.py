@@ -80,8 +80,9 @@ def exact_tokens(output_tokens: int | UnsetType, output_len: int | UnsetType) ->
 
 
 def notable(fields: Fields) -> frozenset[str]:
-    """The names that a run should know of: what the row says on sampling, and near misses of known names."""
+    """The names that a run should know of: what the row says on sampling and length, and near misses of known names."""
     said = [name for name in SAMPLING if getattr(fields.sampling, name) is not None]
+    said += ["max_tokens"] * (fields.max_tokens is not None)
     return frozenset([*said, *(name for name in fields.more if nearest(name))])
 
 

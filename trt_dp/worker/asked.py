@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Raw, Struct
 
 from trt_dp.dataset.fields import Fields
-from trt_dp.types import Request, Result, Timing
+from trt_dp.types import Failure, Request, Result, Timing
 
 _COPIES = 40
 _PLACE = (1 << _COPIES) - 1
@@ -31,6 +31,11 @@ class Asked(Struct):
     results: list[Result | None]
     waiting: int
     submitted: float = 0.0
+
+    @property
+    def error(self) -> Failure | None:
+        """Why the row has no answer, if any of its requests failed."""
+        return next((one.error for one in self.results if one and one.error), None)
 
 
 def copy_index(index: int, copy: int) -> int:

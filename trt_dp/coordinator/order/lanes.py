@@ -16,6 +16,7 @@ from trt_dp.coordinator.order.contract import (
     equal_share,
 )
 from trt_dp.coordinator.order.guess import Floats, Guess
+from trt_dp.coordinator.order.in_flight import InFlight
 from trt_dp.coordinator.order.plan import LENIENT, Load, Plan, Task, make_plan
 from trt_dp.coordinator.order.ranked import Ranked
 from trt_dp.coordinator.order.step_time import StepShape, StepTime, unknown_shape
@@ -49,12 +50,10 @@ class Lanes:
         )
         self._prompt_tokens = float(self._prompts[indices].sum())
         self._pending = Ranked(indices, guess.medians(indices))
-        self._in_flight = _InFlight(self._prompts)
+        self._in_flight = InFlight(self._prompts)
         self._contexts: dict[int, float] = {}
-        self._context = 0.0
-        self._horizon = 0.0
+        self._context = self._horizon = self._in_flight_work = 0.0
         self._all_work = float(guess.medians(indices).sum())
-        self._in_flight_work = 0.0
         self._budgets: dict[int, float] = {}
         self._dealt: set[int] = set()
         self._probe: _Probe | None = None
@@ -134,37 +133,48 @@ class Lanes:
     def _replan(self, asking: Asking, steps: StepTime) -> None:
         now = self._clock()
         steps.fit()
-        running, done = self._in_flight.progress(steps, now)
-        if self._guess.refresh(running, done):
-            pending = self._pending.remaining()
-            self._pending = Ranked(pending, self._guess.medians(pending))
+        self._relearn(steps, now)
         lengths = self._pending.rising()
         prompt = self._prompt_tokens / max(1, len(self._pending))
         total = float(lengths.sum())
         self._context = prompt + (float((lengths**2).sum()) / total / 2 if total else 0.0)
         self._horizon = (total + self._in_flight_work) / max(1, sum(self._limits.values()))
-        loads = [self._load(worker, limit, steps, now) for worker, limit in self._limits.items()]
-        absent = max(0, asking.workers - len(loads))
-        loads += [Load(-1 - n, asking.limit, context=self._context) for n in range(absent)]
-        work = self._guess.mean_of_median() * total
-        work += sum(load.work for load in loads)
-        last = float(lengths[len(lengths) // 5]) if len(lengths) else 0.0
-        tail = last * self._guess.surprise()
+        loads = self._loads(asking, steps, now)
         self._contexts = {load.worker: load.context for load in loads}
-        self._plan = make_plan(Task(loads, lengths, work, steps, self._context, prompt, tail), now)
-        if (
-            tail and total > _LATE * self._all_work
-        ):  # so far any request may turn out to be the longest
+        task = self._task(loads, lengths, steps, prompt)
+        self._plan = make_plan(task, now)
+        # so far any request may turn out to be the longest
+        if task.tail and total > _LATE * self._all_work:
             self._plan.caps.update(self._limits)
         self._in_flight_work = sum(load.work for load in loads)
-        left = self._plan.end - now
-        self._budgets = {
-            load.worker: left
-            / steps.seconds(load.worker, self._plan.caps[load.worker], load.context)
-            for load in loads
-        }
+        self._budgets = _budgets(self._plan, loads, steps, now)
         self._stale = False
         self._since_plan = 0
+
+    def _relearn(self, steps: StepTime, now: float) -> None:
+        running, done = self._in_flight.progress(steps, now)
+        if self._guess.refresh(running, done):
+            pending = self._pending.remaining()
+            self._pending = Ranked(pending, self._guess.medians(pending))
+
+    def _loads(self, asking: Asking, steps: StepTime, now: float) -> list[Load]:
+        """What each worker has to do; one that is absent has nothing."""
+        loads = [self._load(worker, limit, steps, now) for worker, limit in self._limits.items()]
+        absent = max(0, asking.workers - len(loads))
+        return loads + [Load(-1 - n, asking.limit, context=self._context) for n in range(absent)]
+
+    def _task(self, loads: list[Load], lengths: Floats, steps: StepTime, prompt: float) -> Task:
+        work = self._guess.mean_of_median() * float(lengths.sum())
+        last = float(lengths[len(lengths) // 5]) if len(lengths) else 0.0
+        return Task(
+            loads=loads,
+            pending=lengths,
+            work=work + sum(load.work for load in loads),
+            steps=steps,
+            context=self._context,
+            prompt=prompt,
+            tail=last * self._guess.surprise(),
+        )
 
     def _load(self, worker: int, limit: int, steps: StepTime, now: float) -> Load:
         mine, done = self._in_flight.of(worker, steps, now)
@@ -173,7 +183,7 @@ class Lanes:
         area = float((means * (self._prompts[mine] + done + means / 2)).sum())
         others = max(0.0, limit * self._horizon - work)  # tokens that will take the slots of these
         context = (area + others * self._context) / max(1.0, work + others)
-        return Load(worker, limit, np.sort(medians), work, context)
+        return Load(worker=worker, limit=limit, rests=np.sort(medians), work=work, context=context)
 
     def _choose(self, asking: Asking, steps: StepTime) -> Indices:
         plan = self._plan
@@ -260,77 +270,10 @@ class _Probe:
         self.over = self.over or enough or self._next == len(self._places)
 
 
-class _InFlight:
-    """Which requests each worker has, and how far it was, in steps and batch seconds, when they left."""
-
-    def __init__(self, prompts: Floats) -> None:
-        size = len(prompts)
-        self._prompts = prompts
-        self._sent = np.zeros(size)
-        self._kv_seconds = np.zeros(size)
-        self._steps = np.zeros(size)
-        self._batch_seconds = np.zeros(size)
-        self._of: dict[int, dict[int, None]] = {}
-
-    def add(self, worker: int, indices: Indices, steps: StepTime, now: float) -> None:
-        """These left for this worker."""
-        mine = self._of.setdefault(worker, {})
-        kv = float(self._prompts[indices].sum())
-        known = steps.change(worker, len(mine) + len(indices), kv, now)
-        self._steps[indices] = known.steps
-        self._batch_seconds[indices] = known.batch_seconds
-        self._kv_seconds[indices] = known.kv_seconds
-        self._sent[indices] = now
-        mine.update(dict.fromkeys(indices.tolist()))
-
-    def remove(self, answered: Answered, steps: StepTime, now: float) -> None:
-        """These came back: what they tell of step times goes to `steps`."""
-        worker, mine = answered.worker, self._of.get(answered.worker, {})
-        here = np.array([mine.pop(index, 0) is None for index in answered.indices.tolist()])
-        indices, tokens = answered.indices[here], answered.tokens[here]
-        known = steps.change(
-            worker, len(mine), -float((self._prompts[indices] + tokens).sum()), now
-        )
-        passed = now - self._sent[indices]
-        seconds = answered.seconds[here]
-        useful = (passed > 0) & (tokens > 0) & (seconds > 0) & np.isfinite(seconds)
-        if not useful.any():
-            return
-        indices, passed = indices[useful], passed[useful]
-        batches = (known.batch_seconds - self._batch_seconds[indices]) / passed
-        kvs = (known.kv_seconds - self._kv_seconds[indices]) / passed
-        if not steps.measured:  # then all began together, and have grown alike
-            kvs = batches * (self._prompts[indices].mean() + tokens[useful] / 2)
-        rows = np.column_stack([np.ones(len(indices)), batches, kvs])
-        steps.observe(worker, tokens[useful], seconds[useful], rows)
-
-    def measure(self, steps: StepTime, now: float) -> None:
-        """Reckon anew what all have done, once it is known how long steps take."""
-        steps.fit()
-        for worker, mine in self._of.items():
-            indices = np.fromiter(mine, np.int64, len(mine))
-            known = steps.change(worker, len(mine), 0.0, now)
-            age = now - self._sent[indices]
-            mean_prompt = float(self._prompts[indices].mean()) if len(indices) else 0.0
-            done = age / steps.seconds(worker, len(mine), mean_prompt)
-            self._steps[indices] = known.steps - done
-            known.kv = float((self._prompts[indices] + done).sum())
-            self._kv_seconds[indices] = known.kv_seconds - known.kv * age / 2
-
-    def lose(self, worker: int) -> None:
-        """This worker has nothing in flight any more."""
-        self._of.pop(worker, None)
-
-    def of(self, worker: int, steps: StepTime, now: float) -> tuple[Indices, np.ndarray]:
-        """What this worker has, and the tokens of each that are done."""
-        mine = self._of.get(worker, {})
-        indices = np.fromiter(mine, np.int64, len(mine))
-        done = steps.change(worker, len(mine), 0.0, now).steps - self._steps[indices]
-        return indices, np.maximum(0.0, done)
-
-    def progress(self, steps: StepTime, now: float) -> tuple[Indices, np.ndarray]:
-        """The same of all workers."""
-        parts = [self.of(worker, steps, now) for worker in self._of]
-        indices = [part[0] for part in parts] or [NOTHING]
-        done = [part[1] for part in parts] or [np.empty(0)]
-        return np.concatenate(indices), np.concatenate(done)
+def _budgets(plan: Plan, loads: Iterable[Load], steps: StepTime, now: float) -> dict[int, float]:
+    """How many steps each worker can make until the planned end."""
+    left = plan.end - now
+    return {
+        load.worker: left / steps.seconds(load.worker, plan.caps[load.worker], load.context)
+        for load in loads
+    }
