@@ -52,6 +52,7 @@ def rows(opened: Opened, batches: Batches, options: Options) -> Iterator[Row]:
     try:
         with seekable(opened) as file:
             for batch in batches(file):
+                batch.validate(full=True)  # a damaged file may say that its values lie anywhere
                 if columns is None:
                     columns = tables.columns(opened.name, batch.schema.names, options)
                 if batch.num_rows:
@@ -103,7 +104,7 @@ def _plain(values: pa.RecordBatch, columns: tables.Columns) -> list[Fields | Bad
 
 def _are_counts(column: pa.Array) -> bool:
     least, most = pc.min_max(column).as_py().values()
-    return column.null_count == 0 and least >= 1 and most <= MAX_COUNT
+    return bool(column.null_count == 0 and least >= 1 and most <= MAX_COUNT)
 
 
 def _row(row: dict[str, Any], columns: tables.Columns, ids: str | None) -> Fields | Bad:
