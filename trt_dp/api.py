@@ -44,6 +44,7 @@ class JobOptions(TypedDict, total=False):
     timing: bool
     detokenize: bool
     keep_special_tokens: bool
+    output_format: str | None
     limits: Limits
     grace_seconds: float
     order: str

@@ -146,7 +146,7 @@ def test_killed_coordinator_leaves_no_process(tmp_path, dataset, stuck) -> None:
     assert len(below) >= 4  # two workers and their guards
     process.kill()
     process.communicate()
-    _, left = psutil.wait_procs(below, timeout=10)
+    _, left = psutil.wait_procs(below, timeout=120)
     for child in alive(left):
         child.kill()
     assert not left
@@ -200,7 +200,7 @@ def test_a_stopped_coordinator_does_not_blame_its_workers(tmp_path) -> None:
     process.send_signal(signal.SIGSTOP)
     time.sleep(4)
     process.send_signal(signal.SIGCONT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "died" not in said
     assert expected_lines(dataset) == read_lines(tmp_path / "run" / "results.jsonl")

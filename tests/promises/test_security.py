@@ -142,7 +142,7 @@ def started(tmp_path: Path):
         *("run", "--engine", "echo", "--request-path", data, "--output-dir", tmp_path / "run"),
         *("--n-workers", "2", "--set", "step_seconds=0.1", "--set", "batch=2"),
     )
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while time.monotonic() < until and not read_size(tmp_path / "run" / "journal") > 100:
         time.sleep(0.02)
     return running, workers_of(running.pid)

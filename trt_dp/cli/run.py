@@ -16,6 +16,7 @@ trt-dp run                                             # the default dataset and
 trt-dp run my.jsonl --output runs/first
 trt-dp run my.jsonl --output runs/first                # again: resumes where the run stopped
 trt-dp run 'shards/*.parquet' --prompt-column question # a table; all other columns come back
+echo '{"prompt": "Hello"}' | trt-dp run - --output-format text
 trt-dp run --n-workers 4 --n-gpus 2                    # four workers with two GPUs each
 trt-dp run --engine echo                               # no model: try trt-dp itself
 """
@@ -263,6 +264,13 @@ def run(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    output_format: Annotated[
+        str | None,
+        typer.Option(
+            help="Write the answers in this format too: text (to stdout), jsonl, csv, parquet or openai.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     no_timing: Annotated[
         bool,
         typer.Option(
@@ -271,6 +279,27 @@ def run(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    plain_: Annotated[
+        bool,
+        typer.Option(
+            "--plain",
+            help="Print a line now and then instead of a live view.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Serve Prometheus metrics on this port; 0 chooses one.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str,
+        typer.Option(
+            help="Address for metrics. Anybody who reaches it can read them.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = "127.0.0.1",
     stall_seconds: Annotated[
         float,
         typer.Option(
@@ -319,13 +348,14 @@ def run(
     To resume a run, repeat the command with the same --output.
     """
     from trt_dp import api
+    from trt_dp.coordinator.export import copy_to_stdout
     from trt_dp.coordinator.limits import Limits
     from trt_dp.dataset.reading import Reading
     from trt_dp.display import run as display
     from trt_dp.display.report import print_reports
     from trt_dp.types import Sampling
 
-    with display.on_stderr() as progress:
+    with display.on_stderr(plain=plain_, metrics=(metrics_host, metrics_port)) as progress:
         outcome = api.run(
             Reading(
                 inputs=(*(requests or ()), *(request_path or ())) or (_DEFAULT,),
@@ -368,6 +398,7 @@ def run(
             fresh=fresh,
             detokenize=detokenize,
             keep_special_tokens=keep_special_tokens,
+            output_format=output_format,
             timing=not no_timing,
             limits=Limits(
                 start_seconds=start_seconds,
@@ -379,9 +410,14 @@ def run(
             grace_seconds=grace_seconds,
             progress=progress,
         )
-    print_reports([("", outcome.report)])
-    typer.echo(f"results: {plain(outcome.results)}")
-    typer.echo(f"report: {plain(outcome.page)}")
+    piped = output_format == "text"
+    if piped and outcome.answers:
+        copy_to_stdout(outcome.answers)
+    print_reports([("", outcome.report)], stderr=piped)
+    if outcome.answers:
+        typer.echo(f"answers: {plain(outcome.answers)}", err=piped)
+    typer.echo(f"results: {plain(outcome.results)}", err=piped)
+    typer.echo(f"report: {plain(outcome.page)}", err=piped)
     if outcome.report.requests.failed:
-        typer.echo(f"failures: {plain(outcome.failures)}")
+        typer.echo(f"failures: {plain(outcome.failures)}", err=piped)
         raise typer.Exit(3)

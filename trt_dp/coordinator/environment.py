@@ -54,6 +54,7 @@ def _options(job: Job) -> Facts:
         "gpus_per_worker": job.gpus_per_worker or "",
         "workers_per_gpu": job.workers_per_gpu,
         "launcher": job.launcher,
+        "order": job.order,
     }
     sampling = {**_changed(job.defaults.sampling, Sampling()), **_changed(job.defaults, Defaults())}
     told = {f"--set {key}": value for key, value in redact_all(job.engine.options).items()}

@@ -165,7 +165,7 @@ def sittings(events: Iterator[dict[str, Any]], completed: int) -> list[Sitting]:
         if groups:
             groups[-1].append(event)
     begun = [_number(group[0].get("completed")) for group in groups]
-    after = [*begun[1:], completed]
+    after = [*begun[1:], completed][: len(groups)]
     return [
         _sitting(group, later - earlier)
         for group, earlier, later in zip(groups, begun, after, strict=True)

@@ -33,6 +33,7 @@ class Job(Struct, frozen=True):
     defaults: Defaults = Defaults()
     detokenize: bool = False  # answers to ids too
     keep_special_tokens: bool = False
+    output_format: str | None = None
     limits: Limits = Limits()
     grace_seconds: float = 30.0
     order: str = "auto"

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from trt_dp import plugins
-from trt_dp.coordinator import abilities
+from trt_dp.coordinator import abilities, export
 from trt_dp.coordinator.environment import environment, outcome_of
 from trt_dp.coordinator.event_log import EventLog, read_events, sittings, utc_now
 from trt_dp.coordinator.failure_groups import group_failures
@@ -26,6 +26,7 @@ from trt_dp.coordinator.session import Scope, Session
 from trt_dp.coordinator.stopwatch import Stopwatch
 from trt_dp.dataset import open as dataset
 from trt_dp.dataset.index import Index
+from trt_dp.dataset.store import NAME as STORE
 from trt_dp.engines import folder as engine_folder
 from trt_dp.errors import DatasetError
 from trt_dp.launchers import Launcher
@@ -40,10 +41,11 @@ from trt_dp.system.redact import redact_all
 
 
 class Outcome(Struct, frozen=True):
-    """What a finished run leaves."""
+    """What a finished run leaves; `answers` are those of `output_format`."""
 
     report: Report
     folder: Path
+    answers: Path | None = None
 
     @property
     def results(self) -> Path:
@@ -76,6 +78,7 @@ def run(job: Job, display: Display) -> Outcome:
             folder.claim(_asked(job, index), fresh=job.fresh)
         except BaseException:
             dataset.discard(job.folder)
+            folder.leave()
             raise
         index = dataset.keep(index, job.folder)
         with (
@@ -91,7 +94,12 @@ def run(job: Job, display: Display) -> Outcome:
                 display=display,
                 log=log,
             )
-            return Outcome(_work(scope, make_launcher, stopwatch), job.folder)
+            report = _work(scope, make_launcher, stopwatch)
+            return Outcome(report, job.folder, _answers(job))
+
+
+def _answers(job: Job) -> Path | None:
+    return job.folder / export.find_writer(job.output_format).name if job.output_format else None
 
 
 def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwatch) -> Report:
@@ -104,6 +112,10 @@ def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwa
             if not session.finished:
                 session.serve(make_launcher(), noted)
             sorting, exported = _export(scope.folder, scope.journal)
+            if scope.job.output_format:
+                export.write_in_folder(
+                    scope.job.output_format, scope.index, scope.journal, scope.folder
+                )
             stopwatch.end("sort")
             session.close(at_once=False)
         finally:
@@ -143,6 +155,8 @@ def _write_report(scope: Scope, report: Report) -> None:
 def _check_plugins(job: Job) -> Callable[[], Launcher]:
     """Refuse an unknown engine, option of it, or launcher; a model is loaded in the workers only."""
     plugins.check(plugins.ENGINES, job.engine.name)
+    if job.output_format:
+        export.find_writer(job.output_format)
     plugins.check_options(plugins.ENGINES, job.engine.name, job.engine.options)
     make_launcher: Callable[[], Launcher] = plugins.find(plugins.LAUNCHERS, job.launcher)
     return make_launcher
@@ -153,6 +167,8 @@ def _open_index(job: Job, display: Display) -> Index:
     if index.bad and not job.skip_bad:
         raise DatasetError(index.refusal())
     abilities.check_rows(job, index, display)
+    if job.output_format:
+        export.check_text(job.output_format, index, detokenize=job.detokenize)
     return index
 
 
@@ -169,8 +185,14 @@ def _asked(job: Job, index: Index) -> Asked:
         skip_bad=job.skip_bad,
         keep_special_tokens=job.keep_special_tokens,
         defaults=job.defaults,
+        source=_source(job, index),
         versions={"trt-dp": version("trt-dp"), "python": platform.python_version()},
     )
+
+
+def _source(job: Job, index: Index) -> str:
+    """Where the requests will lie: a new store is put in its place once the folder is taken."""
+    return str(job.folder.resolve() / STORE) if index.source.store else index.source.path
 
 
 def _export(folder: Folder, journal: Journal) -> tuple[Activity, Exported]:

@@ -26,6 +26,12 @@ _OURS = (
     "status.json",
     "index.npz",
     "journal",
+    "answers.jsonl",
+    "answers.csv",
+    "answers.parquet",
+    "answers.txt",
+    "batch_output.jsonl",
+    "batch_errors.jsonl",
     "run.json",
 )
 
@@ -38,6 +44,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     requests: int
     engine: EngineSpec
     engine_fingerprint: str
+    source: str = ""  # the file that workers read
     timing: bool
     detokenize: bool
     skip_bad: bool
@@ -85,6 +92,17 @@ class Folder:
         if self.results.exists() or not journal.is_empty(self.journal):
             raise FolderError(_not_ours(self.path))
         write(self._asked, msgspec.json.format(msgspec.json.encode(asked)))
+
+    def leave(self) -> None:
+        """Remove a folder that holds no run: one that was made for a run that did not begin."""
+        if not any((self.path / name).exists() for name in _OURS):
+            with contextlib.suppress(OSError):
+                (self.path / ".lock").unlink()
+                self.path.rmdir()
+
+    def asked(self) -> Asked:
+        """What the run in this folder was asked to do."""
+        return self._read_asked()
 
     def _check_same(self, asked: Asked) -> None:
         """Raises FolderError unless the run in this folder was asked to do the same."""

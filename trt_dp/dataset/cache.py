@@ -16,7 +16,7 @@ from trt_dp.dataset import store
 from trt_dp.dataset.index import Index, Part
 from trt_dp.dataset.inputs import STDIN
 from trt_dp.dataset.piece import LINE
-from trt_dp.dataset.reading import Asked, Seen
+from trt_dp.dataset.reading import Asked
 from trt_dp.system import safe_files
 from trt_dp.types import PromptKind, Source
 
@@ -40,8 +40,8 @@ class _Header(Struct):
     notable: frozenset[str]
 
 
-def load(place: Path, asked: Asked) -> Index | None:
-    """The cached index, if it is about exactly these files, and its store is there."""
+def load(place: Path, asked: Asked | None) -> Index | None:
+    """The cached index, if it is about exactly these files (None: any), and its requests are there."""
     try:
         with safe_files.look_into(place) as file:
             if not safe_files.is_mine(file):
@@ -49,15 +49,16 @@ def load(place: Path, asked: Asked) -> Index | None:
             header, lines, blanks = _arrays(file)
     except _UNUSABLE:
         return None  # absent, from another version, or damaged: the dataset is read again
-    if (header.version, header.asked) != (_VERSION, asked) or not _sound(header, lines, blanks):
+    if header.version != _VERSION or not _sound(header, lines, blanks):
         return None
-    if not _is_there(header.source, asked, place) or any(
-        file.path == STDIN for file in asked.files
-    ):
+    if asked is not None and not _answers(header, asked):
+        return None
+    source = _still_there(header.source, place)
+    if source is None:
         return None
     return Index(
-        asked=asked,
-        source=header.source,
+        asked=header.asked,
+        source=source,
         fingerprint=header.fingerprint,
         lines=lines,
         bad=header.bad,
@@ -67,16 +68,21 @@ def load(place: Path, asked: Asked) -> Index | None:
     )
 
 
-def _is_there(source: Source, asked: Asked, place: Path) -> bool:
-    """Whether the file that workers read is the one asked for, or the store beside this cache, unchanged."""
-    if not source.store:
-        return asked.files == [Seen(source.path, source.size, source.mtime_ns)]
-    path = place.parent.resolve() / store.NAME
+def _answers(header: _Header, asked: Asked) -> bool:
+    """Whether an index is that of these files as they are now; stdin is never the same again."""
+    return header.asked == asked and all(file.path != STDIN for file in asked.files)
+
+
+def _still_there(source: Source, place: Path) -> Source | None:
+    """The file that workers read, if it is as it was; a store lies beside its index, wherever that is now."""
+    path = place.parent.resolve() / store.NAME if source.store else Path(source.path)
     try:
         found = path.stat()
     except OSError:
-        return False
-    return Source(str(path), found.st_size, found.st_mtime_ns, store=True) == source
+        return None
+    now = Source(str(path), found.st_size, found.st_mtime_ns, store=source.store)
+    same = (now.size, now.mtime_ns) == (source.size, source.mtime_ns)
+    return now if same else None
 
 
 def _arrays(file: BinaryIO) -> tuple[_Header, NDArray[Any], NDArray[Any]]:

@@ -134,14 +134,20 @@ class Index(Struct, frozen=True, kw_only=True):
     def fields(self, indices: Iterable[int]) -> list[Fields]:
         """What these rows say; raises DatasetChanged where they cannot be read any more."""
         chosen = list(indices)
-        tokens = self.lines["input_tokens"][chosen].tolist()
         try:
             return [
-                store.record(content, count) if self.source.store else json_row.from_json(content)
-                for content, count in zip(self.read(chosen), tokens, strict=True)
+                self._fields_of(i, content)
+                for i, content in zip(chosen, self.read(chosen), strict=True)
             ]
         except BadLine as reason:
             raise DatasetChanged(self.source.path) from reason
+
+    def _fields_of(self, index: int, content: bytes) -> Fields:
+        if self.source.store:
+            return store.record(content, int(self.lines["input_tokens"][index]))
+        if index in self.bad:
+            return Fields(task_id=json_row.task_id(content))
+        return json_row.from_json(content)
 
     def _heads(self, indices: list[int]) -> list[bytes]:
         """All but the ids of these requests, as JSON; a line of the user holds both."""

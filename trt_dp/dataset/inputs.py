@@ -55,6 +55,18 @@ class Opened(Struct):
         return next((lower[: -len(end)] for end in _PACKED if lower.endswith(end)), lower)
 
 
+class _File(Struct):
+    """A data file that `datasets` saved."""
+
+    filename: str
+
+
+class _State(Struct):
+    """What `datasets` says of a folder that it saved."""
+
+    files: list[_File] = msgspec.field(name="_data_files")
+
+
 def expand(given: Sequence[str]) -> list[str]:
     """The files that these names stand for, in order; raises DatasetError where one stands for none."""
     return [file for name in given for file in _expand(name)]
@@ -101,12 +113,6 @@ def _is_data(file: Path) -> bool:
 
 
 def _saved_by_datasets(path: Path) -> list[Path]:
-    class _File(Struct):
-        filename: str
-
-    class _State(Struct):
-        files: list[_File] = msgspec.field(name="_data_files")
-
     try:
         state = msgspec.json.decode((path / "state.json").read_bytes(), type=_State)
     except (OSError, *UNREADABLE) as error:

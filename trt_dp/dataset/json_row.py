@@ -29,9 +29,10 @@ class _Plain(Struct, forbid_unknown_fields=True):
 
 
 class _OnlyId(Struct):
-    """The only field that is read from a row that is invalid otherwise."""
+    """All that is read from a row that is invalid otherwise."""
 
     task_id: int | str | None = None
+    custom_id: str | None = None  # OpenAI's name
 
 
 _plain = msgspec.json.Decoder(_Plain).decode
@@ -83,9 +84,10 @@ def from_table(table: dict[str, Raw]) -> Fields:
 def task_id(row: bytes) -> int | str | None:
     """The task_id of a row, valid or not: None when it cannot be read."""
     try:
-        return _only_id(row).task_id
+        found = _only_id(row)
     except UNREADABLE:
         return None
+    return found.custom_id if found.task_id is None else found.task_id
 
 
 def _outline(row: bytes) -> _Plain | None:

@@ -61,17 +61,34 @@ def open_dataset(
 
 def keep(index: Index, folder: Path) -> Index:
     """Put a new store in its place in the run folder, with its index beside it."""
-    path = Path(index.source.path)
-    if path.name != PARTIAL:
-        if not index.source.store:
-            (folder / NAME).unlink(missing_ok=True)
+    if not index.source.store:
+        (folder / NAME).unlink(missing_ok=True)
         return index
-    path.replace(folder / NAME)
+    path = Path(index.source.path)
+    if path.name == PARTIAL:
+        path.replace(folder / NAME)
+    elif (folder / "index.npz").exists():
+        return index
     placed = structs.replace(
         index, source=structs.replace(index.source, path=str(folder.resolve() / NAME))
     )
     cache.keep([folder / "index.npz"], placed)
     return placed
+
+
+def reopen(folder: Path, source: str, fingerprint: str) -> Index:
+    """The index of a run's requests, though its inputs may be gone; raises DatasetError if the requests are."""
+    path = Path(source)
+    for place in (folder / "index.npz", path.with_name(f".{path.name}.index.npz")):
+        index = cache.load(place, None)
+        if index and index.fingerprint == fingerprint:
+            return index
+    if path.name != NAME and path.is_file():
+        index = open_dataset(Reading(inputs=(source,), format="jsonl"), None, ignore)
+        if index.fingerprint == fingerprint:
+            return index
+    msg = f"the requests of this run are not there any more: {source} was removed or changed"
+    raise DatasetError(msg)
 
 
 def discard(folder: Path) -> None:

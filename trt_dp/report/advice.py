@@ -89,7 +89,7 @@ def _long(finding: Finding, part: Part) -> str:
     what = "one long request" if count == 1 else f"{count:,} long requests"
     return (
         f"slots were empty while {what} of up to {longest:,} tokens still ran after the last request was sent. "
-        f"Send the longest requests first: that would save up to {duration(part.seconds)}"
+        f"--order longest sends them first, which would save up to {duration(part.seconds)}"
     )
 
 

@@ -391,8 +391,8 @@ def test_a_stopped_build_leaves_no_orphan_and_no_folder(machine, model, monkeypa
     wait_until(lambda: len(children(process.pid)) == 3)  # the guard, the tool, and its child
     family = children(process.pid)
     process.send_signal(stop)
-    _, said = process.communicate(timeout=60)
-    psutil.wait_procs(family, timeout=10)
+    _, said = process.communicate(timeout=120)
+    psutil.wait_procs(family, timeout=120)
     assert alive(family) == []
     assert not (machine / "engines/e").exists()
     if stop != signal.SIGKILL:

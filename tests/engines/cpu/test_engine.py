@@ -397,7 +397,7 @@ def test_a_killed_worker_changes_no_byte(folder, tmp_path):
         while process.poll() is None and not (journal.exists() and journal.stat().st_size > 3000):
             time.sleep(0.002)
         os.kill(workers_of(process.pid)[0].pid, signal.SIGKILL)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=120)
     finally:
         process.kill()
         process.wait()

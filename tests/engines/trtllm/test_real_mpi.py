@@ -89,7 +89,7 @@ def start(tmp_path, site):
 
 
 def _end(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output, errors = process.communicate(timeout=90)
+    output, errors = process.communicate(timeout=120)
     return process.returncode, output + errors
 
 
