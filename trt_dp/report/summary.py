@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from msgspec import structs
 
+from trt_dp.report.columns import answered_after
 from trt_dp.report.counts import Counts, Seconds, Story, Whole
 from trt_dp.report.definitions import DEFINITIONS
 from trt_dp.report.histogram import histogram
@@ -127,7 +128,8 @@ def _tail(whole: Whole, counts: Counts) -> Timeline | None:
         return None
     start = max(run.first_ready, run.last_fresh - _TAIL_BEFORE * seconds)
     edges = np.linspace(start, run.served, _TAIL_INTERVALS + 1)
-    return timeline(counts.columns, counts.wasted, counts.states, edges, whole.began)
+    late = answered_after(counts.columns, start)
+    return timeline(late, counts.wasted, counts.states, edges, whole.began)
 
 
 def _histograms(counts: Counts) -> dict[str, Histogram]:
