@@ -168,7 +168,7 @@ def test_plans_are_drawn_from_their_seed_alone() -> None:
 
 
 def test_a_journal_cut_at_every_byte(tmp_path) -> None:
-    """Wherever the last KiB of a journal, with several blocks, is cut, what is whole before the cut is kept, and nothing else."""
+    """Wherever the last KiB of a journal is cut, the whole blocks before the cut are kept, and nothing else."""
     path = tmp_path / "journal"
     ends = _write_journal(path, blocks=30)
     whole = path.read_bytes()
