@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -77,6 +78,33 @@ def since_last_answer(worker: NDArray[np.int32], began: Floats, answered_at: Flo
     since = np.empty(len(order))
     since[order] = np.repeat(before, np.diff(np.append(changes, len(order))))
     return np.maximum(since, began)
+
+
+def answered_after(columns: Columns, moment: float) -> Columns:
+    """The columns of requests that were not completed yet at a moment."""
+    later = columns.answered_at > moment
+    return Columns(**{name: getattr(columns, name)[later] for name in Columns.__struct_fields__})
+
+
+def by_worker(columns: Columns, workers: int) -> list[Columns]:
+    """The columns of each worker, cut out of one sorted copy."""
+    order = np.argsort(columns.worker, kind="stable")
+    cuts = np.searchsorted(columns.worker[order], np.arange(1, workers))
+    sorted_columns = {
+        name: np.split(getattr(columns, name)[order], cuts) for name in Columns.__struct_fields__
+    }
+    return [
+        Columns(**{name: parts[worker] for name, parts in sorted_columns.items()})
+        for worker in range(workers)
+    ]
+
+
+def states_by_worker(states: Sequence[StateChange], workers: int) -> list[list[StateChange]]:
+    """The changes of each worker's state, in their order."""
+    found: list[list[StateChange]] = [[] for _ in range(workers)]
+    for change in states:
+        found[change.worker].append(change)
+    return found
 
 
 def nothing_wasted() -> Wasted:

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from trt_dp.report.advice import Finding, advise
 from trt_dp.report.cells import Cells, cells_of, full_speeds, ready_in
-from trt_dp.report.columns import Columns, Floats, StateChange, Wasted
+from trt_dp.report.columns import (
+    Columns,
+    Floats,
+    StateChange,
+    Wasted,
+    by_worker,
+    states_by_worker,
+)
 from trt_dp.report.flow import occupancy
 from trt_dp.report.schema import Death
 from trt_dp.report.sections import Losses, Part
@@ -119,11 +126,12 @@ def _measure(run: Observed) -> _Served:
     changes = [change.at_seconds for change in run.states if begin < change.at_seconds < end]
     even = np.linspace(begin, end, _CELLS + 1)
     edges = np.unique(np.concatenate((even, changes, [run.last_fresh, run.last_sent])))
+    changes_of = states_by_worker(run.states, run.workers)
     cells = [
-        cells_of(worker, run.columns, run.wasted, ready_in(worker, run.states, edges), edges)
-        for worker in range(run.workers)
+        cells_of(worker, mine, run.wasted, ready_in(changes_of[worker], edges), edges)
+        for worker, mine in enumerate(by_worker(run.columns, run.workers))
     ]
-    return _Served(edges, cells, *full_speeds(cells))
+    return _Served(edges, cells, *full_speeds(cells, edges[1:] <= run.last_fresh + 1e-9))
 
 
 def _outside(phases: dict[str, float]) -> dict[str, float]:

@@ -56,10 +56,12 @@ def term(label: str, definition: str) -> Markup:
 
 def table(caption: str, head: list[Child], rows: list[list[Child]], **attributes: object) -> Markup:
     """A table whose first column names its rows; it scrolls by itself where it is too wide."""
-    top = el("tr", *(el("th", cell, scope="col") for cell in head))
+    top = el("tr", *(el("th", cell, scope="col") if cell else el("td") for cell in head))
     body = [
         el("tr", el("th", row[0], scope="row"), *(el("td", cell) for cell in row[1:]))
         for row in rows
     ]
     made = el("table", el("caption", caption), el("thead", top), el("tbody", *body), **attributes)
-    return el("div", made, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    return el(
+        "div", made, class_="scroll", tabindex="0", role="region", aria_label=f"Table: {caption}"
+    )
