@@ -55,6 +55,20 @@ def check(job: Job) -> None:
             raise UsageError(msg)
     _check_sampling(sampling)
     check_name(job.order)
+    _check_lengths_from(job)
+
+
+def _check_lengths_from(job: Job) -> None:
+    if job.lengths_from is None:
+        return
+    if job.order == "file":
+        msg = "--lengths-from has no use with --order file: leave one of them out"
+        raise UsageError(msg)
+    if not job.engine.sampling.stop_at_eos:
+        msg = (
+            "--lengths-from has no use without --stop-at-eos: all answers are as long as asked for"
+        )
+        raise UsageError(msg)
 
 
 def _check_sampling(sampling: Sampling) -> None:
