@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -37,6 +38,9 @@ settings.register_profile(  # pytest --hypothesis-profile=deep
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("quick")
+
+# a shell that starts the tests in the background ignores Ctrl-C, and so would every command that they start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 COMMAND = [sys.executable, "-m", "trt_dp"]
 

@@ -323,14 +323,6 @@ def test_text_is_read_from_stdin():
     assert json.loads(out)["task_id"] == "a"
 
 
-def test_a_format_that_run_does_not_read_says_so(command):
-    """--format openai tells that `run` does not read it, in the output and in the help."""
-    _, out, _ = command(*SMALL, "--format", "openai")
-    assert "trt-dp run does not read it yet" in out
-    assert "next:" not in out
-    assert "run does not read yet" in " ".join(command("--help")[1].split())
-
-
 def test_a_killed_write_leaves_no_half_file_and_the_next_goes_on(command):
     """After a kill there is no file under the name, and what was left beside it is used up."""
     with apart("--num-requests", "1000000", "--output", "out.jsonl") as process:

@@ -56,7 +56,13 @@ class Dispatcher:
             return self._take_suspects(worker, mine, limit)
         if self._quarantine.isolates(worker):
             return NOTHING
-        asking = Asking(worker, len(mine), self._limit(limit), self.unfinished, self._workers)
+        asking = Asking(
+            worker=worker,
+            in_flight=len(mine),
+            limit=self._limit(limit),
+            unfinished=self.unfinished,
+            workers=self._workers,
+        )
         taken = self._pending.take(asking)
         mine.update(taken.tolist())
         return taken

@@ -45,4 +45,9 @@ def answered(worker: int, records: Records) -> Answered:
     """What an order can learn from answers: one that failed has no tokens, and tells nothing of lengths."""
     seconds = records["total_seconds"] - records["queue_seconds"]
     tokens = records["output_tokens"].astype(np.int64)
-    return Answered(worker, records["index"].astype(np.int64), tokens, seconds.astype(np.float64))
+    return Answered(
+        worker=worker,
+        indices=records["index"].astype(np.int64),
+        tokens=tokens,
+        seconds=seconds.astype(np.float64),
+    )

@@ -75,14 +75,7 @@ def run(job: Job, display: Display) -> Outcome:
     for note in plan.notes:
         display.say(note)
     with open_folder(job.folder) as folder:
-        try:
-            index = _open_index(job, display)
-            folder.claim(_asked(job, index), fresh=job.fresh)
-        except BaseException:
-            dataset.discard(job.folder)
-            folder.leave()
-            raise
-        index = dataset.keep(index, job.folder)
+        index = _claim(folder, job, display)
         with (
             contextlib.closing(Journal(folder.journal, len(index))) as journal,
             contextlib.closing(EventLog(folder.path, stopwatch.began)) as log,
@@ -98,6 +91,18 @@ def run(job: Job, display: Display) -> Outcome:
             )
             report = _work(scope, make_launcher, stopwatch)
             return Outcome(report, job.folder, _answers(job))
+
+
+def _claim(folder: Folder, job: Job, display: Display) -> Index:
+    """Check the dataset and take the folder; where that fails, the folder is left as it was."""
+    try:
+        index = _open_index(job, display)
+        folder.claim(_asked(job, index), fresh=job.fresh)
+    except BaseException:
+        dataset.discard(job.folder)
+        folder.leave()
+        raise
+    return dataset.keep(index, job.folder)
 
 
 def _answers(job: Job) -> Path | None:

@@ -80,7 +80,7 @@ def _still_there(source: Source, place: Path) -> Source | None:
         found = path.stat()
     except OSError:
         return None
-    now = Source(str(path), found.st_size, found.st_mtime_ns, store=source.store)
+    now = Source(path=str(path), size=found.st_size, mtime_ns=found.st_mtime_ns, store=source.store)
     same = (now.size, now.mtime_ns) == (source.size, source.mtime_ns)
     return now if same else None
 

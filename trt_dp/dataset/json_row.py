@@ -47,7 +47,8 @@ KNOWN_IDS = ("input_ids", "logits", "input_len")
 def from_json(row: bytes) -> Fields:
     """The Fields of a JSON object; raises BadLine with the reason."""
     start, stop = row.find(b"["), row.rfind(b"]")
-    if 0 <= start < stop and (plain := _outline(row[: start + 1] + row[stop:])):
+    one_list = 0 <= start < stop == row.find(b"]", start)
+    if one_list and (plain := _outline(row[: start + 1] + row[stop:])):
         return _from_plain(plain, token_ids.parse(row[start : stop + 1]))
     try:
         table = _table(row)

@@ -168,9 +168,9 @@ def _pieces(rows: Iterable[Row], source: Opened, store: Store) -> Iterator[Piece
 
 def _stored(path: Path | None) -> Source:
     if path is None:
-        return Source("", 0, 0, store=True)
+        return Source(path="", size=0, mtime_ns=0, store=True)
     seen = path.stat()
-    return Source(str(path), seen.st_size, seen.st_mtime_ns, store=True)
+    return Source(path=str(path), size=seen.st_size, mtime_ns=seen.st_mtime_ns, store=True)
 
 
 class _Gathered:
@@ -190,7 +190,9 @@ class _Gathered:
     def begin(self, name: str, unit: str) -> None:
         """The next pieces are from this input."""
         self._before = self._read
-        self._parts.append(Part(name, unit, self._count, sum(map(len, self._blanks))))
+        self._parts.append(
+            Part(name=name, unit=unit, first=self._count, blanks=sum(map(len, self._blanks)))
+        )
 
     def take(self, pieces: Iterable[Piece]) -> None:
         """Take the pieces of an input as they come."""

@@ -31,9 +31,8 @@ _TAIL_BEFORE = 0.25
 
 def summarise(whole: Whole, counts: Counts, story: Story | None = None) -> Report:
     """The report of one session of a run."""
-    story = story or Story()
     answered_now = sum(worker.requests for worker in counts.workers)
-    return Report(
+    report = Report(
         schema_version=SCHEMA_VERSION,
         engine=whole.engine,
         dataset=whole.dataset,
@@ -41,14 +40,7 @@ def summarise(whole: Whole, counts: Counts, story: Story | None = None) -> Repor
         began_monotonic_seconds=whole.began,
         wall_seconds=whole.wall_seconds,
         phases_seconds=whole.phases,
-        requests=Requests(
-            total=whole.requests,
-            answered=whole.answered,
-            failed=whole.failed,
-            answered_now=answered_now,
-            failed_now=counts.failed,
-            redone=counts.redone,
-        ),
+        requests=_requests(whole, counts, answered_now),
         sending=counts.sending,
         receiving=counts.receiving,
         sorting=whole.sorting,
@@ -59,16 +51,34 @@ def summarise(whole: Whole, counts: Counts, story: Story | None = None) -> Repor
         dropped_journal_bytes=whole.dropped_journal_bytes,
         results_sha256=whole.results_sha256,
         definitions=DEFINITIONS,
-        began_utc=story.began_utc,
         losses=attribute(_observed(whole, counts)),
-        ledger=balance(story.books) if story.books else None,
         timeline=_timeline(whole, counts),
         tail=_tail(whole, counts),
         histograms=_histograms(counts),
+    )
+    return _with_story(report, story) if story else report
+
+
+def _with_story(report: Report, story: Story) -> Report:
+    return structs.replace(
+        report,
+        began_utc=story.began_utc,
+        ledger=balance(story.books) if story.books else None,
         failures=story.failures,
         sittings=story.sittings,
         environment=story.environment,
         energy=_energy(whole, counts, story.consumption),
+    )
+
+
+def _requests(whole: Whole, counts: Counts, answered_now: int) -> Requests:
+    return Requests(
+        total=whole.requests,
+        answered=whole.answered,
+        failed=whole.failed,
+        answered_now=answered_now,
+        failed_now=counts.failed,
+        redone=counts.redone,
     )
 
 

@@ -25,7 +25,7 @@ def full_batches(work: Workload, shapes: Sequence[EngineShape]) -> float:
     if shape.kv_tokens is not None:
         steps = max(steps, area / shape.kv_tokens)
     prefilled = int(work.prompts.sum()) if shape.prefills else 0
-    least = Steps(int(np.ceil(steps)), tokens, prefilled, area)
+    least = Steps(count=int(np.ceil(steps)), decoded=tokens, prefilled=prefilled, kv_read=area)
     return shape.model.seconds(least) / sum(each.speed for each in shapes)
 
 

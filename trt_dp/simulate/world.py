@@ -159,7 +159,12 @@ class World:
             if self._learning is not None:
                 places = np.array(indices)
                 seconds = np.array([seconds for _, seconds in ended])
-                answered = Answered(worker, places, self._work.outputs[places], seconds)
+                answered = Answered(
+                    worker=worker,
+                    indices=places,
+                    tokens=self._work.outputs[places],
+                    seconds=seconds,
+                )
                 self._learning.learn(answered)
             self._feed(worker)
         else:
@@ -188,12 +193,12 @@ class World:
     def _demand(self, index: int) -> Demand:
         work = self._work
         return Demand(
-            index,
-            int(work.prompts[index]),
-            int(work.outputs[index]),
-            int(work.limits[index]),
-            int(work.prefixes[index]),
-            work.prefix_tokens,
+            index=index,
+            prompt=int(work.prompts[index]),
+            output=int(work.outputs[index]),
+            limit=int(work.limits[index]),
+            prefix=int(work.prefixes[index]),
+            prefix_tokens=work.prefix_tokens,
         )
 
     def _strike(self, fault: Fault) -> None:

@@ -7,7 +7,7 @@ words keep their tokens beside each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -89,14 +89,16 @@ class ExactTexts:
 
 def readable(tokenizer: Tokenizer, usable: Tokens) -> Tokens:
     """The ids that texts are drawn from: words if there are enough, else letters, else what can be seen, else all."""
-    stable = list(_stable(tokenizer, usable.tolist()))
-    choices: tuple[tuple[int, Callable[[str], bool]], ...] = (
-        (_ENOUGH, lambda piece: piece.startswith(" ") and _is_word(piece)),
-        (2, _is_word),
-        (1, lambda piece: not piece.isspace()),
+    pieces = dict(_stable(tokenizer, usable.tolist()))
+    letters = {token: piece for token, piece in pieces.items() if _is_word(piece)}
+    words = {token: piece for token, piece in letters.items() if piece.startswith(" ")}
+    choices = (
+        (_ENOUGH, _single(tokenizer, words)),
+        (_ENOUGH, list(words)),
+        (2, list(letters)),
+        (1, [token for token, piece in pieces.items() if not piece.isspace()]),
     )
-    for least, fits in choices:
-        found = [token for token, piece in stable if fits(piece)]
+    for least, found in choices:
         if len(found) >= least:
             return np.array(found, np.int32)
     return usable
@@ -104,6 +106,12 @@ def readable(tokenizer: Tokenizer, usable: Tokens) -> Tokens:
 
 def _is_word(piece: str) -> bool:
     return piece.isascii() and piece.strip().isalpha()
+
+
+def _single(tokenizer: Tokenizer, words: dict[int, str]) -> list[int]:
+    """The words that are one token at the beginning of a text too, where they have no blank before them."""
+    read = tokenizer.encode([piece.strip() for piece in words.values()]) if words else []
+    return [token for token, ids in zip(words, read, strict=True) if len(ids) == 1]
 
 
 def _stable(tokenizer: Tokenizer, usable: list[int]) -> Iterator[tuple[int, str]]:

@@ -123,7 +123,7 @@ def batches(
         stop = int(np.searchsorted(ends, skip + tokens, side="right"))
         stop = max(first + 1, min(stop, first + _BATCH_REQUESTS))
         ids = draw_ids(usable, seed, skip, int(ends[stop - 1]) - skip)
-        batch = Batch(first, ids, inputs[first:stop], outputs[first:stop])
+        batch = Batch(first=first, ids=ids, inputs=inputs[first:stop], outputs=outputs[first:stop])
         if shared is not None:
             _share(batch, shared, seed)
         yield batch

@@ -42,8 +42,8 @@ def chosen(asked: Preparation, vocabulary: Vocabulary) -> list[str]:
             "and output lengths come from the same random numbers; the ids are not TensorRT-LLM's"
         )
     elif not isinstance(asked.workload, Text):
-        same = "options and tokenizer" if asked.format.text else "options"
-        said.append(f"seed: {asked.seed}; the same seed and {same} make the same bytes anywhere")
+        same = "seed, options and tokenizer" if asked.format.text else "seed and options"
+        said.append(f"seed: {asked.seed}; the same {same} make the same bytes anywhere")
     return said
 
 
@@ -88,7 +88,9 @@ def _of_texts(found: Found) -> list[str]:
     if exact is None:
         return []
     if not exact.inexact:
-        return [f"texts: {exact.made:,}, each read back with exactly the length asked for"]
+        return [
+            f"texts: {exact.made:,}, drawn from {len(exact.pool):,} ids, each read back with exactly its length"
+        ]
     msg = (
         f"texts: {exact.made:,} were read back, of which {exact.inexact:,} have another length than was asked for; "
         "the summary has the lengths as they are"

@@ -56,7 +56,7 @@ def _with_answers(part: Batch, exact: ExactTexts, seed: int, written: int) -> Ba
         msg = f"an output of {int(part.outputs.max()):,} tokens was drawn: an answer can have at most {MAX_INPUT:,}"
         raise UsageError(msg)
     ids = draw_ids(exact.pool, seed, written, int(part.outputs.sum()), ANSWERS)
-    drawn = Batch(part.first, ids, part.outputs, part.outputs).prompts()
+    drawn = Batch(first=part.first, ids=ids, inputs=part.outputs, outputs=part.outputs).prompts()
     texts, counts = _texts(exact, drawn, part.outputs, 2 * part.first + 1)
     return msgspec.structs.replace(part, answers=texts, outputs=counts)
 

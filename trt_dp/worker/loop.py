@@ -55,7 +55,9 @@ class Loop:
         opened = tokenizer.open_tokenizer(setup.tokenizer) if setup.tokenizer else None
         self._reader = RequestReader(setup.source)
         self._prompts = Prompts(setup.engine.path, opened, setup.defaults)
-        self._rules = Rules(setup.engine, setup.defaults, setup.detokenize)
+        self._rules = Rules(
+            engine=setup.engine, defaults=setup.defaults, detokenize=setup.detokenize
+        )
         self._writer = LineWriter(setup, opened)
         self._rows: deque[Row] = deque()
         self._waiting: deque[Request] = deque()
@@ -132,7 +134,9 @@ class Loop:
     def _refuse(self, row: Row, reason: str) -> None:
         """Answer a row at once with the reason."""
         task_id = row.index if row.fields.task_id is None else row.fields.task_id
-        refused = Request(row.index, task_id, np.empty(0, np.int64), 1)
+        refused = Request(
+            index=row.index, task_id=task_id, input_ids=np.empty(0, np.int64), output_tokens=1
+        )
         self._asked[row.index] = Asked(
             index=row.index,
             task_id=task_id,

@@ -115,7 +115,9 @@ class Paged:
         stops = stops_of(request, self._settings.eos)
         handle = self._pipeline.add_request(request.index, ids, _generation(request, stops))
         watch = watch_of(request, self._settings.open_tokenizer)
-        self._prefilling[request.index] = _Sequence(request, handle, stops, watch)
+        self._prefilling[request.index] = _Sequence(
+            request=request, handle=handle, stops=stops, watch=watch
+        )
         self._slots -= 1
         self._blocks -= blocks_of(request)
 
@@ -155,7 +157,7 @@ class Paged:
         problem = None
         if not sequence.stopped and (status != og.GenerationStatus.FINISHED or not whole):
             problem = f"OpenVINO ended it as {status.name} after {len(ids)} of {wanted} tokens"
-        return Ended(sequence.request, ids, logprobs, problem)
+        return Ended(request=sequence.request, output_ids=ids, logprobs=logprobs, problem=problem)
 
 
 class _Sequence(Struct):

@@ -114,7 +114,13 @@ class Static:
         new = np.array([[row.output_ids[-1]] for row in self._rows], np.int64).reshape(-1, 1)
         self._ids = np.hstack([self._ids[self._going], new])
         self._mask = np.hstack([self._mask[self._going], np.ones_like(new)])
-        return Step(first, [Ended(row.request, row.output_ids, row.logprobs) for row in ended])
+        return Step(
+            first,
+            [
+                Ended(request=row.request, output_ids=row.output_ids, logprobs=row.logprobs)
+                for row in ended
+            ],
+        )
 
 
 class _Row:

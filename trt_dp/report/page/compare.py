@@ -198,8 +198,10 @@ class _Plot:
 def _plot(
     points: Sequence[Point], axes: tuple[str, str], high: float, filled: set[str] | None = None
 ) -> _Plot:
-    across = Scale(0.0, max(x for x, _, _ in points) * 1.08 or 1.0, _LEFT, _WIDTH - 20)
-    down = Scale(0.0, high * 1.1 or 1.0, _BASE, 12.0)
+    across = Scale(
+        low=0.0, high=max(x for x, _, _ in points) * 1.08 or 1.0, start=_LEFT, end=_WIDTH - 20
+    )
+    down = Scale(low=0.0, high=high * 1.1 or 1.0, start=_BASE, end=12.0)
     marks = [line(_LEFT, _BASE, _WIDTH - 20, _BASE, "axis"), words(_WIDTH - 20, _BASE + 38, axes[0], "label", "end"),
              words(0, 10, axes[1], "label")]  # fmt: skip
     marks += [

@@ -76,8 +76,8 @@ def _grows(found: Histogram) -> bool:
 def _bars(found: Histogram) -> list[Markup]:
     """Bars of equal width, whatever their interval: so a long tail can be seen."""
     count = len(found.counts)
-    across = Scale(0.0, count, _LEFT, _WIDTH - 6)
-    down = Scale(0.0, max(found.counts), _BASE, _TOP)
+    across = Scale(low=0.0, high=count, start=_LEFT, end=_WIDTH - 6)
+    down = Scale(low=0.0, high=max(found.counts), start=_BASE, end=_TOP)
     drawn = []
     for tick in ticks(0.0, down.high, 3):
         drawn.append(line(_LEFT, down(tick), _WIDTH - 6, down(tick), "grid"))

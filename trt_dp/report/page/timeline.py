@@ -58,7 +58,7 @@ def _figure(
 ) -> Markup:
     count = len(shown.completed_per_second)
     end = shown.start_seconds + count * shown.interval_seconds
-    across = Scale(shown.start_seconds, end, _LEFT, _WIDTH - _RIGHT)
+    across = Scale(low=shown.start_seconds, high=end, start=_LEFT, end=_WIDTH - _RIGHT)
     xs = [across(shown.start_seconds + i * shown.interval_seconds) for i in range(count + 1)]
     row = max(_LEAST_LANE, min(_MOST_LANE, _LANES_HEIGHT / max(1, len(shown.lanes))))
     tokens = [
@@ -91,7 +91,7 @@ def _curve(
 ) -> list[Markup]:
     top, height = place
     high = max(values, default=0.0) or 1.0
-    down = Scale(0.0, high, top + height, top)
+    down = Scale(low=0.0, high=high, start=top + height, end=top)
     drawn = [words(0, top + 11, name, "label")]
     for tick in ticks(0.0, high, 3 if height > 60 else 1):
         drawn.append(line(_LEFT, down(tick), _WIDTH - _RIGHT, down(tick), "grid"))
@@ -129,7 +129,7 @@ def _lane(
         kind = span.state if span.state in _STATES else "ready"
         width = across(span.end) - across(span.start)
         drawn.append(rectangle(across(span.start), y, (width, height), tip, class_=f"s-{kind}"))
-    down = Scale(0.0, full, y + height, y)
+    down = Scale(low=0.0, high=full, start=y + height, end=y)
     return [*drawn, area(xs, [down(value) for value in lane.running], y + height, class_="busy")]
 
 

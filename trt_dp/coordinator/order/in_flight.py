@@ -1,0 +1,85 @@
+"""What each worker has in flight, and how far it is by our own reckoning."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trt_dp.coordinator.order.contract import NOTHING, Answered, Indices
+from trt_dp.coordinator.order.guess import Floats
+from trt_dp.coordinator.order.step_time import StepTime
+
+
+class InFlight:
+    """Which requests each worker has, and how far it was, in steps and batch seconds, when they left."""
+
+    def __init__(self, prompts: Floats) -> None:
+        size = len(prompts)
+        self._prompts = prompts
+        self._sent = np.zeros(size)
+        self._kv_seconds = np.zeros(size)
+        self._steps = np.zeros(size)
+        self._batch_seconds = np.zeros(size)
+        self._of: dict[int, dict[int, None]] = {}
+
+    def add(self, worker: int, indices: Indices, steps: StepTime, now: float) -> None:
+        """These left for this worker."""
+        mine = self._of.setdefault(worker, {})
+        kv = float(self._prompts[indices].sum())
+        known = steps.change(worker, len(mine) + len(indices), kv, now)
+        self._steps[indices] = known.steps
+        self._batch_seconds[indices] = known.batch_seconds
+        self._kv_seconds[indices] = known.kv_seconds
+        self._sent[indices] = now
+        mine.update(dict.fromkeys(indices.tolist()))
+
+    def remove(self, answered: Answered, steps: StepTime, now: float) -> None:
+        """These came back: what they tell of step times goes to `steps`."""
+        worker, mine = answered.worker, self._of.get(answered.worker, {})
+        here = np.array([mine.pop(index, 0) is None for index in answered.indices.tolist()])
+        indices, tokens = answered.indices[here], answered.tokens[here]
+        known = steps.change(
+            worker, len(mine), -float((self._prompts[indices] + tokens).sum()), now
+        )
+        passed = now - self._sent[indices]
+        seconds = answered.seconds[here]
+        useful = (passed > 0) & (tokens > 0) & (seconds > 0) & np.isfinite(seconds)
+        if not useful.any():
+            return
+        indices, passed = indices[useful], passed[useful]
+        batches = (known.batch_seconds - self._batch_seconds[indices]) / passed
+        kvs = (known.kv_seconds - self._kv_seconds[indices]) / passed
+        if not steps.measured:  # then all began together, and have grown alike
+            kvs = batches * (self._prompts[indices].mean() + tokens[useful] / 2)
+        rows = np.column_stack([np.ones(len(indices)), batches, kvs])
+        steps.observe(worker, tokens[useful], seconds[useful], rows)
+
+    def measure(self, steps: StepTime, now: float) -> None:
+        """Reckon anew what all have done, once it is known how long steps take."""
+        steps.fit()
+        for worker, mine in self._of.items():
+            indices = np.fromiter(mine, np.int64, len(mine))
+            known = steps.change(worker, len(mine), 0.0, now)
+            age = now - self._sent[indices]
+            mean_prompt = float(self._prompts[indices].mean()) if len(indices) else 0.0
+            done = age / steps.seconds(worker, len(mine), mean_prompt)
+            self._steps[indices] = known.steps - done
+            known.kv = float((self._prompts[indices] + done).sum())
+            self._kv_seconds[indices] = known.kv_seconds - known.kv * age / 2
+
+    def lose(self, worker: int) -> None:
+        """All that this worker had is gone from it."""
+        self._of.pop(worker, None)
+
+    def of(self, worker: int, steps: StepTime, now: float) -> tuple[Indices, np.ndarray]:
+        """What this worker has, and the tokens of each that are done."""
+        mine = self._of.get(worker, {})
+        indices = np.fromiter(mine, np.int64, len(mine))
+        done = steps.change(worker, len(mine), 0.0, now).steps - self._steps[indices]
+        return indices, np.maximum(0.0, done)
+
+    def progress(self, steps: StepTime, now: float) -> tuple[Indices, np.ndarray]:
+        """The same of all workers."""
+        parts = [self.of(worker, steps, now) for worker in self._of]
+        indices = [part[0] for part in parts] or [NOTHING]
+        done = [part[1] for part in parts] or [np.empty(0)]
+        return np.concatenate(indices), np.concatenate(done)
