@@ -55,6 +55,7 @@ def summarise(whole: Whole, counts: Counts, story: Story | None = None) -> Repor
         timeline=_timeline(whole, counts),
         tail=_tail(whole, counts),
         histograms=_histograms(counts),
+        energy=_energy(whole, counts, story.consumption) if story else None,
     )
     return _with_story(report, story) if story else report
 
@@ -67,7 +68,6 @@ def _with_story(report: Report, story: Story) -> Report:
         failures=story.failures,
         sittings=story.sittings,
         environment=story.environment,
-        energy=_energy(whole, counts, story.consumption),
     )
 
 
