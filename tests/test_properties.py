@@ -94,7 +94,7 @@ def check_cores(machine, found, per_worker):
         assert place.environment["OMP_NUM_THREADS"] == str(count)
     notes = " ".join(found.notes)
     assert "no GPU here" in notes
-    assert ("some share one" in notes) == (places > len(machine.cores))
+    assert ("so some share a core" in notes) == (places > len(machine.cores))
     if "each gets" in notes:
         assert f"each gets {count}" in notes
 

@@ -26,6 +26,7 @@ import fuzz_gguf  # noqa: E402
 import fuzz_lines  # noqa: E402
 import fuzz_models  # noqa: E402
 import fuzz_readers  # noqa: E402
+import fuzz_rows  # noqa: E402
 import fuzz_socket  # noqa: E402
 from fuzz_bytes import WORDS, Breaker  # noqa: E402
 
@@ -158,6 +159,7 @@ def _guided(times: int) -> None:
 
 TARGETS: dict[str, tuple[Callable, int]] = {
     "lines": (_lines, 1_000_000),
+    **fuzz_rows.TARGETS,
     **fuzz_files.TARGETS,
     **fuzz_readers.TARGETS,
     **fuzz_gguf.TARGETS,

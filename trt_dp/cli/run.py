@@ -287,6 +287,10 @@ def run(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    price_per_gpu_hour: Annotated[
+        float | None,
+        typer.Option(help="Tell in the report what the run cost.", rich_help_panel=OUTPUT),
+    ] = None,
     metrics_port: Annotated[
         int | None,
         typer.Option(
@@ -400,6 +404,7 @@ def run(
             keep_special_tokens=keep_special_tokens,
             output_format=output_format,
             timing=not no_timing,
+            price_per_gpu_hour=price_per_gpu_hour,
             limits=Limits(
                 start_seconds=start_seconds,
                 stall_seconds=stall_seconds,

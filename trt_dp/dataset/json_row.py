@@ -48,7 +48,7 @@ KNOWN_IDS = ("input_ids", "logits", "input_len")
 def from_json(row: bytes) -> Fields:
     """The Fields of a JSON object; raises BadLine with the reason."""
     start, stop = row.find(b"["), row.rfind(b"]")
-    one_list = 0 <= start < row.find(b"]", start + 1) == stop
+    one_list = 0 <= start < stop == row.find(b"]", start)
     if one_list and (plain := _outline(row[: start + 1] + row[stop:])):
         return _from_plain(plain, token_ids.parse(row[start : stop + 1]))
     try:

@@ -1,4 +1,4 @@
-"""What each worker has in flight while a run is planned: since when, and how much of it is done."""
+"""What each worker has in flight, and how far it is by our own reckoning."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class InFlight:
             self._kv_seconds[indices] = known.kv_seconds - known.kv * age / 2
 
     def lose(self, worker: int) -> None:
-        """This worker has nothing in flight any more."""
+        """All that this worker had is gone from it."""
         self._of.pop(worker, None)
 
     def of(self, worker: int, steps: StepTime, now: float) -> tuple[Indices, np.ndarray]:

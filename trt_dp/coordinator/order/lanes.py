@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -18,13 +17,12 @@ from trt_dp.coordinator.order.contract import (
 from trt_dp.coordinator.order.guess import Floats, Guess
 from trt_dp.coordinator.order.in_flight import InFlight
 from trt_dp.coordinator.order.plan import LENIENT, Load, Plan, Task, make_plan
+from trt_dp.coordinator.order.probe import Probe
 from trt_dp.coordinator.order.ranked import Ranked
 from trt_dp.coordinator.order.step_time import StepShape, StepTime, unknown_shape
 
 _REPLANS = 150
-_PROBE_DEPTH, _PROBE_LEAST, _PROBE_SHARE, _PROBE_PART = 4, 64, 100, 32
-_PROBE_LONGEST = 0.5
-_LATE = 0.2
+_SLOW = 1.15
 
 
 class Lanes:
@@ -52,14 +50,16 @@ class Lanes:
         self._pending = Ranked(indices, guess.medians(indices))
         self._in_flight = InFlight(self._prompts)
         self._contexts: dict[int, float] = {}
-        self._context = self._horizon = self._in_flight_work = 0.0
-        self._all_work = float(guess.medians(indices).sum())
+        self._context = 0.0
+        self._horizon = 0.0
+        self._in_flight_work = 0.0
         self._budgets: dict[int, float] = {}
         self._dealt: set[int] = set()
-        self._probe: _Probe | None = None
+        self._probe: Probe | None = None
         self._limits: dict[int, int] = {}
         self._steps: StepTime | None = None
         self._plan = Plan(0.0, {})
+        self._unsure = guess.surprise() > 0
         self._stale = True
         self._since_plan = 0
         self._every = max(16, len(indices) // _REPLANS)
@@ -72,8 +72,8 @@ class Lanes:
         """The longest that this worker can end in time; the shortest, if it has nothing and can end none in time."""
         steps = self._know(asking)
         if self._probe is None:
-            self._probe = _Probe(self._pending.lengths, asking.limit * max(1, asking.workers))
-            self._probe.over = self._probe.over or self._guess.surprise() > 0
+            self._probe = Probe(self._pending.lengths, asking.limit * max(1, asking.workers))
+            self._probe.over = self._probe.over or self._unsure
         if not self._probe.over:
             taken = self._try(asking, self._probe)
             if len(taken) or asking.in_flight:
@@ -133,48 +133,52 @@ class Lanes:
     def _replan(self, asking: Asking, steps: StepTime) -> None:
         now = self._clock()
         steps.fit()
-        self._relearn(steps, now)
-        lengths = self._pending.rising()
-        prompt = self._prompt_tokens / max(1, len(self._pending))
-        total = float(lengths.sum())
-        self._context = prompt + (float((lengths**2).sum()) / total / 2 if total else 0.0)
-        self._horizon = (total + self._in_flight_work) / max(1, sum(self._limits.values()))
-        loads = self._loads(asking, steps, now)
-        self._contexts = {load.worker: load.context for load in loads}
-        task = self._task(loads, lengths, steps, prompt)
+        if self._guess.refresh(*self._in_flight.progress(steps, now)):
+            pending = self._pending.remaining()
+            self._pending = Ranked(pending, self._guess.medians(pending))
+        task = self._task(asking, steps, now)
         self._plan = make_plan(task, now)
-        # so far any request may turn out to be the longest
-        if task.tail and total > _LATE * self._all_work:
+        if (
+            self._unsure
+        ):  # any request may turn out to be the longest: no batch is kept small for some
             self._plan.caps.update(self._limits)
-        self._in_flight_work = sum(load.work for load in loads)
-        self._budgets = _budgets(self._plan, loads, steps, now)
+        self._contexts = {load.worker: load.context for load in task.loads}
+        self._budgets = {load.worker: self._budget(load.worker, steps) for load in task.loads}
         self._stale = False
         self._since_plan = 0
 
-    def _relearn(self, steps: StepTime, now: float) -> None:
-        running, done = self._in_flight.progress(steps, now)
-        if self._guess.refresh(running, done):
-            pending = self._pending.remaining()
-            self._pending = Ranked(pending, self._guess.medians(pending))
-
-    def _loads(self, asking: Asking, steps: StepTime, now: float) -> list[Load]:
-        """What each worker has to do; one that is absent has nothing."""
+    def _task(self, asking: Asking, steps: StepTime, now: float) -> Task:
+        """What is left, as the plan wants to know it."""
+        lengths = self._pending.rising()
+        prompt = self._prompt_tokens / max(1, len(lengths))
+        total = float(lengths.sum())
+        self._context = prompt + (float((lengths**2).sum()) / total / 2 if total else 0.0)
+        self._horizon = (total + self._in_flight_work) / max(1, sum(self._limits.values()))
         loads = [self._load(worker, limit, steps, now) for worker, limit in self._limits.items()]
         absent = max(0, asking.workers - len(loads))
-        return loads + [Load(-1 - n, asking.limit, context=self._context) for n in range(absent)]
-
-    def _task(self, loads: list[Load], lengths: Floats, steps: StepTime, prompt: float) -> Task:
-        work = self._guess.mean_of_median() * float(lengths.sum())
+        loads += [Load(-1 - n, asking.limit, context=self._context) for n in range(absent)]
+        self._in_flight_work = sum(load.work for load in loads)
         last = float(lengths[len(lengths) // 5]) if len(lengths) else 0.0
         return Task(
             loads=loads,
             pending=lengths,
-            work=work + sum(load.work for load in loads),
+            work=self._guess.mean_of_median() * total + self._in_flight_work,
             steps=steps,
             context=self._context,
             prompt=prompt,
             tail=last * self._guess.surprise(),
         )
+
+    def _budget(self, worker: int, steps: StepTime) -> float:
+        """How many tokens of one request this worker can still do before the planned end.
+
+        Where lengths are unsure, only a slow worker leaves the longest to others.
+        """
+        if self._unsure and steps.scale(worker) < _SLOW:
+            return np.inf
+        cap = max(1, self._plan.caps.get(worker, 1))
+        context = self._contexts.get(worker, self._context)
+        return (self._plan.end - self._clock()) / steps.seconds(worker, cap, context)
 
     def _load(self, worker: int, limit: int, steps: StepTime, now: float) -> Load:
         mine, done = self._in_flight.of(worker, steps, now)
@@ -195,9 +199,7 @@ class Lanes:
             return self._deal(asking, room)
         if plan.quotas is not None:
             return self._up_to(room, asking.worker, plan.quotas)
-        context = self._contexts.get(asking.worker, self._context)
-        budget = (plan.end - self._clock()) / steps.seconds(asking.worker, max(1, cap), context)
-        return self._pending.take(room, budget * LENIENT)
+        return self._pending.take(room, self._budget(asking.worker, steps) * LENIENT)
 
     def _deal(self, asking: Asking, room: int) -> Indices:
         """The first fill: what only this worker can end in time, and an even share of the rest.
@@ -214,7 +216,7 @@ class Lanes:
             room = min(room, -(-len(self._pending) // (len(others) + 1)))
         return np.concatenate([lane, self._pending.take_every(len(others) + 1, room, mine)])
 
-    def _try(self, asking: Asking, probe: _Probe) -> Indices:
+    def _try(self, asking: Asking, probe: Probe) -> Indices:
         """A quarter of a batch at first, then half of one, of the shorter requests: how long do steps take?"""
         room = probe.cap(asking) - asking.in_flight
         return self._pending.take_places(probe.next(room)) if room > 0 else NOTHING
@@ -229,51 +231,3 @@ class Lanes:
             return NOTHING
         quotas[worker] -= float(upto[room - 1])
         return self._pending.take(room, np.inf)
-
-
-class _Probe:
-    """The first requests: they show how long steps take, while the long ones wait for what they show.
-
-    Where there are few requests for each slot, every second counts for the long ones; where the longest does not
-    take half as long as all, none must be fast. Then nothing is tried.
-    """
-
-    def __init__(self, lengths: Floats, slots: int) -> None:
-        pending = len(lengths)
-        half = pending // 2
-        self._wanted = max(_PROBE_LEAST, pending // _PROBE_SHARE)
-        count = min(half, slots + 2 * self._wanted)
-        step = next(n for n in range(int(half * 0.618) | 1, half + 3, 2) if math.gcd(n, half) == 1)
-        self._places = (np.arange(count) * step) % max(1, half)
-        self._next = 0
-        self._answers: dict[int, int] = {}
-        longest = float(lengths[-1]) if pending else 0.0
-        uneven = longest * slots > _PROBE_LONGEST * float(lengths.sum())
-        self.over = pending < _PROBE_DEPTH * slots or not uneven
-
-    def cap(self, asking: Asking) -> int:
-        """How many this worker should have in flight."""
-        some = self._answers.get(asking.worker, 0) * _PROBE_PART >= asking.limit
-        return max(1, asking.limit // (2 if some else 4))
-
-    def next(self, room: int) -> Indices:
-        """The places of the next ones, by length."""
-        places = self._places[self._next : self._next + room]
-        self._next += len(places)
-        return places
-
-    def count(self, answered: Answered) -> None:
-        """The probe is over once there are enough answers, from every worker that has any."""
-        worker = answered.worker
-        self._answers[worker] = self._answers.get(worker, 0) + len(answered.indices)
-        enough = sum(self._answers.values()) >= self._wanted
-        self.over = self.over or enough or self._next == len(self._places)
-
-
-def _budgets(plan: Plan, loads: Iterable[Load], steps: StepTime, now: float) -> dict[int, float]:
-    """How many steps each worker can make until the planned end."""
-    left = plan.end - now
-    return {
-        load.worker: left / steps.seconds(load.worker, plan.caps[load.worker], load.context)
-        for load in loads
-    }

@@ -58,9 +58,12 @@ class StepTime:
 
     def seconds(self, worker: int, batch: float, context: float) -> float:
         """Of a step of this worker in this batch, whose sequences have so many tokens in the cache on average."""
+        return self.scale(worker) * self.shape.seconds * (1 + self.slope(context) * batch)
+
+    def scale(self, worker: int) -> float:
+        """How slow this worker is: 2 takes twice as long for a step as a typical one."""
         known = self._workers.get(worker)
-        scale = known.scale if known else 1.0
-        return scale * self.shape.seconds * (1 + self.slope(context) * batch)
+        return known.scale if known else 1.0
 
     def slope(self, context: float) -> float:
         """By how much each sequence of so many tokens lengthens a step, in units of an empty one."""
