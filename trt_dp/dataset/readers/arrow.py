@@ -103,7 +103,7 @@ def _plain(values: pa.RecordBatch, columns: tables.Columns) -> list[Fields | Bad
 
 def _are_counts(column: pa.Array) -> bool:
     least, most = pc.min_max(column).as_py().values()
-    return column.null_count == 0 and least >= 1 and most <= MAX_COUNT
+    return bool(column.null_count == 0 and least >= 1 and most <= MAX_COUNT)
 
 
 def _row(row: dict[str, Any], columns: tables.Columns, ids: str | None) -> Fields | Bad:
