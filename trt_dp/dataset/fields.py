@@ -169,11 +169,15 @@ def refuse_unsupported(more: Mapping[str, Raw]) -> None:
 def _check_encoding(more: Mapping[str, Raw]) -> None:
     """Raises BadLine for bytes that are not UTF-8: they would come back in the results."""
     for name, raw in more.items():
-        try:
-            str(raw, "utf-8")
-        except UnicodeDecodeError as error:
-            msg = f"`{name}`: {error}"
-            raise BadLine(msg) from error
+        _check_text(name, raw)
+
+
+def _check_text(name: str, raw: Raw) -> None:
+    try:
+        str(raw, "utf-8")
+    except UnicodeDecodeError as error:
+        msg = f"`{name}`: {error}"
+        raise BadLine(msg) from error
 
 
 def _check_messages(fields: Fields) -> None:
