@@ -88,7 +88,7 @@ def undergo_all(folder: Path, asked: argparse.Namespace) -> Iterator[Trial]:
 
 
 def measure_all(folder: Path, requests: int) -> dict[str, object]:
-    """What faults cost in time, with no other run beside."""
+    """What faults cost in time, with no other run at the same time."""
     where = folder / "steady"
     where.mkdir()
     clean = world.clean_results(where, "echo", POISONED)

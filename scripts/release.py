@@ -63,7 +63,7 @@ def build(work: Path, dist: Path) -> tuple[Path, Path]:
 
 
 def check(wheel: Path, sdist: Path) -> Message:
-    """Both hold what they must, and nothing that a build or a run left in the checkout."""
+    """Both have all they need, and nothing that a build or a run left in the checkout."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         (path,) = (name for name in names if name.endswith(".dist-info/METADATA"))
@@ -148,7 +148,7 @@ def _environment(folder: Path) -> Path:
 
 
 def _trt_dp(python: Path, folder: Path, *words: str) -> None:
-    """The installed command, in a folder that holds nothing of the checkout."""
+    """The installed command, in a folder without any file of the checkout."""
     command = [str(python.with_name("trt-dp")), *words]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     said = subprocess.DEVNULL

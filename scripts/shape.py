@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 PACKAGE = Path(__file__).parent.parent / "trt_dp"
-MOST_TOP, MOST_FILE, MOST_FUNCTION, MOST_METHODS, MOST_PARAMETERS = 9, 350, 30, 14, 5
+MOST_TOP, MOST_FILE, MOST_FUNCTION, MOST_METHODS, MOST_PARAMETERS = 9, 350, 30, 12, 5
 USUAL_FUNCTION, LONG_FUNCTION = 8, 20
-MOST_FREE = 50  # lines of a function that hands on many options
+MOST_FREE = 60  # lines of a function that hands on many options
 FREE = ("cli", "api.py")  # a command's options, and the API's, are its parameters
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -33,8 +33,8 @@ class Found(NamedTuple):
 def main() -> int:
     """Print the figures; 1 if one is over its limit."""
     trees = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
-    found = [*rooms(trees), *files(trees), *functions(trees), classes(trees), parameters(trees)]
-    found += [built_by_place(trees), cycles(trees)]
+    found = [*rooms(trees), *files(trees), *functions(trees), *classes(trees)]
+    found += [parameters(trees), built_by_place(trees), cycles(trees)]
     for each in found:
         print(f"{each.what:32}{each.figure:>10}   limit {each.limit}")
         for name in each.over:
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def rooms(trees: dict[Path, ast.Module]) -> Iterator[Found]:
-    """The modules on top, and the folders beside them."""
+    """The modules on top, and the rooms."""
     top = [path.name for path in trees if path.parent == PACKAGE]
     yield Found("modules on top", str(len(top)), str(MOST_TOP), top if len(top) > MOST_TOP else [])
     folders = {path.relative_to(PACKAGE).parts[0] for path in trees if path.parent != PACKAGE}
@@ -76,18 +76,18 @@ def functions(trees: dict[Path, ast.Module]) -> Iterator[Found]:
     yield Found("longest function", str(ordered[-1]), f"{MOST_FUNCTION} ({MOST_FREE})", over)
 
 
-def classes(trees: dict[Path, ast.Module]) -> Found:
-    """The methods of each class, properties included, constructors not."""
+def classes(trees: dict[Path, ast.Module]) -> Iterator[Found]:
+    """The methods of each class, properties included, constructors not; the pool once had too many."""
     counts = {
-        f"{name(path)} {each.name}": sum(
-            isinstance(one, Function) and one.name != "__init__" for one in each.body
-        )
-        for path, tree in trees.items()
+        each.name: sum(isinstance(one, Function) and one.name != "__init__" for one in each.body)
+        for tree in trees.values()
         for each in ast.walk(tree)
         if isinstance(each, ast.ClassDef)
     }
-    over = [f"{where}: {count}" for where, count in counts.items() if count > MOST_METHODS]
-    return Found("most methods of a class", str(max(counts.values())), str(MOST_METHODS), over)
+    largest = max(counts, key=lambda each: counts[each])
+    yield Found("most methods of a class", str(counts[largest]), f"- ({largest})", [])
+    over = ["Pool"] if counts["Pool"] > MOST_METHODS else []
+    yield Found("methods of Pool", str(counts["Pool"]), str(MOST_METHODS), over)
 
 
 def parameters(trees: dict[Path, ast.Module]) -> Found:
@@ -103,20 +103,33 @@ def parameters(trees: dict[Path, ast.Module]) -> Found:
 
 def built_by_place(trees: dict[Path, ast.Module]) -> Found:
     """Calls that build a struct of more than three fields from more than two values without names."""
-    structs = {each.name for tree in trees.values() for each in ast.walk(tree) if large(each)}
+    structs = {
+        (module(path), each.name)
+        for path, tree in trees.items()
+        for each in ast.walk(tree)
+        if large(each)
+    }
     over = [
         f"{name(path)}:{each.lineno} {each.func.id}"
         for path, tree in trees.items()
         for each in ast.walk(tree)
         if isinstance(each, ast.Call) and isinstance(each.func, ast.Name)
-        if each.func.id in structs and len(each.args) > 2
+        if len(each.args) > 2 and (origin(path, tree, each.func.id), each.func.id) in structs
     ]
     return Found("large structs built by place", str(len(over)), "0", over)
 
 
+def origin(path: Path, tree: ast.Module, wanted: str) -> str:
+    """The module that a name in a file comes from."""
+    for each in tree.body:
+        if isinstance(each, ast.ImportFrom) and wanted in {alias.name for alias in each.names}:
+            return str(each.module)
+    return module(path)
+
+
 def large(each: ast.AST) -> bool:
-    """Whether this declares a struct of more than three fields; `Model` is also OpenVINO's."""
-    if not isinstance(each, ast.ClassDef) or each.name == "Model":
+    """Whether this declares a struct of more than three fields."""
+    if not isinstance(each, ast.ClassDef):
         return False
     struct = any(isinstance(base, ast.Name) and base.id == "Struct" for base in each.bases)
     return struct and sum(isinstance(one, ast.AnnAssign) for one in each.body) > 3

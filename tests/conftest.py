@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +23,13 @@ from trt_dp.coordinator.run import run as run_job
 from trt_dp.system import open_mpi
 from trt_dp.types import EngineSpec
 
-settings.register_profile("quick", max_examples=100, stateful_step_count=30, deadline=None)
+settings.register_profile(
+    "quick",
+    max_examples=100,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],  # a busy machine is no finding
+)
 settings.register_profile(  # pytest --hypothesis-profile=deep
     "deep",
     max_examples=1000,
@@ -31,6 +38,9 @@ settings.register_profile(  # pytest --hypothesis-profile=deep
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("quick")
+
+# a shell that starts the tests in the background ignores Ctrl-C, and so would every command that they start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 COMMAND = [sys.executable, "-m", "trt_dp"]
 
@@ -141,7 +151,7 @@ def _has(process: psutil.Process, mark: str) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 120.0) -> None:
     """Until it is so; a limit against waiting for ever, no measurement."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -190,8 +200,10 @@ def no_orphans() -> Iterator[None]:
     if not _any_children():  # quick: most tests start no process
         return
     left = [p for p in children(os.getpid()) if _command_line(p)]
-    _, left = psutil.wait_procs(left, timeout=5)
-    assert not left, [p.cmdline() for p in left]
+    _, left = psutil.wait_procs(left, timeout=20)
+    for process in left:
+        process.kill()  # else every later test fails as well
+    assert not left, [_command_line(p) for p in left]
 
 
 def _any_children() -> bool:

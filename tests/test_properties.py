@@ -57,7 +57,7 @@ def fits(machine, workers, per_worker, per_gpu) -> bool:
     if min(1 if workers is None else workers, 1 if per_worker is None else per_worker, per_gpu) < 1:
         return False
     if not machine.gpus:
-        return per_gpu == 1
+        return per_gpu == 1 and (per_worker or 1) <= len(machine.cores)
     split = (per_worker or 1) > 1 and any(name.startswith("MIG") for name in machine.gpus)
     return not split and len(machine.gpus) // (per_worker or 1) * per_gpu >= (workers or 1)
 
@@ -93,7 +93,7 @@ def check_cores(machine, found, per_worker):
         assert place.environment["OMP_NUM_THREADS"] == str(count)
     notes = " ".join(found.notes)
     assert "no GPU here" in notes
-    assert ("some share one" in notes) == (places > len(machine.cores))
+    assert ("so some share a core" in notes) == (places > len(machine.cores))
     if "each gets" in notes:
         assert f"each gets {count}" in notes
 

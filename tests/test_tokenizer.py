@@ -10,7 +10,8 @@ import pytest
 
 from trt_dp import tokenizer
 from trt_dp.errors import UsageError
-from trt_dp.synthetic.prepare import Preparation, prepare
+from trt_dp.synthetic.preparation import Preparation
+from trt_dp.synthetic.prepare import prepare
 from trt_dp.synthetic.vocabulary import learned
 from trt_dp.synthetic.workload import Normal, Text
 from trt_dp.tokenizer import open_tokenizer

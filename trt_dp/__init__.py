@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trt_dp.api import build, load_failures, load_report, load_results, prepare, run
+    from trt_dp.api import build, load_failures, load_report, load_results, prepare, run, write_page
 
-__all__ = ["build", "load_failures", "load_report", "load_results", "prepare", "run"]
+__all__ = ["build", "load_failures", "load_report", "load_results", "prepare", "run", "write_page"]
 
 
 def __getattr__(name: str) -> object:

@@ -5,9 +5,9 @@ Each function imports its own room, so that a script that only reads results loa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -16,22 +16,24 @@ from typing_extensions import Unpack
 
 from trt_dp.errors import UNREADABLE, UsageError
 from trt_dp.system import safe_files
-from trt_dp.types import EngineSpec, Sampling
+from trt_dp.types import Defaults, EngineSpec, Sampling
 
 if TYPE_CHECKING:
     from trt_dp.builders.build import Built
     from trt_dp.coordinator.job import Display
     from trt_dp.coordinator.limits import Limits
     from trt_dp.coordinator.run import Outcome
+    from trt_dp.dataset.reading import Reading
     from trt_dp.report.schema import Report
-    from trt_dp.synthetic.prepare import Prepared
+    from trt_dp.synthetic.arrivals import Arrivals
+    from trt_dp.synthetic.preparation import Prepared
     from trt_dp.synthetic.workload import Prefixes, Workload
 
 AnyPath = str | PathLike[str]
 
 
 class JobOptions(TypedDict, total=False):
-    """What a run can be asked for beside its files and its engine; each has the default of the command's option."""
+    """What a run can be asked for besides its files and its engine; each has the default of the command's option."""
 
     workers: int | None
     gpus_per_worker: int | None
@@ -41,6 +43,9 @@ class JobOptions(TypedDict, total=False):
     skip_bad: bool
     timing: bool
     detokenize: bool
+    keep_special_tokens: bool
+    output_format: str | None
+    price_per_gpu_hour: float | None
     limits: Limits
     grace_seconds: float
     order: str
@@ -54,11 +59,15 @@ class RunOptions(JobOptions, total=False):
     engine_path: AnyPath | None
     options: Mapping[str, object]
     sampling: Sampling
+    max_tokens: int | None
+    stop_at_eos: bool
+    system: str | None
+    bos: bool | None
     output: AnyPath | None
 
 
 class PrepareOptions(TypedDict, total=False):
-    """All that `prepare` can be asked for beside the workload."""
+    """The options of `prepare` besides the workload."""
 
     seed: int
     layout: str
@@ -67,14 +76,17 @@ class PrepareOptions(TypedDict, total=False):
     vocab_size: int | None
     special_ids: frozenset[int]
     prefixes: Prefixes | None
+    arrivals: Arrivals | None
     compat: str | None
     force: bool
 
 
 def run(
-    requests: AnyPath, progress: Display | None = None, **settings: Unpack[RunOptions]
+    requests: AnyPath | Sequence[AnyPath] | Reading,
+    progress: Display | None = None,
+    **settings: Unpack[RunOptions],
 ) -> Outcome:
-    """Answer every request of a file and write the results in input order; raises TrtDpError.
+    """Answer every request of a file, or of several, and write the results in input order; raises TrtDpError.
 
     A run that was stopped is resumed by the same call with the same `output`.
     """
@@ -83,9 +95,9 @@ def run(
 
     output = settings.pop("output", None)
     folder = Path(output) if output is not None else _new_folder()
-    engine = _engine(settings)
-    rest = cast("JobOptions", settings)  # what _engine took is no longer in it
-    job = Job(dataset=Path(requests), folder=folder, engine=engine, **rest)
+    engine, defaults = _engine(settings), _defaults(settings)
+    rest = cast("JobOptions", settings)  # what they took is no longer in it
+    job = Job(dataset=_reading(requests), folder=folder, engine=engine, defaults=defaults, **rest)
     return coordinator.run(job, progress or Silent())
 
 
@@ -95,15 +107,16 @@ def prepare(
     **settings: Unpack[PrepareOptions],
 ) -> Prepared:
     """Write a dataset of synthetic requests; without a workload, 3,000 of 2,048 input and 128 output tokens."""
-    from trt_dp.synthetic import prepare as synthetic
+    from trt_dp.synthetic.preparation import Preparation, default_output
+    from trt_dp.synthetic.prepare import prepare as write_dataset
     from trt_dp.synthetic.workload import Normal
 
     workload = workload or Normal()
-    default = synthetic.default_output(workload, settings.get("layout", "jsonl"))
-    wanted = synthetic.Preparation(
+    default = default_output(workload, settings.get("layout", "jsonl"))
+    wanted = Preparation(
         workload=workload, output=Path(output) if output is not None else default, **settings
     )
-    return synthetic.prepare(wanted, _unwatched)
+    return write_dataset(wanted, _unwatched)
 
 
 def build(
@@ -132,8 +145,24 @@ def load_report(folder: AnyPath) -> Report:
     try:
         return msgspec.json.decode(safe_files.read(path), type=Report)
     except (OSError, *UNREADABLE) as error:
-        msg = f"{folder} has no report of a finished run: {error}"
+        why = error.strerror if isinstance(error, OSError) else error
+        msg = f"{folder} has no report of a finished run ({path.name}: {why}). Name the --output of a run"
         raise UsageError(msg) from error
+
+
+def write_page(folders: Sequence[AnyPath], output: AnyPath) -> Path:
+    """Draw the reports of finished runs as one HTML file: a run in full, or several side by side."""
+    from trt_dp.report.page import page
+
+    reports = [(Path(folder).resolve().name, load_report(folder)) for folder in folders]
+    path = Path(output)
+    try:
+        with safe_files.atomic_write(path) as file:
+            file.write(page(reports).encode())
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror}"
+        raise UsageError(msg) from error
+    return path
 
 
 def load_results(folder: AnyPath) -> Iterator[dict[str, Any]]:
@@ -155,8 +184,26 @@ def _engine(settings: RunOptions) -> EngineSpec:
         settings.pop("engine", None), Path(path) if path is not None else None
     )
     options = {key: _text(value) for key, value in settings.pop("options", {}).items()}
-    sampling = settings.pop("sampling", Sampling())
-    return EngineSpec(name=name, path=folder, options=options, sampling=sampling)
+    return EngineSpec(name=name, path=folder, options=options)
+
+
+def _defaults(settings: RunOptions) -> Defaults:
+    return Defaults(
+        sampling=settings.pop("sampling", Sampling()),
+        max_tokens=settings.pop("max_tokens", None),
+        stop_at_eos=settings.pop("stop_at_eos", False),
+        system=settings.pop("system", None),
+        bos=settings.pop("bos", None),
+    )
+
+
+def _reading(requests: AnyPath | Sequence[AnyPath] | Reading) -> Reading:
+    from trt_dp.dataset.reading import Reading
+
+    if isinstance(requests, Reading):
+        return requests
+    several = [requests] if isinstance(requests, str | PathLike) else requests
+    return Reading(inputs=tuple(fspath(each) for each in several))
 
 
 def _text(value: object) -> str:
@@ -180,4 +227,4 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _unwatched(*_: object) -> None:
-    """Progress that nobody looks at."""
+    """Progress that is not shown."""

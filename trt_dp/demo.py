@@ -52,7 +52,7 @@ def byte_ids(text: str) -> list[int]:
 
 
 def bytes_of(ids: Sequence[int]) -> bytes:
-    """What these ids stand for, without special ones."""
+    """The bytes that these ids mean, without special ones."""
     return bytes(token - len(SPECIAL) for token in ids if token >= len(SPECIAL))
 
 

@@ -52,7 +52,7 @@ class DatasetChanged(DatasetError):
 
 
 class PlacementError(UsageError):
-    """There are not enough devices for so many workers."""
+    """There are not enough devices for this many workers."""
 
 
 class FolderError(UsageError):
@@ -84,7 +84,7 @@ class BuildFailed(TrtDpError):
 
 
 class Interrupted(TrtDpError):
-    """A signal stopped the run; the journal holds the answers so far."""
+    """A signal stopped the run; the journal has the answers so far."""
 
     exit_status = 130
 

@@ -16,6 +16,8 @@ from trt_dp.system.redact import redact
 ENGINES = "trt_dp.engines"
 BUILDERS = "trt_dp.builders"
 LAUNCHERS = "trt_dp.launchers"
+READERS = "trt_dp.readers"
+WRITERS = "trt_dp.writers"
 
 
 def names(group: str) -> list[EntryPoint]:

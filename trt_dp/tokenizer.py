@@ -29,6 +29,9 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str:
         """The text of these ids, without special tokens."""
 
+    def decode_all(self, answers: list[list[int]], *, keep_special: bool = False) -> list[str]:
+        """The text of each of these lists of ids."""
+
 
 class FastTokenizer:
     """A tokenizer.json, by the tokenizers library."""
@@ -36,18 +39,24 @@ class FastTokenizer:
     def __init__(self, name: str, loaded: Any, special: set[int]) -> None:
         self.name = name
         self._loaded = loaded
+        # the fast one does not say which characters each token stands for
+        self._encode = getattr(loaded, "encode_batch_fast", loaded.encode_batch)
         self.special = special | set(loaded.get_added_tokens_decoder())
         self.own = set(loaded.get_vocab(with_added_tokens=False).values())
         self.vocab_size = int(loaded.get_vocab_size(with_added_tokens=False))
 
     def encode(self, texts: list[str], *, special: bool = False) -> list[list[int]]:
         """The ids of each text."""
-        found = self._loaded.encode_batch(texts, add_special_tokens=special)
+        found = self._encode(texts, add_special_tokens=special)
         return [encoding.ids for encoding in found]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Their text."""
         return str(self._loaded.decode(ids, skip_special_tokens=True))
+
+    def decode_all(self, answers: list[list[int]], *, keep_special: bool = False) -> list[str]:
+        """Their texts, on all cores."""
+        return list(self._loaded.decode_batch(answers, skip_special_tokens=not keep_special))
 
 
 class SlowTokenizer:
@@ -69,6 +78,12 @@ class SlowTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Their text."""
         return str(self._loaded.decode(ids, skip_special_tokens=True))
+
+    def decode_all(self, answers: list[list[int]], *, keep_special: bool = False) -> list[str]:
+        """Their texts."""
+        return [
+            str(self._loaded.decode(ids, skip_special_tokens=not keep_special)) for ids in answers
+        ]
 
 
 def open_tokenizer(name: str, *, trust_remote_code: bool = False) -> Tokenizer:
@@ -119,7 +134,7 @@ def _open(name: str, folder: Path, *, local: bool, trust_remote_code: bool) -> T
 
 
 def _named_special(folder: Path, loaded: Any) -> set[int]:
-    """The ids of EOS, BOS, PAD and the like, as named by the files beside a tokenizer.json."""
+    """The ids of EOS, BOS, PAD and the like, as named by the files next to a tokenizer.json."""
     found: set[int | None] = set()
     for path in (folder / name for name in _CONFIGS):
         found |= {loaded.token_to_id(text) for text in _special_texts(read_json(path))}

@@ -37,7 +37,7 @@ SPAN = np.dtype(
         ("kind", "u1"),
     ]
 )
-"""Where a request lies in the dataset, and what the worker must find there; `kind` is a PromptKind."""
+"""Where a request is in the dataset, and what the worker must find there; `kind` is a PromptKind."""
 
 Records = NDArray[np.void]
 Facts = dict[str, str | int | float]
@@ -45,20 +45,40 @@ Spans = NDArray[np.void]
 
 
 class PromptKind(IntEnum):
-    """What a line of a dataset holds."""
+    """What is in a line of a dataset."""
 
     INVALID = 0
     IDS = 1
     TEXT = 2
+    CHAT = 3
+
+
+class Sampling(Struct, frozen=True):
+    """How an answer's tokens are chosen, and what ends it early; for a request, everything is decided in it."""
+
+    temperature: float = 0.0  # 0: always the most likely token
+    top_k: int = 0  # 0: all
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0  # of this answer's own random stream; nothing else decides it
+    min_tokens: int = 0  # no stop id is chosen before
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    repetition_penalty: float = 1.0  # counts the prompt too
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logprobs: int | None = None  # not None: those of the chosen tokens, by the model alone
 
 
 class Request(Struct, frozen=True):
-    """One prompt to continue; `index` is its position in the dataset and in the results."""
+    """One prompt to continue; `index` is unique among the requests that an engine has in flight."""
 
     index: int
     task_id: int | str
     input_ids: Ids
-    output_tokens: int
+    output_tokens: int  # at most so many
+    sampling: Sampling = Sampling()
 
 
 class Timing(Struct, frozen=True):
@@ -78,23 +98,33 @@ class Failure(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True):
-    """An engine's answer to one request, or its `error`. Without `timing` the worker uses its own times."""
+    """An engine's answer to one request, or its `error`. Without `timing` the worker uses its own times.
+
+    `finish_reason` is stop or length. The id that stopped it is not in `output_ids`; `stop_reason` names it
+    unless it is an EOS.
+    """
 
     index: int
     output_ids: list[int] = []
     finish_reason: str = "length"
     error: Failure | None = None
     timing: Timing | None = None
+    stop_reason: int | str | None = None
+    logprobs: list[float] | None = None
 
 
-class Sampling(Struct, frozen=True):
-    """How the next token is chosen; each request has its own random stream, made from `seed` and its index."""
+class Defaults(Struct, frozen=True, kw_only=True):
+    """What a run sets for every row that does not say otherwise itself."""
 
-    temperature: float = 0.0  # 0: always the most likely token
-    top_k: int = 0  # 0: all
-    top_p: float = 1.0
-    seed: int = 0
-    stop_at_eos: bool = False
+    sampling: Sampling = Sampling()
+    max_tokens: int | None = None  # None: what the model allows, at most MOST_TOKENS
+    stop_at_eos: bool = False  # rows with an exact length too
+    system: str | None = None  # the first message of a chat that has no system message
+    bos: bool | None = None  # None: as the model's tokenizer does it
+
+
+MOST_TOKENS = 1024
+"""How long an answer may become where nobody says it."""
 
 
 class EngineSpec(Struct, frozen=True):
@@ -103,7 +133,6 @@ class EngineSpec(Struct, frozen=True):
     name: str
     path: str | None = None
     options: dict[str, str] = {}
-    sampling: Sampling = Sampling()
 
 
 class Placement(Struct, frozen=True):
@@ -117,9 +146,9 @@ class Placement(Struct, frozen=True):
 
 
 class Source(Struct, frozen=True):
-    """The dataset file as the coordinator saw it; a worker checks whether it sees the same file."""
+    """The file that workers read, as the coordinator saw it; a worker checks whether it sees the same file."""
 
     path: str
     size: int
     mtime_ns: int
-    document: bool = False  # NVIDIA's JSON document, where requests have no ids of their own
+    store: bool = False  # a request store (records), not the JSON lines of a user

@@ -198,9 +198,9 @@ def test_without_the_hubs_library_an_id_is_a_sentence(monkeypatch):
     ("files", "sentence"),
     [
         ({"config.json": {"model_type": "llama"}}, "trt-dp build"),
-        ({"config.json": {"some": "thing"}}, "name the engine with --engine"),
-        ({"config.json": []}, "name the engine with --engine"),
-        ({}, "name the engine with --engine"),
+        ({"config.json": {"some": "thing"}}, "choose with --engine"),
+        ({"config.json": []}, "choose with --engine"),
+        ({}, "choose with --engine"),
     ],
 )
 def test_a_folder_without_an_engine_is_a_sentence(tmp_path, files, sentence):

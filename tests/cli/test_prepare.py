@@ -146,6 +146,9 @@ def test_log_level_silences_the_summary(command):
         (["--vocab-size", "3", "--tokenizer", "x"], "has its own size"),
         (["--format", "csv"], "jsonl, json, openai"),
         (["--compat", "vllm"], "there is trtllm"),
+        (["--format", "vllm", "--vocab-size", "9"], "pass --tokenizer"),
+        (["--arrival", "gamma"], "--arrival goes with --request-rate"),
+        (["--request-rate", "0"], "--request-rate is 0"),
         (["token-lognormal", "--compat", "trtllm"], "theirs has no others"),
         (["--lora-dir", "x"], "--lora-dir is not supported"),
         (["--task-id", "0"], "--task-id is not supported"),
@@ -273,7 +276,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing():
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
     with apart("--output", "out.jsonl", preexec_fn=limit) as process:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert err.startswith("trt-dp: cannot write ")
     assert "File too large" in err
@@ -287,7 +290,7 @@ def test_an_interrupted_write_leaves_nothing(stop):
     with apart("--num-requests", "1000000", "--output", "out.jsonl") as process:
         _wait_for(Path(".out.jsonl.partial"))
         process.send_signal(stop)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert err == "trt-dp: stopped: no dataset was written\n"
     assert not left()
@@ -297,7 +300,7 @@ def test_ctrl_c_while_it_starts_is_one_line(tmp_path):
     """A Ctrl-C during the imports is status 130 and one line, not a traceback."""
     (tmp_path / "typer.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
     with apart(env=os.environ | {"PYTHONPATH": str(tmp_path)}) as process:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (130, "trt-dp: stopped\n")
 
 
@@ -318,17 +321,39 @@ def test_the_longest_legal_file_name_works(command):
 def test_text_is_read_from_stdin():
     """--input - takes prompts from a pipe."""
     with apart("text", "--input", "-", "--stdout", stdin=subprocess.PIPE) as process:
-        out, err = process.communicate('{"prompt":"hi","task_id":"a"}\n', timeout=60)
+        out, err = process.communicate('{"prompt":"hi","task_id":"a"}\n', timeout=120)
     assert process.returncode == 0, err
     assert json.loads(out)["task_id"] == "a"
 
 
 def test_a_format_that_run_does_not_read_says_so(command):
-    """--format openai tells that `run` does not read it, in the output and in the help."""
-    _, out, _ = command(*SMALL, "--format", "openai")
-    assert "trt-dp run does not read it yet" in out
+    """--format aiperf tells that `run` does not read it, in the output and in the help."""
+    _, out, _ = command(*SMALL, "--format", "aiperf")
+    assert "trt-dp run does not read it" in out
     assert "next:" not in out
-    assert "run does not read yet" in " ".join(command("--help")[1].split())
+    assert "run does not read" in " ".join(command("--help")[1].split())
+
+
+def test_help_groups_the_options_and_ends_with_examples(command):
+    """The help of prepare-dataset and of a kind stands under headings; --format says that all is single-turn."""
+    shown = command("--help")[1]
+    headings = ["Input:", "Tokens:", "Arrivals:", "Format:", "Output:", "Commands:", "Examples:"]
+    places = [shown.index(f"\n{heading}") for heading in headings]
+    assert places == sorted(places)
+    assert "single-turn" in shown
+    assert "\nLengths:\n  --num-requests" in command("token-norm-dist", "--help")[1]
+
+
+def test_a_rate_gives_arrival_times_and_is_told(command):
+    """--request-rate with --arrival and --burstiness adds times, from a recipe too."""
+    options = ["--request-rate", "5", "--arrival", "gamma", "--burstiness", "0.5"]
+    status, out, _ = command(*SMALL, *options, "--output", "a")
+    assert status == 0
+    assert "arrivals: gamma with burstiness 0.5, 5 requests a second on average" in out
+    assert lines("a")[0]["arrival_seconds"] == 0
+    Path("r.toml").write_text('request-rate = 5\narrival = "gamma"\nburstiness = 0.5\n')
+    assert command("--recipe", "r.toml", *SMALL, "--output", "b")[0] == 0
+    assert Path("a").read_bytes() == Path("b").read_bytes()
 
 
 def test_a_killed_write_leaves_no_half_file_and_the_next_goes_on(command):
@@ -439,7 +464,7 @@ def test_help_loads_nothing_heavy():
 
 
 def _wait_for(path):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not path.exists() or not path.stat().st_size:
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -6,6 +6,7 @@ itself behaves so is for a machine with a GPU to show.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,13 +15,15 @@ from pathlib import Path
 import documented
 import numpy as np
 import pytest
+from msgspec import structs
 from tiny_engine import tiny_engine
 from trtllm_engines import make_checkpoint, make_engine
 
 from trt_dp import plugins
 from trt_dp.engines.about import About, about, recognises, why_not
 from trt_dp.errors import RequestRefused, UsageError
-from trt_dp.types import EngineSpec, Placement, Request, Result
+from trt_dp.types import EngineSpec, Placement, Request, Result, Sampling
+from trt_dp.worker.ending import ended
 from trt_dp.worker.serve import load
 
 
@@ -41,6 +44,7 @@ ENGINES: dict[str, tuple[str, Callable[[Path], Path] | None, dict[str, str]]] = 
     "documented": ("shout", _shout, {"volume": "2"}),
 }
 TOO_LARGE = 1 << 23
+TO_LENGTH = Sampling(ignore_eos=True)
 
 
 @pytest.fixture(params=ENGINES, ids=list(ENGINES))
@@ -66,9 +70,28 @@ def engine(spec):
     made.close()
 
 
+class Letters:
+    """A tokenizer for tests: id n is the letter n of the alphabet, over and over."""
+
+    name, own, special, vocab_size = "letters", set(range(1000)), set[int](), 1000
+
+    def encode(self, texts, *, special=False):
+        del special
+        return [[ord(letter) - ord("a") for letter in text] for text in texts]
+
+    def decode(self, ids):
+        return "".join(chr(ord("a") + one % 26) for one in ids)
+
+    def decode_all(self, answers, *, keep_special=False):
+        del keep_special
+        return [self.decode(ids) for ids in answers]
+
+
 def requests(count: int, start: int = 0) -> list[Request]:
     return [
-        Request(start + n, f"task {n}", np.arange(1, 2 + n % 9, dtype=np.int64), 1 + n % 7)
+        Request(
+            start + n, f"task {n}", np.arange(1, 2 + n % 9, dtype=np.int64), 1 + n % 7, TO_LENGTH
+        )
         for n in range(count)
     ]
 
@@ -111,8 +134,107 @@ def test_an_answer_does_not_depend_on_what_is_in_flight_with_it(engine):
     """Asked alone or among others, the same prompt has the same answer."""
     asked = requests(12)
     together = answers(engine, asked)
-    alone = answers(engine, [Request(100, "alone", asked[7].input_ids, asked[7].output_tokens)])
+    alone = answers(engine, [structs.replace(asked[7], index=100)])
     assert alone[100].output_ids == together[7].output_ids
+
+
+LONG = [Request(n, n, np.arange(1, 2 + n % 9, dtype=np.int64), 30, TO_LENGTH) for n in range(12)]
+
+
+def test_a_stop_id_ends_an_answer_and_is_not_part_of_it(engine):
+    """With stop_token_ids an answer is what comes before the first of them, and the reason names it."""
+    whole = answers(engine, LONG)
+    stop = whole[3].output_ids[len(whole[3].output_ids) // 2]
+    sampling = structs.replace(TO_LENGTH, stop_token_ids=(stop,))
+    asked = [structs.replace(one, sampling=sampling) for one in LONG]
+    found = answers(engine, asked)
+    for one in asked:
+        before, result = whole[one.index], ended(one, found[one.index], None)[0]
+        if stop in before.output_ids:
+            assert result.output_ids == before.output_ids[: before.output_ids.index(stop)]
+            assert (result.finish_reason, result.stop_reason) == ("stop", stop)
+        else:
+            assert (result.output_ids, result.finish_reason) == (before.output_ids, "length")
+            assert result.stop_reason is None
+    assert ended(asked[3], found[3], None)[0].finish_reason == "stop"
+
+
+def test_an_eos_ends_an_answer_and_is_not_part_of_it(spec):
+    """Where the engine's folder names an EOS, it ends answers unless ignored, and no reason is given for it."""
+    if spec.name in ("echo", "shout"):
+        pytest.skip("it has no EOS")
+    whole = _closed(spec, LONG)
+    eos = whole[3].output_ids[len(whole[3].output_ids) // 2]
+    fields = json.dumps({"eos_token_id": [eos]})
+    Path(spec.path, "generation_config.json").write_text(fields)
+    assert _ids(_closed(spec, LONG)) == _ids(whole)
+    found = _closed(spec, [structs.replace(one, sampling=Sampling()) for one in LONG])
+    for index, before in whole.items():
+        stops = eos in before.output_ids
+        kept = before.output_ids.index(eos) if stops else None
+        assert found[index].output_ids == before.output_ids[:kept]
+        assert found[index].finish_reason == ("stop" if stops else "length")
+        assert found[index].stop_reason is None
+
+
+def test_a_stop_string_ends_the_text(engine):
+    """An answer is what comes before the stop string, whether or not the engine looks for it."""
+    tokenizer = Letters()
+    whole = answers(engine, LONG)
+    word = tokenizer.decode(whole[3].output_ids)[6:9]
+    asked = [
+        structs.replace(one, sampling=structs.replace(TO_LENGTH, stop=(word, "never said")))
+        for one in LONG
+    ]
+    found = answers(engine, asked)
+    for one in asked:
+        result, text = ended(one, found[one.index], tokenizer)
+        full = tokenizer.decode(whole[one.index].output_ids)
+        if word in full:
+            assert text == full[: full.index(word)]
+            assert (result.finish_reason, result.stop_reason) == ("stop", word)
+            assert result.output_ids == whole[one.index].output_ids[: len(result.output_ids)]
+        else:
+            assert result.output_ids == whole[one.index].output_ids
+    assert ended(asked[3], found[3], tokenizer)[0].stop_reason == word
+
+
+def test_logprobs_are_a_number_for_each_id(spec, engine):
+    """An engine that names logprobs gives one for each id, none above 0; without being asked it gives none."""
+    assert all(result.logprobs is None for result in answers(engine, LONG).values())
+    if "logprobs" not in about(plugins.find(plugins.ENGINES, spec.name)).samples:
+        return
+    asked = [structs.replace(one, sampling=structs.replace(TO_LENGTH, logprobs=1)) for one in LONG]
+    for result in answers(engine, asked).values():
+        assert len(result.logprobs) == len(result.output_ids)
+        assert max(result.logprobs) <= 0
+
+
+def test_the_seed_alone_makes_the_random_stream(spec, engine):
+    """Sampled answers depend on prompt and seed: not on the index, nor on what is in flight beside them."""
+    if (spec.options.get("mode") == "static" and spec.name == "trtllm") or spec.name == "shout":
+        pytest.skip("it does not sample")
+    sampled = Sampling(temperature=1.0, ignore_eos=True, seed=2**64 - 5)
+    first = structs.replace(LONG[5], sampling=sampled)
+    other = structs.replace(first, index=6, sampling=structs.replace(sampled, seed=3))
+    same = structs.replace(first, index=1 << 40)
+    found = answers(engine, [*LONG[:5], first, other, same])
+    assert found[5].output_ids == found[1 << 40].output_ids != found[6].output_ids
+    assert answers(engine, [first])[5].output_ids == found[5].output_ids
+
+
+def _closed(spec, asked: list[Request]) -> dict[int, Result]:
+    """What a new engine answers."""
+    devices = ("0",) if about(plugins.find(plugins.ENGINES, spec.name)).needs_gpu else ()
+    made = load(spec, Placement(0, devices=devices))
+    try:
+        return answers(made, asked)
+    finally:
+        made.close()
+
+
+def _ids(found: dict[int, Result]) -> dict[int, list[int]]:
+    return {index: result.output_ids for index, result in found.items()}
 
 
 def test_a_request_that_is_too_large_is_never_shortened(engine, spec):

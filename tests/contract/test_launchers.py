@@ -98,7 +98,7 @@ def test_kill_ends_a_worker_with_everything_below_it(launcher, door, tmp_path):
     process.kill()
     wait_until(lambda: process.poll() is not None)
     connection.close()
-    gone, left = psutil.wait_procs(below, timeout=10)
+    gone, left = psutil.wait_procs(below, timeout=120)
     assert gone
     assert not left
     process.kill()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from trt_dp.coordinator.blame import given_up
 from trt_dp.coordinator.dispatcher import Dispatcher, Stray
+from trt_dp.coordinator.order.choose import Known, choose
 from trt_dp.coordinator.quarantine import DEATHS_ALONE, SUSPECTS_TOGETHER
 
 CAPACITY = 256
@@ -411,3 +412,21 @@ def test_a_guilty_first_request_does_not_keep_the_others_from_proving_the_engine
         queue.finish(0, [innocent])
     assert take(queue, 0) == [0]
     assert queue.lose(0) == [0]
+
+
+@pytest.mark.parametrize("order", ["file", "longest", "lanes"])
+def test_workers_that_are_still_to_come_keep_their_share(order):
+    """Whatever the order, the first worker that is ready takes an equal share and leaves the rest to the others."""
+    pending = np.arange(24)
+    known = Known(
+        pending=pending,
+        prompts=np.full(24, 10),
+        limits=np.array([60] * 20 + [400] * 4),
+        exact=False,
+        earlier=np.arange(1, 25),
+        clock=lambda: 0.0,
+    )
+    dispatcher = Dispatcher(choose(order, known).order, 2)
+    taken = sum(len(dispatcher.take(0, 160)) for _ in range(10))
+    assert 1 <= taken <= 12
+    assert len(dispatcher.take(1, 160)) >= 1

@@ -11,10 +11,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from trt_dp.dataset import cache, document, scan
+from trt_dp.dataset import lines, scan
 from trt_dp.dataset import open as opening
 from trt_dp.dataset.open import open_dataset
-from trt_dp.errors import BadLine, DatasetError
+from trt_dp.dataset.piece import LINE
+from trt_dp.dataset.store import record
+from trt_dp.errors import DatasetError
 from trt_dp.types import Failure
 
 BOM = b"\xef\xbb\xbf"
@@ -43,7 +45,12 @@ class Place:
     def open(self, content: bytes | None = None):
         if content is not None:
             self.path.write_bytes(content)
-        return open_dataset(self.path, self.folder, silent)
+        return opening.keep(open_dataset(self.path, self.folder, silent), self.folder)
+
+    def open_in_place(self, content: bytes, monkeypatch):
+        """Opened as where no store fits: workers read the file itself."""
+        monkeypatch.setattr(opening, "_has_room", lambda *_: False)
+        return self.open(content)
 
     def refusal(self, content: bytes | None = None) -> str:
         with pytest.raises(DatasetError) as caught:
@@ -66,7 +73,14 @@ def same(one, other) -> None:
     assert one.lines.tolist() == other.lines.tolist()
     assert one.bad == other.bad
     assert one.blanks.tolist() == other.blanks.tolist()
-    assert one.unit == other.unit
+    assert one.parts == other.parts
+
+
+def said(index, number: int) -> dict:
+    """A request under the names of a line, wherever it is kept."""
+    (fields,) = index.fields([number])
+    named = {} if fields.task_id is None else {"task_id": fields.task_id}
+    return {**named, "input_ids": fields.input_ids.tolist(), "output_tokens": fields.exact_tokens}
 
 
 # ── what a file may look like ────────────────────────────────────────────────────────────────────
@@ -79,7 +93,7 @@ def test_every_line_is_found_again_at_its_offset(place):
     assert len(index) == 3
     assert tokens(index) == [3, 1, 50]
     assert index.lines["output_tokens"].tolist() == [5, 6, 1]
-    assert [index.read([i])[0].strip() for i in range(3)] == lines
+    assert [said(index, i) for i in range(3)] == [json.loads(each) for each in lines]
     assert not index.bad
 
 
@@ -89,8 +103,8 @@ def test_a_byte_order_mark_loses_no_request(place):
     index = place.open(BOM + b"\n".join(lines))
     assert tokens(index) == [1, 2, 3]
     assert not index.bad
-    assert json.loads(index.read([0])[0]) == json.loads(lines[0])
-    assert index.line_number(0) == 1
+    assert said(index, 0) == json.loads(lines[0])
+    assert index.place(0) == "line 1"
 
 
 def test_windows_line_ends_are_white_space(place):
@@ -111,7 +125,7 @@ def test_blank_lines_are_no_requests_but_are_counted_as_lines(place):
     content = b"\n\n" + line(1) + b"\n \t\n" + b"broken\n" + line(1) + b"\n\r\n\nbroken too"
     index = place.open(content)
     assert len(index) == 4
-    assert [index.line_number(i) for i in range(4)] == [3, 5, 6, 9]
+    assert [index.place(i) for i in range(4)] == ["line 3", "line 5", "line 6", "line 9"]
     assert sorted(index.bad) == [1, 3]
     assert "line 5: " in index.refusal()
     assert "line 9: " in index.refusal()
@@ -122,8 +136,7 @@ def test_a_bad_line_keeps_its_place_and_has_no_tokens(place):
     index = place.open(line(1) + b"\n{nonsense\n" + line(1, 2, 3))
     assert tokens(index) == [1, 0, 3]
     assert list(index.bad) == [1]
-    assert index.read([1])[0] == b"{nonsense\n"
-    assert json.loads(index.read([2])[0])["input_ids"] == [1, 2, 3]
+    assert said(index, 2)["input_ids"] == [1, 2, 3]
 
 
 def test_a_line_that_is_not_utf8_is_bad_and_no_other(place):
@@ -145,12 +158,12 @@ def of_length(length: int) -> bytes:
 def test_an_over_long_line_is_bad_and_the_next_lines_are_not(place, monkeypatch, over):
     """A line over the limit, by however little, costs itself alone, and numbering stays right after it."""
     monkeypatch.setattr(scan, "MAX_LINE", 200)
-    monkeypatch.setattr(document, "MAX_LINE", 200)
+    monkeypatch.setattr(lines, "MAX_LINE", 200)
     index = place.open(line(1, 2) + b"\n" + of_length(200 + over) + line(1, 2, 3) + b"\nbroken\n")
     assert tokens(index) == [2, 0, 3, 0]
     assert f"the line is {200 + over} bytes long; the limit is 200" in index.bad[1]
     assert "line 4: " in index.refusal()
-    assert json.loads(index.read([2])[0])["input_ids"] == [1, 2, 3]
+    assert said(index, 2)["input_ids"] == [1, 2, 3]
 
 
 def test_a_line_of_just_the_limit_is_a_request(place, monkeypatch):
@@ -172,13 +185,22 @@ def test_an_over_long_last_line_without_a_newline_is_bad(place, monkeypatch):
 # ── files that are no datasets ───────────────────────────────────────────────────────────────────
 
 
-def test_a_compressed_file_is_named_with_its_remedy(place):
-    """A gzip file is refused with the command that unpacks it."""
-    assert "gunzip" in place.refusal(gzip.compress(line(1)))
+def test_a_compressed_file_is_read(place):
+    """Neither gzip nor zstd needs to be unpacked first."""
+    content = b"\n".join([line(1), line(1, 2)])
+    assert tokens(place.open(gzip.compress(content))) == [1, 2]
+    zstd = pytest.importorskip("backports.zstd")
+    assert tokens(place.open(zstd.compress(content))) == [1, 2]
+
+
+def test_a_damaged_compressed_file_is_refused(place):
+    """A compressed file that is cut off or damaged is refused as a whole."""
+    whole = gzip.compress(b"\n".join([line(1)] * 1000))
+    for content in (whole[:-20], whole[:50] + b"?" + whole[51:]):
+        assert f"cannot read {place.path}" in place.refusal(content)
 
 
 FOREIGN = {
-    "zstd": (b"\x28\xb5\x2f\xfdxxx", "zstd"),
     "bzip2": (b"BZh91AY", "bzip2"),
     "xz": (b"\xfd7zXZ\x00", "xz"),
     "zip": (b"PK\x03\x04xx", "zip"),
@@ -199,13 +221,13 @@ def test_other_foreign_files_are_named(place, content, name):
 @pytest.mark.parametrize("content", [b"", b"\n", b" \n\r\n\t\n", BOM, BOM + b"\n"])
 def test_a_file_without_a_request_is_refused(place, content):
     """An empty file, or one of blank lines alone, holds no request and says so."""
-    assert "holds no requests" in place.refusal(content)
+    assert "has no requests" in place.refusal(content)
 
 
-def test_a_folder_is_refused_as_one(place):
-    """A folder in place of the file is named as what it is."""
+def test_a_folder_without_data_is_refused(place):
+    """A folder that holds no file of a known name is refused, and the names are said."""
     place.path.mkdir()
-    assert "is a folder" in place.refusal()
+    assert "holds no file of requests" in place.refusal()
 
 
 def test_a_missing_file_is_refused(place):
@@ -265,14 +287,14 @@ def test_few_bad_lines_are_all_shown(place, bad, said):
 
 
 def test_bad_lines_become_failures_that_say_where(place):
-    """A skipped line's failure carries its line number, its reason, and its task_id where that can be read."""
+    """A skipped line's failure carries its line number, its reason, and its task_id, or its place without one."""
     index = place.open(b"\nnonsense\n" + b'{"task_id":"b","input_ids":[],"output_tokens":1}\n')
     records, packed = index.failures([0, 1], {})
     lines = [json.loads(one) for one in packed.splitlines()]
     assert records["failed"].all()
     assert records["index"].tolist() == [0, 1]
     assert records["length"].sum() == len(packed)
-    assert lines[0]["task_id"] is None
+    assert lines[0]["task_id"] == 0
     assert lines[0]["error"]["message"].startswith("line 2: ")
     assert lines[1]["task_id"] == "b"
     assert "`input_ids` is empty" in lines[1]["error"]["message"]
@@ -293,10 +315,20 @@ def test_spans_say_where_requests_lie(place):
     spans = index.spans(np.array([2, 0]))
     assert spans["index"].tolist() == [2, 0]
     assert spans["input_tokens"].tolist() == [3, 1]
-    content = place.path.read_bytes()
+    content = (place.folder / "requests.store").read_bytes()
     for span, want in zip(spans, ([1, 2, 3], [1]), strict=True):
         piece = content[span["offset"] : span["offset"] + span["length"]]
-        assert json.loads(piece)["input_ids"] == want
+        assert record(piece, span["input_tokens"]).input_ids.tolist() == want
+
+
+def test_spans_of_a_file_that_is_read_in_place_lie_in_it(place, monkeypatch):
+    """Where no store fits, the spans are those of the lines themselves."""
+    index = place.open_in_place(b"\n".join([line(1), line(1, 2)]), monkeypatch)
+    content = place.path.read_bytes()
+    spans = index.spans(np.array([1, 0]))
+    lines = [content[span["offset"] : span["offset"] + span["length"]] for span in spans]
+    assert [json.loads(each)["input_ids"] for each in lines] == [[1, 2], [1]]
+    assert not (place.folder / "requests.store").exists()
 
 
 # ── the cache ────────────────────────────────────────────────────────────────────────────────────
@@ -312,12 +344,14 @@ def no_scanning(monkeypatch):
             raise AssertionError(message)
 
         monkeypatch.setattr(opening, "scan_file", refuse)
-        monkeypatch.setattr(opening, "scan_document", refuse)
+        monkeypatch.setattr(opening, "_read", refuse)
 
     return forbid
 
 
-CONTENT = b"\n" + line(1) + b"\nbroken\n\n" + line(1, 2) + b"\n"
+TEXT = b'{"prompt": "one", "max_tokens": 3}'
+CONTENT = b"\n" + TEXT + b"\nbroken\n\n" + TEXT.replace(b"one", b"three") + b"\n"
+IDS = b"\n" + line(1) + b"\nbroken\n\n" + line(1, 2) + b"\n"
 
 
 def test_the_index_is_kept_beside_the_file_and_reused(place, no_scanning):
@@ -331,14 +365,41 @@ def test_the_index_is_kept_beside_the_file_and_reused(place, no_scanning):
     assert second.refusal() == first.refusal()
 
 
+def test_the_index_of_a_store_is_kept_with_it(place, no_scanning):
+    """Ids are read once into the run folder; the same run finds them there, another folder reads the file again."""
+    first = place.open(IDS)
+    assert place.inside.is_file()
+    assert not place.beside.exists()
+    no_scanning()
+    second = place.open()
+    same(first, second)
+    assert second.refusal() == first.refusal()
+    assert said(second, 2)["input_ids"] == [1, 2]
+
+
+@pytest.mark.parametrize("damage", ["removed", "cut off", "touched"])
+def test_a_store_that_is_not_what_it_was_is_made_again(place, damage):
+    """An index is of no use without its store."""
+    first = place.open(IDS)
+    store = place.folder / "requests.store"
+    if damage == "removed":
+        store.unlink()
+    elif damage == "cut off":
+        store.write_bytes(store.read_bytes()[:-1])
+    else:
+        os.utime(store, ns=(0, 1))
+    second = place.open()
+    assert second.fingerprint == first.fingerprint
+    assert said(second, 2)["input_ids"] == [1, 2]
+
+
 def test_a_changed_file_is_read_again(place):
     """An index of the file as it was before is never used."""
     assert tokens(place.open(line(1))) == [1]
     place.path.write_bytes(line(2))  # the same size
     os.utime(place.path, ns=(0, 1))
     index = place.open()
-    assert json.loads(index.read([0])[0])["input_ids"] == [2]
-    assert index.source.mtime_ns == 1
+    assert said(index, 0)["input_ids"] == [2]
     assert tokens(place.open(line(1) + b"\n" + line(1, 2))) == [1, 2]
     assert tokens(place.open()) == [1, 2]
 
@@ -432,31 +493,26 @@ def test_the_cache_is_a_plain_archive_without_pickles(place):
 # ── the fingerprint ──────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(
-    "content", [CONTENT, json.dumps({"samples": [json.loads(line(1))]}).encode()]
-)
-def test_the_fingerprint_depends_on_every_byte_and_on_nothing_else(place, tmp_path, content):
-    """Changing any byte changes the fingerprint; a copy elsewhere has the same."""
-    found = {place.open(content).fingerprint}
+def test_the_fingerprint_depends_on_every_request_and_on_nothing_else(place, tmp_path):
+    """Changing any id, length or name changes the fingerprint; the name of the file and its spaces do not."""
+    wanted = [line(1, 2, task_id="a"), line(3), b"broken"]
+    first = place.open(b"\n".join(wanted)).fingerprint
     copy = tmp_path / "other name"
-    copy.write_bytes(content)
-    assert {open_dataset(copy, place.folder, silent).fingerprint} == found
-    changed = 0
-    for at in range(len(content)):
-        try:
-            index = place.open(content[:at] + b"7" + content[at + 1 :])
-        except DatasetError:  # no longer a document of samples
-            continue
-        if content[at : at + 1] != b"7":
-            changed += 1
-            found.add(index.fingerprint)
-    assert changed > len(content) // 3
-    assert len(found) == 1 + changed
+    copy.write_bytes(b"\n\n".join(wanted) + b"\n")
+    assert open_dataset(copy, place.folder, silent).fingerprint == first
+    found = {first}
+    others = [line(1, 3, task_id="a"), line(1, 2, task_id="b"), line(1, 2, 3, task_id="a")]
+    for other in [*others, line(1, 2, outputs=2, task_id="a"), b"broken", TEXT]:
+        found.add(place.open(b"\n".join([other, *wanted[1:]])).fingerprint)
+    assert len(found) == 7
 
 
-def test_an_added_byte_changes_the_fingerprint(place):
-    """A file that only grew by a blank line is another file."""
-    assert place.open(CONTENT).fingerprint != place.open(CONTENT + b"\n").fingerprint
+def test_the_fingerprint_is_the_same_with_a_store_and_without(place, monkeypatch):
+    """A run that was started with little room on the disk can be resumed with much, and the other way round."""
+    stored = place.open(IDS)
+    (place.folder / "requests.store").unlink()
+    found = place.open_in_place(IDS, monkeypatch)
+    assert (found.fingerprint, found.bad) == (stored.fingerprint, stored.bad)
 
 
 # ── helper processes ─────────────────────────────────────────────────────────────────────────────
@@ -474,7 +530,7 @@ def many(count: int) -> bytes:
 
 
 def pieces_of(path, size: int, processes: int):
-    return list(scan.scan_file(path, size, processes))
+    return list(scan.scan_file(scan.Lines(path, "jsonl"), size, processes))
 
 
 def plain(pieces) -> list[tuple]:
@@ -485,16 +541,28 @@ def plain(pieces) -> list[tuple]:
 def test_slices_of_any_size_find_the_same_lines(place, monkeypatch, size):
     """Wherever the slices' borders fall, each line is found once."""
     content = many(60)
-    whole = place.open(content)
+    whole = place.open_in_place(content, monkeypatch)
+    place.beside.unlink()
     monkeypatch.setattr(scan, "SLICE", size)
-    index = opening._assemble(
-        whole.source, scan.scan_file(place.path, len(content), 1), "line", silent
-    )
+    monkeypatch.setattr(opening, "_PROCESSES", 1)
+    index = place.open()
     assert index.lines.tolist() == whole.lines.tolist()
     assert index.bad == whole.bad
-    assert [index.line_number(i) for i in range(len(index))] == [
-        whole.line_number(i) for i in range(len(whole))
+    assert [index.place(i) for i in range(len(index))] == [
+        whole.place(i) for i in range(len(whole))
     ]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_several_processes_write_one_store(place, monkeypatch, processes):
+    """Slices that are read at the same time never mix their records."""
+    content = many(500)
+    wanted = [json.loads(each) for each in content.splitlines() if each.startswith(b"{")]
+    monkeypatch.setattr(scan, "SLICE", 500)
+    monkeypatch.setattr(opening, "_PROCESSES", processes)
+    index = place.open(content)
+    good = [i for i in range(len(index)) if i not in index.bad]
+    assert [said(index, i) for i in good] == wanted
 
 
 def test_helpers_give_the_same_index_as_one_process(place, monkeypatch):
@@ -513,8 +581,8 @@ def test_a_byte_order_mark_is_passed_over_by_helpers_too(place, monkeypatch):
     place.path.write_bytes(content)
     monkeypatch.setattr(scan, "SLICE", 500)
     found = [
-        np.frombuffer(piece.lines, scan.LINE)["input_tokens"].tolist()
-        for piece in scan.scan_file(place.path, len(content), 2)
+        np.frombuffer(piece.lines, LINE)["input_tokens"].tolist()
+        for piece in pieces_of(place.path, len(content), 2)
     ]
     assert [count for counts in found for count in counts] == list(range(1, 31))
 
@@ -555,7 +623,7 @@ def test_a_helper_killed_while_it_works_is_made_up_for(place, monkeypatch):
 
     monkeypatch.setattr(scan, "_start_helper", remember)
     found = []
-    for piece in scan.scan_file(place.path, len(content), 2):
+    for piece in scan.scan_file(scan.Lines(place.path, "jsonl"), len(content), 2):
         found.append(piece)
         for helper in helpers:
             os.kill(helper.pid, signal.SIGKILL)
@@ -574,7 +642,7 @@ def test_no_helper_is_left_when_the_scan_is_abandoned(place, monkeypatch):
         return helpers[-1]
 
     monkeypatch.setattr(scan, "_start_helper", remember)
-    pieces = scan.scan_file(place.path, len(content), 2)
+    pieces = scan.scan_file(scan.Lines(place.path, "jsonl"), len(content), 2)
     next(pieces)
     pieces.close()
     assert len(helpers) == 2
@@ -589,7 +657,7 @@ def test_a_helper_serves_slices_over_its_pipes_and_ends_with_them(place):
 
     place.path.write_bytes(line(1) + b"\n" + line(1, 2) + b"\n")
     said = subprocess.run(
-        [sys.executable, "-m", "trt_dp.dataset.scan", str(place.path)],
+        [sys.executable, "-m", "trt_dp.dataset.scan", str(place.path), "jsonl", ""],
         input=b"0 5\n5 1000\n",
         capture_output=True,
         check=True,
@@ -598,7 +666,7 @@ def test_a_helper_serves_slices_over_its_pipes_and_ends_with_them(place):
     while said:
         length, _, said = said.partition(b"\n")
         piece = msgspec.msgpack.decode(said[: int(length)], type=scan.Piece)
-        counts.append(np.frombuffer(piece.lines, scan.LINE)["input_tokens"].tolist())
+        counts.append(np.frombuffer(piece.lines, LINE)["input_tokens"].tolist())
         said = said[int(length) :]
     assert counts == [[1], [2]]
 
@@ -625,15 +693,14 @@ FORMS = {
 
 @pytest.mark.parametrize("mark", [b"", BOM], ids=["plain", "bom"])
 @pytest.mark.parametrize("text", FORMS.values(), ids=FORMS.keys())
-def test_a_documents_samples_are_found_at_their_offsets(place, no_scanning, text, mark):
-    """Every form of the document gives samples whose bytes at their offset are the sample itself."""
+def test_a_documents_samples_are_its_requests(place, no_scanning, text, mark):
+    """Every form of the document gives the same requests."""
     index = place.open(mark + text.encode())
-    assert index.unit == "sample"
+    assert index.place(2) == "sample 3"
     assert not index.bad
-    assert [json.loads(index.read([i])[0]) for i in range(3)] == SAMPLES
+    assert [said(index, i)["input_ids"] for i in range(3)] == [[1, 2], [9], [1, 2]]
     assert tokens(index) == [2, 1, 2]
     assert index.lines["output_tokens"].tolist() == [3, 4, 3]
-    assert (np.diff(index.lines["offset"]) > 0).all()
     no_scanning()
     same(index, place.open())
 
@@ -647,7 +714,7 @@ def test_bad_samples_are_named_by_their_number(place):
     assert "sample 2: `input_len` is 7, but there are 1 ids" in text
     assert "sample 3: " in text
     assert "sample 4: " in text
-    assert json.loads(index.read([0])[0]) == SAMPLES[0]
+    assert said(index, 0)["input_ids"] == [1, 2]
 
 
 @pytest.mark.parametrize("adapter", [0, 7, -2, "a"])
@@ -667,30 +734,14 @@ def test_an_invalid_sample_fails_under_its_place_in_the_file(place):
     assert json.loads(failed)["task_id"] == 1
 
 
-def test_a_cache_made_under_older_rules_is_not_believed(place, monkeypatch):
-    """A line that an older version refused is checked again, and the dataset stays the same one."""
-    monkeypatch.setattr(cache, "_VERSION", cache._VERSION - 1)
-    monkeypatch.setattr("trt_dp.dataset.scan.measure", _refuse_all)
-    older = place.open(line(1))
-    assert list(older.bad) == [0]
-    monkeypatch.undo()
-    newer = place.open()
-    assert (newer.bad, newer.fingerprint) == ({}, older.fingerprint)
-
-
-def _refuse_all(_line):
-    reason = "no"
-    raise BadLine(reason)
-
-
 def test_an_over_long_sample_is_bad_alone(place, monkeypatch):
     """The limit holds for samples as it does for lines."""
-    monkeypatch.setattr(document, "MAX_LINE", 200)
+    monkeypatch.setattr(lines, "MAX_LINE", 200)
     samples = [SAMPLES[0], {**SAMPLES[1], "task_id": "x" * 300}, SAMPLES[2]]
     index = place.open(json.dumps({"samples": samples}).encode())
     assert list(index.bad) == [1]
     assert "the limit is 200" in index.bad[1]
-    assert json.loads(index.read([2])[0]) == SAMPLES[2]
+    assert said(index, 2)["input_ids"] == [1, 2]
 
 
 BROKEN = {
@@ -710,4 +761,4 @@ def test_a_broken_document_is_refused_as_one(place, text):
 
 def test_a_document_without_samples_is_empty(place):
     """A document may hold no sample, and then it holds no request."""
-    assert "holds no requests" in place.refusal(b'{"metadata": {}, "samples": []}')
+    assert "has no requests" in place.refusal(b'{"metadata": {}, "samples": []}')

@@ -25,6 +25,7 @@ import fuzz_files  # noqa: E402 - the path above is needed first
 import fuzz_gguf  # noqa: E402
 import fuzz_lines  # noqa: E402
 import fuzz_models  # noqa: E402
+import fuzz_rows  # noqa: E402
 import fuzz_socket  # noqa: E402
 from fuzz_bytes import WORDS, Breaker  # noqa: E402
 
@@ -157,6 +158,7 @@ def _guided(times: int) -> None:
 
 TARGETS: dict[str, tuple[Callable, int]] = {
     "lines": (_lines, 1_000_000),
+    **fuzz_rows.TARGETS,
     **fuzz_files.TARGETS,
     **fuzz_gguf.TARGETS,
     **fuzz_socket.TARGETS,

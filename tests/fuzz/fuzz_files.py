@@ -29,7 +29,7 @@ from trt_dp.engines import folder as engine_folder
 from trt_dp.engines.cpu import folder as cpu_folder
 from trt_dp.errors import TrtDpError
 from trt_dp.report.schema import Report
-from trt_dp.synthetic import prepare
+from trt_dp.synthetic import preparation, prepare
 from trt_dp.tokenizer import open_tokenizer
 
 Turn = Callable[[list[bytes]], bool]
@@ -235,8 +235,8 @@ _RECIPES = [
 def _recipes(folder: Path, dice: random.Random) -> Iterator[Turn]:
     broken, path = Breaker(_RECIPES, dice), folder / "recipe.toml"
 
-    def checked(job: prepare.Preparation, _progress: object) -> None:
-        prepare._check(job)
+    def checked(job: preparation.Preparation, _progress: object) -> None:
+        preparation.check(job)
         raise _Fine
 
     def planned(wanted: builder.Build, *_: object) -> None:

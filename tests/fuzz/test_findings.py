@@ -142,12 +142,13 @@ def test_a_broken_report_is_refused_in_a_sentence(tmp_path, content):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["run.json", ".lock", "journal", "index.npz", "report.json"])
+@pytest.mark.parametrize(
+    "name", ["run.json", ".lock", "journal", "index.npz", "requests.store", "report.json"]
+)
 def test_a_pipe_in_a_run_folder_is_not_waited_on(tmp_path, name):
     """What is no regular file where one should be ends in a sentence, or is replaced, and never in a wait."""
     path, folder = write_dataset(tmp_path / "requests.jsonl", 5), tmp_path / "run"
     run_echo(path, folder)
-    path.with_name(".requests.jsonl.index.npz").unlink()
     (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)
     words = ["--engine", "echo", "--request-path", path, "--output-dir", folder, "--no-timing"]

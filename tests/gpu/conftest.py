@@ -140,7 +140,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         why = _why(found)
     _verdicts.append(
         {
-            "case": marker.args[0],
+            "case": _named(marker.args[0]),
             "verdict": verdict,
             "why": why,
             "sentence": item.obj.__doc__,
@@ -148,6 +148,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
             "runs": [told for name, told in item.user_properties if name == "run"],
         }
     )
+
+
+def _named(case: str) -> str:
+    """The name of a case, with the number of GPUs of the given engine where it is about one worker of that."""
+    return f"tp{read_engine(ENGINE).world_size}" if case == "tp1" and ENGINE else case
 
 
 def _why(found: pytest.TestReport) -> str:

@@ -15,7 +15,7 @@ from havoc.world import World, wait_for_none
 REASONS = {
     "raise_submit": "the engine broke over request",
     "raise_step": "the engine broke over request",
-    "hang": "it said nothing for",
+    "hang": "it was silent for",
     "mute": "(--answer-seconds)",
     "leak": "MemoryError",
     "leave": "exited with status 0",

@@ -77,7 +77,7 @@ def _wait_until_it_runs(tmp_path) -> None:
 
 
 def _end(process: subprocess.Popen[str]) -> str:
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=120)
     return said
 
 
@@ -109,7 +109,7 @@ def test_a_killed_process_ends_its_world_and_costs_nothing(tmp_path, start, vict
     doomed = [p for p, of in before if of == world]
     assert len(doomed) == 2
     (chosen if victim is not None else _mpirun_of(chosen)).kill()
-    _, left = psutil.wait_procs(doomed, timeout=20)
+    _, left = psutil.wait_procs(doomed, timeout=120)
     assert not left
     said = _end(process)
     assert process.returncode == 0, said

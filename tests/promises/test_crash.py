@@ -83,7 +83,7 @@ def test_stuck_worker_is_ended(tmp_path, dataset) -> None:
     outcome = run_echo(dataset, tmp_path / "run", {"hang": "9"}, limits=limits)
     (failed,) = read_lines(outcome.folder / "failures.jsonl")
     assert failed["task_id"] == 9
-    assert "said nothing" in failed["error"]["message"]
+    assert "was silent" in failed["error"]["message"]
     assert len(read_lines(outcome.folder / "results.jsonl")) == 199
 
 
@@ -146,7 +146,7 @@ def test_killed_coordinator_leaves_no_process(tmp_path, dataset, stuck) -> None:
     assert len(below) >= 4  # two workers and their guards
     process.kill()
     process.communicate()
-    _, left = psutil.wait_procs(below, timeout=10)
+    _, left = psutil.wait_procs(below, timeout=120)
     for child in alive(left):
         child.kill()
     assert not left
@@ -175,9 +175,9 @@ def test_an_id_that_no_vocabulary_holds_fails_alone(tmp_path) -> None:
     dataset = tmp_path / "requests.jsonl"
     lines = [f'{{"input_ids":[{number}],"output_tokens":1}}' for number in (1, 2**31, 3)]
     dataset.write_text("\n".join(lines))
-    outcome = run_echo(dataset, tmp_path / "run")
+    outcome = run_echo(dataset, tmp_path / "run", skip_bad=True)
     (failed,) = read_lines(outcome.folder / "failures.jsonl")
-    assert (failed["task_id"], failed["error"]["kind"]) == (1, "refused")
+    assert (failed["task_id"], failed["error"]["kind"]) == (1, "bad_line")
     assert not any(worker.deaths for worker in outcome.report.workers)
 
 
@@ -200,7 +200,7 @@ def test_a_stopped_coordinator_does_not_blame_its_workers(tmp_path) -> None:
     process.send_signal(signal.SIGSTOP)
     time.sleep(4)
     process.send_signal(signal.SIGCONT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "died" not in said
     assert expected_lines(dataset) == read_lines(tmp_path / "run" / "results.jsonl")

@@ -85,7 +85,7 @@ def test_worker_that_does_not_see_the_file_is_sent_the_lines(
     assert expected_lines(dataset) == read_lines(outcome.folder / "results.jsonl")
 
 
-@pytest.mark.timeout(25)
+@pytest.mark.timeout(110)  # less than the 120 s after which a worker that does not connect is ended
 def test_a_worker_that_comes_when_all_is_done_is_turned_away(
     tmp_path, dataset, monkeypatch
 ) -> None:

@@ -44,7 +44,7 @@ def _nothing_left(tmp_path) -> None:
 def test_a_good_end_leaves_nothing(tmp_path, start) -> None:
     """Children that outlive their engine's close are ended with the worker, before the command returns."""
     process = start("--set", "step_seconds=0.02")
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert not marked(str(tmp_path))
     assert len(read_lines(tmp_path / "run" / "results.jsonl")) == 240
@@ -58,9 +58,9 @@ def test_a_dead_workers_children_are_ended(tmp_path, start) -> None:
     assert len(victims) == 2
     for victim in victims:
         victim.kill()
-    _, left = psutil.wait_procs(before, timeout=20)
+    _, left = psutil.wait_procs(before, timeout=120)
     assert not left
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert said.count("killed by SIGKILL") == 2
     assert not marked(str(tmp_path))
@@ -71,7 +71,7 @@ def test_the_end_of_the_coordinator_leaves_nothing(tmp_path, start, kind) -> Non
     """A coordinator that is killed, or interrupted, leaves none of its workers' children."""
     process = start("--set", "step_seconds=0.2", "--grace-seconds", "0")
     process.send_signal(kind)
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     _nothing_left(tmp_path)
 
 
@@ -80,9 +80,9 @@ def test_a_killed_guard_takes_its_worker_along(start) -> None:
     process = start("--set", "step_seconds=0.05")
     (first, _) = workers_of(process.pid)
     first.parent().kill()
-    _, left = psutil.wait_procs([first], timeout=10)
+    _, left = psutil.wait_procs([first], timeout=120)
     assert not left
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
 
 
@@ -92,7 +92,7 @@ def test_a_stopped_guard_still_ends_its_worker(tmp_path, start) -> None:
     for worker in workers_of(process.pid):
         worker.parent().suspend()
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     assert not marked(str(tmp_path))
 
 

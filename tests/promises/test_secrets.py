@@ -48,7 +48,13 @@ class Keyed:
     """Echo behind a key: it answers only when it was given one."""
 
     def __init__(
-        self, spec, placement, *, api_key: str = "", pin_key: int = 0, fails: str = ""
+        self,
+        spec,
+        placement,
+        *,
+        api_key: str = "",
+        pin_key: int = 0,  # noqa: ARG002 - only its type counts
+        fails: str = "",
     ) -> None:
         assert api_key
         self._engine = EchoEngine(spec, placement)

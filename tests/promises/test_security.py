@@ -111,7 +111,7 @@ def test_a_scan_helper_does_not_import_from_the_current_folder(tmp_path, monkeyp
     path = write_dataset(tmp_path / "requests.jsonl", 5)
     (tmp_path / "msgspec.py").write_text("raise SystemExit('owned')\n")
     monkeypatch.chdir(tmp_path)
-    helper = scan._start_helper(path)
+    helper = scan._start_helper(scan.Lines(path, "jsonl"))
     try:
         assert scan._ask_helper(helper, (0, path.stat().st_size)) is not None
     finally:
@@ -142,7 +142,7 @@ def started(tmp_path: Path):
         *("run", "--engine", "echo", "--request-path", data, "--output-dir", tmp_path / "run"),
         *("--n-workers", "2", "--set", "step_seconds=0.1", "--set", "batch=2"),
     )
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while time.monotonic() < until and not read_size(tmp_path / "run" / "journal") > 100:
         time.sleep(0.02)
     return running, workers_of(running.pid)
@@ -200,6 +200,12 @@ def test_launchers_listen_on_loopback():
 # ── folders that others can write to ─────────────────────────────────────────────────────────────
 
 
+def write_text(path: Path) -> Path:
+    """Requests that stay where they are, so that their index is kept beside them."""
+    path.write_text('{"prompt": "a", "output_tokens": 8}\n' * 5)
+    return path
+
+
 def poison(path: Path) -> Path:
     """A cache beside the dataset that says something else than the truth."""
     dataset.open_dataset(path, path.parent, lambda *_: None)
@@ -223,7 +229,7 @@ def outputs(path: Path) -> set[int]:
 
 def test_a_cache_of_another_user_is_not_believed(tmp_path, monkeypatch):
     """What lies beside a dataset counts only if this user, and nobody else, can have written it."""
-    path = write_dataset(tmp_path / "requests.jsonl", 5, outputs=8)
+    path = write_text(tmp_path / "requests.jsonl")
     place = poison(path)
     assert outputs(path) == {1000}  # this user's own
     place.chmod(0o664)
@@ -235,7 +241,7 @@ def test_a_cache_of_another_user_is_not_believed(tmp_path, monkeypatch):
 
 def test_a_cache_of_another_user_is_not_replaced(tmp_path, monkeypatch):
     """Two users of one dataset do not take turns in writing its cache: the second keeps one in the run folder."""
-    path = write_dataset(tmp_path / "requests.jsonl", 5)
+    path = write_text(tmp_path / "requests.jsonl")
     place = poison(path)
     before = place.read_bytes()
     monkeypatch.setattr(safe_files, "another_s", lambda found: found == place)
@@ -256,7 +262,7 @@ LIES = {
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
 def test_a_cache_that_cannot_be_true_is_not_believed(tmp_path, lie):
     """Places outside the file and counts below nothing make a cache worthless; the dataset is read again."""
-    path = write_dataset(tmp_path / "requests.jsonl", 5, outputs=8)
+    path = write_text(tmp_path / "requests.jsonl")
     place = poison(path)
     with np.load(place, allow_pickle=False) as arrays:
         kept = dict(arrays)
@@ -268,7 +274,7 @@ def test_a_cache_that_cannot_be_true_is_not_believed(tmp_path, lie):
 
 def test_a_cache_that_is_packed_is_not_unpacked(tmp_path):
     """A small file that would unpack to gigabytes is no cache of ours."""
-    path = write_dataset(tmp_path / "requests.jsonl", 5, outputs=8)
+    path = write_text(tmp_path / "requests.jsonl")
     place = poison(path)
     with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("facts.npy", bytes(50_000_000))
@@ -333,7 +339,10 @@ def harmless(said: str) -> bool:
 def test_a_datasets_words_do_not_steer_the_terminal(tmp_path):
     """Control characters in a bad line's field are spelled out in the message."""
     path = tmp_path / "requests.jsonl"
-    path.write_bytes(msgspec.json.encode({ESCAPES: 1}) + b"\n")
+    path.write_bytes(
+        msgspec.json.encode({"messages": [{"role": "user", "content": [{"type": ESCAPES}]}]})
+        + b"\n"
+    )
     done = trt_dp(
         "run", "--engine", "echo", "--request-path", path, "--output-dir", tmp_path / "run"
     )

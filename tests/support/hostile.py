@@ -74,7 +74,7 @@ class Wire:
 
 def connect(address: str) -> socket.socket:
     host, _, port = address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=60)
+    return socket.create_connection((host, int(port)), timeout=120)
 
 
 def proof(key: bytes, side: bytes, *nonces: bytes) -> bytes:

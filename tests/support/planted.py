@@ -44,6 +44,7 @@ class Running:
     begins: float
     first: float
     left: int
+    again: bool = False
 
 
 class World:
@@ -53,6 +54,7 @@ class World:
         self.running: list[list[Running]] = [[] for _ in range(plan.workers)]
         self.rows: list[tuple] = []
         self.lost: list[tuple] = []
+        self.tried: set[int] = set()
         self.states: list[StateChange] = []
         self.deaths: list[Death] = []
         self.last_sent = 0.0
@@ -86,6 +88,7 @@ class World:
         for one in self.running[worker]:
             self.lost.append((worker, one.sent, now))
             self.pending.append(one.index)
+            self.tried.add(one.index)
         self.deaths.append(
             Death(worker, "it was killed by SIGKILL", now, len(self.running[worker]))
         )
@@ -113,11 +116,13 @@ class World:
         for one in [one for one in mine if not one.left]:
             mine.remove(one)
             tokens = self.plan.lengths[one.index]
-            self.rows.append((worker, one.sent, one.begins, one.first, end, tokens))
+            self.rows.append(
+                (worker, one.sent, one.begins, one.first, end, tokens, one.index in self.tried)
+            )
         return end
 
     def observed(self) -> Observed:
-        worker, sent, began, first, end, tokens = (
+        worker, sent, began, first, end, tokens, again = (
             np.array(column) for column in zip(*self.rows, strict=True)
         )
         plan, last = self.plan, max(row[4] for row in self.rows)
@@ -132,9 +137,9 @@ class World:
             began=0.0,
             workers=plan.workers,
             columns=Columns(
-                worker=worker.astype(np.int32), sent_at=sent, began=began, first_token_at=first,
+                worker=worker.astype(np.int32), sent_at=sent, began=began, first_token_at=first, made_from=first,
                 answered_at=end, input_tokens=np.full(len(end), 10), output_tokens=tokens,
-                failed=np.zeros(len(end), np.bool_),
+                failed=np.zeros(len(end), np.bool_), again=again.astype(np.bool_),
             ),
             wasted=Wasted(lost[:, 0].astype(np.int32), lost[:, 1], lost[:, 2]),
             states=sorted(self.states, key=lambda change: change.at_seconds),

@@ -16,7 +16,8 @@ from trt_dp.errors import UsageError
 from trt_dp.synthetic.encode import lines
 from trt_dp.synthetic.generate import batches, distinct, lengths, resampled, trtllm_lengths
 from trt_dp.synthetic.portable_math import exp, log, normal
-from trt_dp.synthetic.prepare import Preparation, default_output, prepare
+from trt_dp.synthetic.preparation import Preparation, default_output
+from trt_dp.synthetic.prepare import prepare
 from trt_dp.synthetic.vocabulary import DemoTokenizer, sized
 from trt_dp.synthetic.workload import Empirical, Lognormal, Normal, Prefixes, Text, Uniform
 
@@ -82,7 +83,7 @@ def test_the_document_has_nvidias_keys_and_is_read_back(tmp_path):
     assert metadata["max_input_len"] == max(s["input_len"] for s in document["samples"])
     assert metadata["workload_name"].startswith("workload_type:token-norm-dist__input_mean:50__")
     index = open_dataset(tmp_path / "made", tmp_path, quiet)
-    assert (len(index), index.bad, index.unit) == (300, {}, "sample")
+    assert (len(index), index.bad, index.place(0)) == (300, {}, "sample 1")
     jsonl = samples(made(tmp_path, workload=NORMAL))
     assert [s["input_ids"] for s in document["samples"]] == [s["input_ids"] for s in jsonl]
     assert {s["task_id"] for s in document["samples"]} == {-1}

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from trt_dp.errors import DatasetError
-from trt_dp.synthetic.prepare import Preparation, prepare
+from trt_dp.synthetic.preparation import Preparation
+from trt_dp.synthetic.prepare import prepare
 from trt_dp.synthetic.prompts import Prompt, read_prompts
 from trt_dp.synthetic.workload import Text
 

@@ -44,6 +44,8 @@ def test_text_prompts_are_tokenised_in_the_workers(tmp_path, folder):
     as_ids = [{"input_ids": demo.byte_ids(text), "output_tokens": 5} for text in texts]
     mixed = [pair[number % 2] for number, pair in enumerate(zip(as_text, as_ids, strict=True))]
     found = answered(tmp_path, folder, mixed)
+    texts_of_answers = [line.pop("text", None) for line in found]
+    assert [text is not None for text in texts_of_answers] == [True, False] * 25
     assert found == answered(tmp_path, folder, as_ids, fresh=True)
     assert [line["input_tokens"] for line in found] == [len(text.encode()) for text in texts]
 
@@ -71,7 +73,7 @@ def test_detokenize_gives_answers_as_text_too(tmp_path, folder):
     assert found["text"] == whole
     assert (
         "text"
-        not in answered(tmp_path, folder, [{"prompt": text, "output_tokens": 1}], fresh=True)[0]
+        not in answered(tmp_path, folder, [{"input_ids": [5], "output_tokens": 1}], fresh=True)[0]
     )
 
 
@@ -94,7 +96,7 @@ def test_text_without_a_tokenizer_is_refused_before_anything_starts(tmp_path, mo
     requests = [{"input_ids": [1], "output_tokens": 1}]
     if not more:
         requests.append({"prompt": "hi", "output_tokens": 1})
-    with pytest.raises(UsageError, match="has no tokenizer") as caught:
+    with pytest.raises(UsageError, match="bare has none") as caught:
         answered(tmp_path, tmp_path / "bare", requests, **more)
     assert ("line 2" in str(caught.value)) != bool(more)
 
@@ -135,12 +137,21 @@ def test_lengths_of_text_prompts_are_not_guessed(tmp_path):
         (["--top-p", "0", "--temperature", "1"], "--top-p"),
         (["--top-p", "1.5", "--temperature", "1"], "--top-p"),
         (["--seed", "-4", "--temperature", "1"], "--seed"),
-        (["--temperature", "1"], "no model to sample from"),
-        (["--stop-at-eos"], "no model to sample from"),
+        (["--repetition-penalty", "1.2"], "echo does not support --repetition-penalty"),
+        (["--repetition-penalty", "0"], "--repetition-penalty"),
+        (["--presence-penalty", "3"], "--presence-penalty"),
+        (["--frequency-penalty", "nan"], "--frequency-penalty"),
+        (["--min-p", "2", "--temperature", "1"], "--min-p"),
+        (["--max-tokens", "0"], "--max-tokens"),
+        (["--min-tokens", "5", "--max-tokens", "4"], "--min-tokens"),
+        (["--stop-at-eos", "--ignore-eos"], "contradict"),
+        (["--stop", ""], "--stop is empty"),
+        (["--stop", "x"], "stop strings"),
+        (["--bos"], "no bos_token"),
     ],
 )
 def test_sampling_that_cannot_be_is_one_sentence(tmp_path, dataset, words, sentence):
-    """Sampling options out of range, or with an engine that does not sample, are refused by name."""
+    """Sampling options that are out of range, or that the engine does not support, are refused by name."""
     done = trt_dp(
         "run", "--engine", "echo", "--request-path", dataset, "--output-dir", tmp_path / "r", *words
     )

@@ -46,7 +46,7 @@ class Build(Struct, frozen=True):
 
 
 class Built(Struct, frozen=True):
-    """What was built, why that way, and what the check said."""
+    """What was built, why in this way, and the result of the check."""
 
     folder: Path
     chosen: list[str]

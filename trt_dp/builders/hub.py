@@ -13,7 +13,7 @@ WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 
 _KNOWN = {
     "GatedRepoError": "ask for access on its page there, and set HF_TOKEN to your token",
-    "RepositoryNotFoundError": "there is no such model, or it is private and HF_TOKEN may not read it",
+    "RepositoryNotFoundError": "the model does not exist, or it is private and HF_TOKEN gives no access to it",
 }
 
 

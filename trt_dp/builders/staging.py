@@ -1,4 +1,4 @@
-"""A folder is built beside its place, and moved there when it is whole: nobody ever finds a half of one."""
+"""A folder is built next to its place and moved there when it is complete: it is never half done."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOG = "build.log"
 
 @contextlib.contextmanager
 def folder(output: Path) -> Iterator[Path]:
-    """An empty folder of one's own beside the place to be; gone afterwards, unless it was moved there."""
+    """A new empty folder next to its final place; removed afterwards, unless it was moved there."""
     _refuse_foreign(output)
     partial = output.with_name(f".{output.name}.partial")
     held, locked = -1, False

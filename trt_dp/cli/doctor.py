@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from trt_dp.errors import UsageError
 
 
 def doctor(
@@ -29,6 +32,9 @@ def doctor(
     from trt_dp.display import doctor as display_doctor
     from trt_dp.doctor.examine import examine
 
+    if engine_path and not Path(engine_path).is_dir():
+        msg = f"{engine_path} does not exist: --engine-path names the folder of an engine or a checkpoint"
+        raise UsageError(msg)
     found = examine(load_seconds, engine_path, workers_per_gpu)
     if json:
         typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())

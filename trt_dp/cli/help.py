@@ -7,8 +7,12 @@ from typing import Any
 from typer.core import TyperCommand
 
 INPUT, ENGINE, DEVICES, SAMPLING = "Input", "Engine", "Devices", "Sampling"
+LENGTHS, TOKENS, ARRIVALS, FORMAT = "Lengths", "Tokens", "Arrivals", "Format"
 ORDER, OUTPUT, RELIABILITY, OTHER = "Order", "Output", "Reliability", "Options"
-_ORDER = ("Arguments", INPUT, ENGINE, DEVICES, SAMPLING, ORDER, OUTPUT, RELIABILITY)
+_ORDER = (
+    *("Arguments", INPUT, LENGTHS, TOKENS, ARRIVALS, FORMAT),
+    *(ENGINE, DEVICES, SAMPLING, ORDER, OUTPUT, RELIABILITY),
+)
 
 _ALIASES = {"output-dir": "output"}
 
@@ -27,14 +31,7 @@ class Command(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write one section for each heading."""
-        sections: dict[str, list[tuple[str, str]]] = {}
-        for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
-            if record is not None:
-                sections.setdefault(heading(param), []).append(record)
-        for title in sorted(sections, key=_place):
-            with formatter.section(title):
-                formatter.write_dl(sections[title])
+        write_options(self, ctx, formatter)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the examples line by line."""
@@ -43,10 +40,22 @@ class Command(TyperCommand):
 
 
 def heading(param: Any) -> str:
-    """The heading that an option stands under."""
+    """The heading of an option."""
     if param.param_type_name == "argument":
         return "Arguments"
     return getattr(param, "rich_help_panel", None) or OTHER
+
+
+def write_options(command: Any, ctx: Any, formatter: Any) -> None:
+    """Write the options of a command or a group, one section for each heading."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    for param in command.get_params(ctx):
+        record = param.get_help_record(ctx)
+        if record is not None:
+            sections.setdefault(heading(param), []).append(record)
+    for title in sorted(sections, key=_place):
+        with formatter.section(title):
+            formatter.write_dl(sections[title])
 
 
 def write_examples(epilog: str | None, formatter: Any) -> None:

@@ -6,10 +6,10 @@ import typer
 
 
 def plugins() -> None:
-    """List the engines, builders and launchers that are installed."""
+    """List the engines, builders, launchers and formats that are installed."""
     from trt_dp import plugins as found
 
-    for group in (found.ENGINES, found.BUILDERS, found.LAUNCHERS):
+    for group in (found.ENGINES, found.BUILDERS, found.LAUNCHERS, found.READERS, found.WRITERS):
         typer.echo(group.rpartition(".")[2])
         for point in found.names(group):
             package = point.dist.name if point.dist else "?"

@@ -1,35 +1,36 @@
-"""The command prepare-dataset: its kinds, the options they share, and recipes for both.
+"""The command prepare-dataset: the options that all kinds share.
 
-Shared options may be given before the kind, as in TensorRT-LLM's scripts, or after it.
+They may be given before the kind, as in TensorRT-LLM's scripts, or after it.
 """
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from msgspec import Struct
 
-from trt_dp.cli.help import SPELLINGS
-from trt_dp.cli.kinds import Kinds
+from trt_dp.cli import prepare_kinds
+from trt_dp.cli.help import ARRIVALS, FORMAT, INPUT, OUTPUT, SPELLINGS, TOKENS, Command
+from trt_dp.cli.prepare_group import Kinds
 from trt_dp.errors import UsageError
-from trt_dp.synthetic.workload import (
-    Empirical,
-    Lognormal,
-    Normal,
-    Prefixes,
-    Text,
-    Uniform,
-    Workload,
-)
+from trt_dp.synthetic.workload import Prefixes, Workload
 from trt_dp.system.safe_text import plain
 from trt_dp.system.signals import stoppable
 
+EXAMPLES = """
+trt-dp prepare-dataset                                       # the default workload, where run looks for it
+trt-dp prepare-dataset token-lognormal --num-requests 500    # long-tailed lengths
+trt-dp prepare-dataset --tokenizer MODEL --format vllm       # text for `vllm bench serve`
+trt-dp prepare-dataset --request-rate 8 --arrival gamma --burstiness 0.5
+trt-dp prepare-dataset text --input prompts.txt --tokenizer MODEL
+"""
 _LEVELS = ("critical", "error", "warning", "info", "debug")
 
 
-class _Shared(Struct, frozen=True):
+class Shared(Struct, frozen=True):
     """The options shared by all kinds: those of a Preparation by name, and where to write."""
 
     options: dict[str, Any]
@@ -43,53 +44,115 @@ app = typer.Typer(
     context_settings=SPELLINGS,
     rich_markup_mode=None,
     add_completion=False,
+    epilog=EXAMPLES,
 )
+for name, kind in prepare_kinds.KINDS.items():
+    app.command(name, cls=Command, context_settings=SPELLINGS)(kind)
 
 
 @app.callback()
 def shared(
     ctx: typer.Context,
     recipe: Annotated[  # noqa: ARG001 (read by Kinds, before options are parsed)
-        Path | None, typer.Option(help="A TOML file of options. The command line wins.")
+        Path | None,
+        typer.Option(help="A TOML file of options. The command line wins.", rich_help_panel=INPUT),
     ] = None,
     tokenizer: Annotated[
-        str | None, typer.Option(help="A folder with a tokenizer.json, or a Hugging Face id.")
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let a tokenizer run its own code.")
-    ] = False,
-    vocab_size: Annotated[
-        int | None, typer.Option(help="Draw ids below this. [default: the demo model's size]")
-    ] = None,
-    special_ids: Annotated[
-        str, typer.Option(metavar="ID,ID...", help="With --vocab-size: ids that are never drawn.")
-    ] = "",
-    random_seed: Annotated[int, typer.Option(help="The same seed makes the same bytes.")] = 420,
-    output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="The file to write. [default: datasets/ and a name made of the kind and its lengths]"
+            help="A folder with a tokenizer.json, or a Hugging Face id. [default: the demo model's]",
+            rich_help_panel=TOKENS,
         ),
     ] = None,
-    stdout: Annotated[
-        bool, typer.Option("--stdout", help="Write to stdout, and the summary to stderr.")
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code",
+            help="Let a tokenizer run its own code.",
+            rich_help_panel=TOKENS,
+        ),
     ] = False,
+    vocab_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Draw ids below this. [default: the demo model's size]", rich_help_panel=TOKENS
+        ),
+    ] = None,
+    special_ids: Annotated[
+        str,
+        typer.Option(
+            metavar="ID,ID...",
+            help="With --vocab-size: ids that are never drawn.",
+            rich_help_panel=TOKENS,
+        ),
+    ] = "",
+    random_seed: Annotated[
+        int, typer.Option(help="The same seed makes the same bytes.", rich_help_panel=TOKENS)
+    ] = 420,
+    prefix_groups: Annotated[
+        int | None, typer.Option(help="Number of different prefixes.", rich_help_panel=TOKENS)
+    ] = None,
+    prefix_tokens: Annotated[
+        int | None, typer.Option(help="Length of a prefix.", rich_help_panel=TOKENS)
+    ] = None,
+    request_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Requests a second on average: each request gets an arrival time. [default: no times]",
+            rich_help_panel=ARRIVALS,
+        ),
+    ] = None,
+    arrival: Annotated[
+        str | None,
+        typer.Option(
+            help="How arrivals are spread: poisson or gamma. [default: poisson]",
+            rich_help_panel=ARRIVALS,
+        ),
+    ] = None,
+    burstiness: Annotated[
+        float | None,
+        typer.Option(
+            help="With gamma: below 1 makes bursts, above 1 an even flow. [default: 1]",
+            rich_help_panel=ARRIVALS,
+        ),
+    ] = None,
     layout: Annotated[
         str,
         typer.Option(
             "--format",
-            help="jsonl, json (NVIDIA's document) or openai (batch lines, which run does not read yet).",
+            help="Ids: jsonl, json (NVIDIA's document), openai (batch of completions). Text of exact length: "
+            "vllm, aiperf (which run does not read), sharegpt, openai-chat. All are single-turn.",
+            rich_help_panel=FORMAT,
         ),
     ] = "jsonl",
     compat: Annotated[
         str | None,
-        typer.Option(help="trtllm: draw exactly the lengths of TensorRT-LLM's generator."),
+        typer.Option(
+            help="trtllm: draw exactly the lengths of TensorRT-LLM's generator.",
+            rich_help_panel=FORMAT,
+        ),
     ] = None,
-    prefix_groups: Annotated[int | None, typer.Option(help="Number of different prefixes.")] = None,
-    prefix_tokens: Annotated[int | None, typer.Option(help="Length of a prefix.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace another dataset.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file to write. [default: datasets/ and a name made of the kind and its lengths]",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    stdout: Annotated[
+        bool,
+        typer.Option(
+            "--stdout",
+            help="Write to stdout, and the summary to stderr.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace another dataset.", rich_help_panel=OUTPUT)
+    ] = False,
     log_level: Annotated[
-        str, typer.Option(help="At warning or error, no summary is printed.")
+        str,
+        typer.Option(help="At warning or error, no summary is printed.", rich_help_panel=OUTPUT),
     ] = "info",
     task_id: Annotated[int, typer.Option(help="Only -1, because LoRA is not supported.")] = -1,
     rand_task_id: Annotated[
@@ -99,7 +162,10 @@ def shared(
         str | None, typer.Option(help="Refused, because LoRA is not supported.")
     ] = None,
 ) -> None:
-    """Make a dataset of synthetic requests or of texts. Without a kind: 3,000 requests of 2,048 tokens in, 128 out."""
+    """Make a dataset of synthetic requests or of texts. Without a kind: 3,000 requests of 2,048 tokens in, 128 out.
+
+    Every request is a single turn; no format has multi-turn conversations.
+    """
     _refuse_lora(task_id, rand_task_id, lora_dir)
     if log_level.lower() not in _LEVELS:
         msg = f"--log-level {log_level} is not known; the levels are {', '.join(_LEVELS)}"
@@ -112,13 +178,15 @@ def shared(
         "vocab_size": vocab_size,
         "special_ids": _special(special_ids),
         "prefixes": _prefixes(prefix_groups, prefix_tokens),
+        "arrivals": _arrivals(request_rate, arrival, burstiness),
         "compat": compat,
         "force": force,
     }
     if stdout and output:
         _tell_unused_output(ctx, output)
     summary = _LEVELS.index(log_level.lower()) >= _LEVELS.index("info")
-    ctx.obj = _Shared(options=options, output=output, stdout=stdout, summary=summary)
+    asked = Shared(options=options, output=output, stdout=stdout, summary=summary)
+    ctx.obj = functools.partial(_make, asked)
 
 
 def _tell_unused_output(ctx: typer.Context, output: Path) -> None:
@@ -130,137 +198,11 @@ def _tell_unused_output(ctx: typer.Context, output: Path) -> None:
     typer.echo(f"--stdout: {plain(output)}, which the recipe names, is not written", err=True)
 
 
-_Requests = Annotated[int, typer.Option("--num-requests", help="Number of requests.")]
-_Count = Annotated[int, typer.Option(help="In tokens.")]
-_Column = Annotated[str | None, typer.Option(metavar="TITLE", help="Of a CSV file.")]
-_Sigma = Annotated[float, typer.Option(help="The standard deviation of the logarithm.")]
-
-
-@app.command("token-norm-dist")
-def normal(
-    ctx: typer.Context,
-    requests: _Requests = 3000,
-    input_mean: _Count = 2048,
-    input_stdev: _Count = 0,
-    output_mean: _Count = 128,
-    output_stdev: _Count = 0,
-) -> None:
-    """Lengths from normal distributions, at least 1."""
-    workload = Normal(
-        requests=requests,
-        input_mean=input_mean,
-        input_stdev=input_stdev,
-        output_mean=output_mean,
-        output_stdev=output_stdev,
-    )
-    _make(ctx, workload)
-
-
-@app.command("token-unif-dist")
-def uniform(
-    ctx: typer.Context,
-    input_min: _Count,
-    input_max: _Count,
-    output_min: _Count,
-    output_max: _Count,
-    requests: _Requests = 3000,
-) -> None:
-    """Lengths from uniform distributions, bounds included."""
-    workload = Uniform(
-        requests=requests,
-        input_min=input_min,
-        input_max=input_max,
-        output_min=output_min,
-        output_max=output_max,
-    )
-    _make(ctx, workload)
-
-
-@app.command("token-lognormal")
-def lognormal(
-    ctx: typer.Context,
-    requests: _Requests = 3000,
-    input_median: _Count = 1024,
-    input_sigma: _Sigma = 1.0,
-    input_cap: _Count = 32768,
-    output_median: _Count = 128,
-    output_sigma: _Sigma = 1.0,
-    output_cap: _Count = 4096,
-) -> None:
-    """Long-tailed lengths, from log-normal distributions; longer ones become the cap."""
-    workload = Lognormal(
-        requests=requests,
-        input_median=input_median,
-        input_sigma=input_sigma,
-        input_cap=input_cap,
-        output_median=output_median,
-        output_sigma=output_sigma,
-        output_cap=output_cap,
-    )
-    _make(ctx, workload)
-
-
-@app.command()
-def empirical(
-    ctx: typer.Context,
-    lengths: Annotated[
-        Path, typer.Option(help="A dataset, or a CSV file with columns of both lengths.")
-    ],
-    requests: _Requests = 3000,
-    apart: Annotated[
-        bool, typer.Option("--apart", help="Draw inputs and outputs separately, not as pairs.")
-    ] = False,
-    input_column: _Column = None,
-    output_column: _Column = None,
-) -> None:
-    """Lengths drawn from another dataset or a CSV file; pairs stay together."""
-    workload = Empirical(
-        requests=requests,
-        path=lengths,
-        apart=apart,
-        input_column=input_column,
-        output_column=output_column,
-    )
-    _make(ctx, workload)
-
-
-@app.command()
-def text(
-    ctx: typer.Context,
-    input_file: Annotated[
-        Path,
-        typer.Option(
-            "--input", help="Text (one prompt per line), JSON lines, or OpenAI batch; - is stdin."
-        ),
-    ],
-    requests: Annotated[
-        int | None, typer.Option("--num-requests", help="Only the first ones. [default: all]")
-    ] = None,
-    output_tokens: Annotated[
-        int, typer.Option(help="For prompts that do not give their own.")
-    ] = 128,
-    special_tokens: Annotated[
-        bool,
-        typer.Option(
-            help="Add BOS and the like where the tokenizer does, as run does with text prompts."
-        ),
-    ] = True,
-) -> None:
-    """Prompts from a file, turned into ids, without a chat template; task_id and custom_id are kept."""
-    workload = Text(
-        path=input_file,
-        output_tokens=output_tokens,
-        requests=requests,
-        special_tokens=special_tokens,
-    )
-    _make(ctx, workload)
-
-
-def _make(ctx: typer.Context, workload: Workload) -> None:
+def _make(shared: Shared, workload: Workload) -> None:
     from trt_dp.display import prepare as display_prepare
-    from trt_dp.synthetic.prepare import Preparation, default_output, prepare
+    from trt_dp.synthetic.preparation import Preparation, default_output
+    from trt_dp.synthetic.prepare import prepare
 
-    shared: _Shared = ctx.obj
     output = shared.output or default_output(workload, shared.options["layout"])
     asked = Preparation(workload, output=None if shared.stdout else output, **shared.options)
     with stoppable("no dataset was written"), display_prepare.on_stderr() as progress:
@@ -281,6 +223,21 @@ def _prefixes(groups: int | None, tokens: int | None) -> Prefixes | None:
     if groups is None and tokens is None:
         return None
     return Prefixes(groups or 0, tokens or 0)
+
+
+def _arrivals(rate: float | None, kind: str | None, burstiness: float | None) -> Any:
+    """What --request-rate and the options beside it say, if it is given."""
+    if rate is None:
+        for option, given in (("--arrival", kind), ("--burstiness", burstiness)):
+            if given is not None:
+                msg = f"{option} goes with --request-rate: without a rate no request has an arrival time"
+                raise UsageError(msg)
+        return None
+    from trt_dp.synthetic.arrivals import Arrivals
+
+    return Arrivals(
+        rate=rate, kind=kind or "poisson", burstiness=1.0 if burstiness is None else burstiness
+    )
 
 
 def _refuse_lora(task_id: int, rand_task_id: object, lora_dir: object) -> None:

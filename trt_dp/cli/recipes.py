@@ -22,7 +22,8 @@ def read(path: Path) -> dict[str, Any]:
     try:
         found = tomllib.loads(safe_files.read(path).decode())
     except (OSError, *UNREADABLE) as error:
-        msg = f"cannot read the recipe {path}: {error}"
+        why = error.strerror if isinstance(error, OSError) else error
+        msg = f"cannot read the recipe {path}: {why}"
         raise UsageError(msg) from error
     if _holds_nul(list(found.values())):
         msg = f"cannot read the recipe {path}: it has a NUL character"

@@ -13,20 +13,53 @@ from trt_dp.system.safe_text import plain
 
 EXAMPLES = """
 trt-dp run                                             # the default dataset and engine, on all devices
-trt-dp run --request-path my.jsonl --output runs/first
-trt-dp run --output runs/first --request-path my.jsonl # again: resumes where the run stopped
+trt-dp run my.jsonl --output runs/first
+trt-dp run my.jsonl --output runs/first                # again: resumes where the run stopped
+trt-dp run 'shards/*.parquet' --prompt-column question # a table; all other columns come back
+echo '{"prompt": "Hello"}' | trt-dp run - --output-format text
 trt-dp run --n-workers 4 --n-gpus 2                    # four workers with two GPUs each
 trt-dp run --engine echo                               # no model: try trt-dp itself
 """
+_DEFAULT = "datasets/synthetic_2048_128.jsonl"
 
 
 def run(
-    request_path: Annotated[
-        Path,
-        typer.Option(
-            help="Requests: JSON lines, or NVIDIA's JSON document.", rich_help_panel=INPUT
+    requests: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Files of requests, folders, globs, or - for stdin. "
+            "[default: datasets/synthetic_2048_128.jsonl]",
+            show_default=False,
         ),
-    ] = Path("datasets/synthetic_2048_128.jsonl"),
+    ] = None,
+    request_path: Annotated[
+        list[str] | None,
+        typer.Option(help="The same as REQUESTS. Repeatable.", rich_help_panel=INPUT),
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="Format of the requests; trt-dp plugins lists the readers. [default: recognised]",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    prompt_column: Annotated[
+        str | None,
+        typer.Option(help="Column of a table that holds text.", rich_help_panel=INPUT),
+    ] = None,
+    messages_column: Annotated[
+        str | None,
+        typer.Option(help="Column of a table that holds chat messages.", rich_help_panel=INPUT),
+    ] = None,
+    ids_column: Annotated[
+        str | None,
+        typer.Option(help="Column of a table that holds token ids.", rich_help_panel=INPUT),
+    ] = None,
+    id_column: Annotated[
+        str | None,
+        typer.Option(help="Column of a table that names the requests.", rich_help_panel=INPUT),
+    ] = None,
     skip_bad: Annotated[
         bool,
         typer.Option(
@@ -100,12 +133,56 @@ def run(
             rich_help_panel=SAMPLING,
         ),
     ] = 1.0,
+    min_p: Annotated[
+        float,
+        typer.Option(
+            help="Sample only from tokens at least this likely, compared with the most likely one.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="Sampling seed.", rich_help_panel=SAMPLING)] = 0,
+    repetition_penalty: Annotated[
+        float,
+        typer.Option(
+            help="Above 1: make tokens of the prompt and the answer less likely.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = 1.0,
+    presence_penalty: Annotated[
+        float,
+        typer.Option(
+            help="Make tokens that are already in the answer less likely.", rich_help_panel=SAMPLING
+        ),
+    ] = 0.0,
+    frequency_penalty: Annotated[
+        float,
+        typer.Option(
+            help="The same for each time that a token is in the answer.", rich_help_panel=SAMPLING
+        ),
+    ] = 0.0,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="Longest answer for requests without a length. [default: what the model allows, at most 1024]",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None,
+    min_tokens: Annotated[int, typer.Option(help="Shortest answer.", rich_help_panel=SAMPLING)] = 0,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(help="End answers before this text. Repeatable.", rich_help_panel=SAMPLING),
+    ] = None,
+    stop_token_ids: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="End answers before this token id. Repeatable.", rich_help_panel=SAMPLING
+        ),
+    ] = None,
     stop_at_eos: Annotated[
         bool,
         typer.Option(
             "--stop-at-eos",
-            help="End an answer where the model ends it, even if it is shorter than asked for.",
+            help="End answers of an exact length (output_tokens) too where the model ends them.",
             rich_help_panel=SAMPLING,
         ),
     ] = False,
@@ -122,6 +199,38 @@ def run(
             metavar="RUN",
             help="Folder of an earlier run of this dataset: expect answers as long as its answers.",
             rich_help_panel=ORDER,
+        ),
+    ] = None,
+    ignore_eos: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-eos",
+            help="Never end an answer where the model ends it.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = False,
+    logprobs: Annotated[
+        bool,
+        typer.Option(
+            "--logprobs",
+            help="Write how likely the model found each token of an answer.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            help="System message for chats that have none.",
+            rich_help_panel=INPUT,
+        ),
+    ] = None,
+    bos: Annotated[
+        bool | None,
+        typer.Option(
+            "--bos/--no-bos",
+            help="Begin text prompts with the model's BOS token. [default: as its tokenizer does]",
+            rich_help_panel=INPUT,
+            show_default=False,
         ),
     ] = None,
     output: Annotated[
@@ -141,8 +250,27 @@ def run(
     ] = False,
     detokenize: Annotated[
         bool,
-        typer.Option("--detokenize", help="Write answers as text as well.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--detokenize",
+            help="Write answers to token ids as text as well.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
+    keep_special_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--keep-special-tokens",
+            help="Write special tokens in texts.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    output_format: Annotated[
+        str | None,
+        typer.Option(
+            help="Write the answers in this format too: text (to stdout), jsonl, csv, parquet or openai.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     no_timing: Annotated[
         bool,
         typer.Option(
@@ -151,6 +279,31 @@ def run(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
+    plain_: Annotated[
+        bool,
+        typer.Option(
+            "--plain",
+            help="Print a line now and then instead of a live view.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    price_per_gpu_hour: Annotated[
+        float | None,
+        typer.Option(help="Tell in the report what the run cost.", rich_help_panel=OUTPUT),
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Serve Prometheus metrics on this port; 0 chooses one.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str,
+        typer.Option(
+            help="Address for metrics. Anybody who reaches it can read them.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = "127.0.0.1",
     stall_seconds: Annotated[
         float,
         typer.Option(
@@ -194,19 +347,28 @@ def run(
         ),
     ] = 30.0,
 ) -> None:
-    """Answer every request of a file, and write the results in input order.
+    """Answer every request of a file or of several, and write the results in input order.
 
     To resume a run, repeat the command with the same --output.
     """
     from trt_dp import api
+    from trt_dp.coordinator.export import copy_to_stdout
     from trt_dp.coordinator.limits import Limits
+    from trt_dp.dataset.reading import Reading
     from trt_dp.display import run as display
     from trt_dp.display.report import print_reports
     from trt_dp.types import Sampling
 
-    with display.on_stderr() as progress:
+    with display.on_stderr(plain=plain_, metrics=(metrics_host, metrics_port)) as progress:
         outcome = api.run(
-            request_path,
+            Reading(
+                inputs=(*(requests or ()), *(request_path or ())) or (_DEFAULT,),
+                format=format_,
+                prompt_column=prompt_column,
+                messages_column=messages_column,
+                ids_column=ids_column,
+                id_column=id_column,
+            ),
             skip_bad=skip_bad,
             engine=engine,
             engine_path=engine_path,
@@ -219,15 +381,30 @@ def run(
                 temperature=temperature,
                 top_k=top_k,
                 top_p=top_p,
+                min_p=min_p,
                 seed=seed,
-                stop_at_eos=stop_at_eos,
+                min_tokens=min_tokens,
+                stop=tuple(stop or ()),
+                stop_token_ids=tuple(stop_token_ids or ()),
+                ignore_eos=ignore_eos,
+                repetition_penalty=repetition_penalty,
+                presence_penalty=presence_penalty,
+                frequency_penalty=frequency_penalty,
+                logprobs=1 if logprobs else None,
             ),
             order=order,
             lengths_from=lengths_from,
+            max_tokens=max_tokens,
+            stop_at_eos=stop_at_eos,
+            system=system,
+            bos=bos,
             output=output,
             fresh=fresh,
             detokenize=detokenize,
+            keep_special_tokens=keep_special_tokens,
+            output_format=output_format,
             timing=not no_timing,
+            price_per_gpu_hour=price_per_gpu_hour,
             limits=Limits(
                 start_seconds=start_seconds,
                 stall_seconds=stall_seconds,
@@ -238,8 +415,14 @@ def run(
             grace_seconds=grace_seconds,
             progress=progress,
         )
-    print_reports([("", outcome.report)])
-    typer.echo(f"results: {plain(outcome.results)}")
+    piped = output_format == "text"
+    if piped and outcome.answers:
+        copy_to_stdout(outcome.answers)
+    print_reports([("", outcome.report)], stderr=piped)
+    if outcome.answers:
+        typer.echo(f"answers: {plain(outcome.answers)}", err=piped)
+    typer.echo(f"results: {plain(outcome.results)}", err=piped)
+    typer.echo(f"report: {plain(outcome.page)}", err=piped)
     if outcome.report.requests.failed:
-        typer.echo(f"failures: {plain(outcome.failures)}")
+        typer.echo(f"failures: {plain(outcome.failures)}", err=piped)
         raise typer.Exit(3)

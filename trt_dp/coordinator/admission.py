@@ -1,4 +1,4 @@
-"""Who may connect: processes that know this run's key, and then say which worker they are."""
+"""Lets workers connect: processes that know this run's key, and then say which worker they are."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Arrival = tuple[Hello, Channel[ToCoordinator]]
 
 
 class Admission:
-    """The door, and those who shook hands there but have not said yet which worker they are."""
+    """The door, and the processes that shook hands there but have not said yet which worker they are."""
 
     def __init__(self, host: str) -> None:
         self._key = secrets.token_bytes(32)
@@ -26,7 +26,7 @@ class Admission:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody is on the way in."""
+        """Whether a process is connecting."""
         return bool(self._strangers) or self.door.busy
 
     def invitation(self, worker: int, launch: int) -> dict[str, str]:
@@ -39,7 +39,7 @@ class Admission:
         }
 
     def arrivals(self) -> list[Arrival]:
-        """Those who said by now which worker they are; who does not say so in time is sent away."""
+        """The processes that have said which worker they are; one that does not say so in time is disconnected."""
         deadline = time.monotonic() + HANDSHAKE_SECONDS
         self._strangers += [(channel, deadline) for channel in self.door.admit()]
         strangers, self._strangers = self._strangers, []
@@ -56,7 +56,7 @@ class Admission:
         return arrived
 
     def close(self) -> None:
-        """Close the door, and hang up on those who are still on the way in."""
+        """Close the door, and disconnect processes that are still connecting."""
         self.door.close()
         for channel, _ in self._strangers:
             channel.close()

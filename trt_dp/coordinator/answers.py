@@ -1,4 +1,4 @@
-"""What a worker sends is checked before it is believed."""
+"""Checks what a worker sends before it is used."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def checked(worker: int, done: Done) -> Records:
     ends = np.cumsum(lengths, dtype=np.int64)
     whole = len(records) > 0 and int(lengths.min()) > 0 and int(ends[-1]) == len(done.lines)
     if not whole or done.lines.count(b"\n") != len(records):
-        msg = f"worker {worker} sent other lines than it said"
+        msg = f"worker {worker} sent lines that do not match its records"
         raise Stray(msg)
     if not (np.frombuffer(done.lines, np.uint8)[ends - 1] == _NEWLINE).all():
-        msg = f"worker {worker} sent lines that end elsewhere than it said"
+        msg = f"worker {worker} sent lines whose ends do not match its records"
         raise Stray(msg)
     if not _plausible(records):
         msg = f"worker {worker} sent counts that are out of range"

@@ -34,7 +34,7 @@ class Connection:
         return self._channel.receive()
 
     def close(self) -> None:
-        """Hang up."""
+        """Disconnect."""
         self._selector.unregister(self._channel)
         self._channel.close()
 

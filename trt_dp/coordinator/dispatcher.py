@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from trt_dp.coordinator.order.contract import NOTHING, Asking, Indices, Order
+from trt_dp.coordinator.order.contract import NOTHING, Asking, Indices, Order, equal_share
 from trt_dp.coordinator.order.file import FileOrder
 from trt_dp.coordinator.quarantine import Quarantine
 
@@ -56,7 +56,13 @@ class Dispatcher:
             return self._take_suspects(worker, mine, limit)
         if self._quarantine.isolates(worker):
             return NOTHING
-        asking = Asking(worker, len(mine), limit, self.unfinished, self._workers)
+        asking = Asking(
+            worker=worker,
+            in_flight=len(mine),
+            limit=self._limit(limit),
+            unfinished=self.unfinished,
+            workers=self._workers,
+        )
         taken = self._pending.take(asking)
         mine.update(taken.tolist())
         return taken
@@ -83,6 +89,12 @@ class Dispatcher:
         """One worker less will ever come back: the others' shares grow."""
         self._workers -= 1
         self._quarantine.retire()
+
+    def _limit(self, limit: int) -> int:
+        """While other workers are still to come, nobody takes more than an equal share: the rest is theirs."""
+        if len(self._in_flight) >= self._workers:
+            return limit
+        return min(limit, equal_share(self.unfinished, self._workers))
 
     def _take_suspects(self, worker: int, mine: set[int], limit: int) -> Indices:
         group = [] if mine else self._quarantine.take(worker, limit)

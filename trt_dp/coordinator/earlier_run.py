@@ -1,4 +1,4 @@
-"""What an earlier run tells of the next one: how long its answers were."""
+"""What an earlier run tells about the next one: how long its answers were."""
 
 from __future__ import annotations
 

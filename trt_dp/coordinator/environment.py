@@ -6,13 +6,13 @@ import os
 import platform
 from importlib.metadata import distributions, version
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from trt_dp.coordinator.job import Job
 from trt_dp.errors import Interrupted
 from trt_dp.report.sections import Environment
 from trt_dp.system.redact import redact_all
-from trt_dp.types import Facts, Sampling
+from trt_dp.types import Defaults, Facts, Sampling
 
 _TOLD = ("openvino", "openvino-genai", "tensorrt-llm", "vllm", "torch", "transformers", "mpi4py")
 
@@ -54,11 +54,17 @@ def _options(job: Job) -> Facts:
         "gpus_per_worker": job.gpus_per_worker or "",
         "workers_per_gpu": job.workers_per_gpu,
         "launcher": job.launcher,
+        "order": job.order,
     }
-    sampling = {
-        name: value
-        for name, value in structs.asdict(job.engine.sampling).items()
-        if value != getattr(Sampling(), name)
-    }
+    sampling = {**_changed(job.defaults.sampling, Sampling()), **_changed(job.defaults, Defaults())}
     told = {f"--set {key}": value for key, value in redact_all(job.engine.options).items()}
     return {name: value for name, value in {**asked, **sampling, **told}.items() if value != ""}
+
+
+def _changed(settings: Struct, plain: Struct) -> Facts:
+    """What differs from the defaults; the system message is a prompt, and no report holds one."""
+    return {
+        name: value if isinstance(value, str | int | float) else str(value)
+        for name, value in structs.asdict(settings).items()
+        if name not in ("sampling", "system") and value != getattr(plain, name)
+    }

@@ -1,4 +1,4 @@
-"""events.jsonl and status.json: what a run did and how far it is, for programs and for whoever watches.
+"""events.jsonl and status.json: what a run did and how far it is, for programs and for people who watch.
 
 Each line of events.jsonl is one event: a sitting begins or ends, a worker enters a state or dies, a remark, or how
 far the run is. Lines are only appended; sittings follow one another in the same file. status.json is replaced whole.
@@ -57,7 +57,7 @@ class Status(Struct, frozen=True, kw_only=True):
 
 
 class EventLog:
-    """An open event log; where the disk refuses it, the run goes on without and says so once."""
+    """An open event log; if the disk refuses it, the run continues without it and says so once."""
 
     def __init__(self, folder: Path, began: float) -> None:
         self._status = folder / "status.json"
@@ -165,7 +165,7 @@ def sittings(events: Iterator[dict[str, Any]], completed: int) -> list[Sitting]:
         if groups:
             groups[-1].append(event)
     begun = [_number(group[0].get("completed")) for group in groups]
-    after = [*begun[1:], completed]
+    after = [*begun[1:], completed][: len(groups)]
     return [
         _sitting(group, later - earlier)
         for group, earlier, later in zip(groups, begun, after, strict=True)

@@ -1,4 +1,4 @@
-"""What can happen to a worker, as the pool tells it."""
+"""What can happen to a worker, as the pool reports it."""
 
 from __future__ import annotations
 

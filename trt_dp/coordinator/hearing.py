@@ -22,7 +22,7 @@ def hear(slot: Slot, messages: list[ToCoordinator]) -> list[Event]:
             events.append(event)
         if slot.state == "ending":
             break
-    if messages and slot.state == "ready":  # mere bytes are no sign of life
+    if messages and slot.state == "ready":  # incomplete messages are no sign of life
         slot.since = time.monotonic()
     return events
 
@@ -54,6 +54,6 @@ def _end(slot: Slot, message: ToCoordinator) -> None:
 
 
 def sensible(facts: Facts) -> bool:
-    """Whether an engine may say this of itself: some lines of a report, no more."""
+    """Whether these facts are acceptable: few and short enough for a report."""
     longest = max((len(str(value)) + len(name) for name, value in facts.items()), default=0)
     return len(facts) <= _MOST_FACTS and longest <= _LONGEST_FACT

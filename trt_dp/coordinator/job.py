@@ -12,14 +12,15 @@ from msgspec import Struct
 from trt_dp.coordinator.lane import Lane
 from trt_dp.coordinator.limits import Limits
 from trt_dp.coordinator.order.choose import check_name
+from trt_dp.dataset.reading import Reading
 from trt_dp.errors import UsageError
-from trt_dp.types import EngineSpec, Sampling
+from trt_dp.types import Defaults, EngineSpec, Sampling
 
 
 class Job(Struct, frozen=True):
     """All that a run can be asked to do."""
 
-    dataset: Path
+    dataset: Path | Reading
     folder: Path
     engine: EngineSpec
     workers: int | None = None
@@ -29,7 +30,11 @@ class Job(Struct, frozen=True):
     fresh: bool = False
     skip_bad: bool = False
     timing: bool = True
-    detokenize: bool = False
+    defaults: Defaults = Defaults()
+    detokenize: bool = False  # answers to ids too
+    keep_special_tokens: bool = False
+    output_format: str | None = None
+    price_per_gpu_hour: float | None = None
     limits: Limits = Limits()
     grace_seconds: float = 30.0
     order: str = "auto"
@@ -38,54 +43,68 @@ class Job(Struct, frozen=True):
 
 def check(job: Job) -> None:
     """Raises UsageError for a limit or a sampling setting that is out of range."""
-    limits, sampling = job.limits, job.engine.sampling
+    limits, defaults, sampling = job.limits, job.defaults, job.defaults.sampling
     for name, value, least in (
         ("--stall-seconds", limits.stall_seconds, 0.1),
         ("--start-seconds", limits.start_seconds, 0.1),
         ("--load-seconds", limits.load_seconds, 0.1),
         ("--answer-seconds", limits.answer_seconds, 0.1),
+        ("--price-per-gpu-hour", job.price_per_gpu_hour or 0.0, 0.0),
         ("--grace-seconds", job.grace_seconds, 0.0),
         ("--max-restarts", limits.max_restarts, 0),
         ("--temperature", sampling.temperature, 0.0),
         ("--top-k", sampling.top_k, 0),
         ("--seed", sampling.seed, 0),
+        ("--min-p", sampling.min_p, 0.0),
+        ("--min-tokens", sampling.min_tokens, 0),
+        ("--max-tokens", 1 if defaults.max_tokens is None else defaults.max_tokens, 1),
+        ("--presence-penalty", sampling.presence_penalty, -2.0),
+        ("--frequency-penalty", sampling.frequency_penalty, -2.0),
     ):
         if not value >= least:  # so that NaN is refused too
             msg = f"{name} is {value}: it must be at least {least}"
             raise UsageError(msg)
     _check_sampling(sampling)
     check_name(job.order)
-    _check_lengths_from(job)
-
-
-def _check_lengths_from(job: Job) -> None:
-    if job.lengths_from is None:
-        return
-    if job.order == "file":
-        msg = "--lengths-from has no use with --order file: leave one of them out"
-        raise UsageError(msg)
-    if not job.engine.sampling.stop_at_eos:
-        msg = (
-            "--lengths-from has no use without --stop-at-eos: all answers are as long as asked for"
-        )
+    _check_lengths(defaults)
+    if job.lengths_from is not None and job.order == "file":
+        msg = "--lengths-from has no effect with --order file: remove one of them"
         raise UsageError(msg)
 
 
 def _check_sampling(sampling: Sampling) -> None:
-    if not 0 < sampling.top_p <= 1:
-        msg = f"--top-p is {sampling.top_p}: it must be above 0 and at most 1"
+    wrong = {
+        f"--top-p is {sampling.top_p}: it must be above 0 and at most 1": not 0
+        < sampling.top_p
+        <= 1,
+        f"--min-p is {sampling.min_p}: it must be at most 1": sampling.min_p > 1,
+        "--temperature must be a finite number": math.isinf(sampling.temperature),
+        f"--repetition-penalty is {sampling.repetition_penalty}: it must be above 0": not (
+            0 < sampling.repetition_penalty < math.inf
+        ),
+        "--presence-penalty and --frequency-penalty must be at most 2": not (
+            sampling.presence_penalty <= 2 and sampling.frequency_penalty <= 2
+        ),
+        "--stop is empty: give the words that end an answer": "" in sampling.stop,
+        "--stop-token-ids must not be negative": any(one < 0 for one in sampling.stop_token_ids),
+    }
+    for msg, is_so in wrong.items():
+        if is_so:
+            raise UsageError(msg)
+
+
+def _check_lengths(defaults: Defaults) -> None:
+    least, most = defaults.sampling.min_tokens, defaults.max_tokens
+    if most is not None and least > most:
+        msg = f"--min-tokens is {least} and --max-tokens {most}: raise one or lower the other"
         raise UsageError(msg)
-    if math.isinf(sampling.temperature):
-        msg = "--temperature must be a finite number"
-        raise UsageError(msg)
-    narrowed = sampling.top_k or sampling.top_p < 1 or sampling.seed
-    if narrowed and not sampling.temperature:
-        msg = "--top-k, --top-p and --seed need a --temperature above 0: at 0 the most likely token is always chosen"
+    if defaults.stop_at_eos and defaults.sampling.ignore_eos:
+        msg = "--stop-at-eos and --ignore-eos contradict each other: remove one"
         raise UsageError(msg)
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
-    """How far a run is.
+    """The progress of a run.
 
     `wanted_tokens` are the output tokens that the requests of this sitting ask for, `wanted_done` those of the
     completed ones. `seconds` count from the start of the run, `serving_seconds` from the first request sent.
@@ -112,7 +131,7 @@ class Display(Protocol):
         """Something happened that a user should know."""
 
     def indexing(self, done: int, total: int) -> None:
-        """So many bytes of the dataset are checked."""
+        """How many bytes of the dataset are checked."""
 
     def show(self, snapshot: Snapshot) -> None:
         """How far the run is; called several times a second."""

@@ -99,6 +99,16 @@ class Journal:
         """The line of one completed request."""
         return os.pread(self._file.fileno(), int(self._length[index]), int(self._offset[index]))
 
+    def lengths(self, indices: Indices) -> NDArray[np.int32]:
+        """How long the lines of these requests are."""
+        return self._length[indices]
+
+    def lines(self, indices: Indices) -> list[bytes]:
+        """The lines of these completed requests."""
+        text, ends = self._read(indices), np.cumsum(self._length[indices], dtype=np.int64)
+        starts = ends - self._length[indices]
+        return [text[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -169,7 +179,7 @@ class Journal:
         return lines
 
     def _without_timing(self, window: Indices, lines: bytes) -> bytes:
-        """These lines as they are in every run: each without its timing, which stands before its end."""
+        """These lines as they are in every run: each without its timing, which is just before its end."""
         timings = self._timing_length[window]
         if not timings.any():
             return lines

@@ -14,12 +14,12 @@ class Way:
         self.requests = self.input_tokens = 0
 
     def add(self, requests: int, input_tokens: int) -> None:
-        """So many more."""
+        """Add this many."""
         self.requests += requests
         self.input_tokens += input_tokens
 
     def account(self, *, tokens: bool = True) -> Account:
-        """As the report holds it, with tokens or without."""
+        """As in the report, with tokens or without."""
         return Account(requests=self.requests, input_tokens=self.input_tokens if tokens else 0)
 
 
@@ -37,7 +37,7 @@ class Lane:
         self.unreplaced: int | None = None  # its last death, until its successor is sent requests
 
     def hold(self, change: int, now: float) -> None:
-        """So many requests more are in flight, or fewer."""
+        """This many requests more are in flight, or fewer."""
         if self.in_flight and not self.in_flight + change:
             self.idle_since = now
         elif not self.in_flight and change > 0 and self.idle_since is not None:

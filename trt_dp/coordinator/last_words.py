@@ -34,7 +34,7 @@ def last_words(log: Path, start: int) -> str:
 
 
 def choose(text: str) -> str:
-    """The last line that tells of an error."""
+    """The last line that reports an error."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for kind in _KINDS:
         found = [line for line in lines if kind.search(line)]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trt_dp.coordinator.earlier_run import lengths_of_run
 from trt_dp.coordinator.job import Job
 from trt_dp.coordinator.order.choose import Known, prompt_tokens
 from trt_dp.coordinator.order.contract import Answered, Indices
 from trt_dp.dataset.index import Index
-from trt_dp.types import Records
+from trt_dp.types import MOST_TOKENS, Records
 
 
 def known(job: Job, index: Index, pending: Indices) -> Known:
@@ -19,15 +20,34 @@ def known(job: Job, index: Index, pending: Indices) -> Known:
     return Known(
         pending=pending,
         prompts=prompt_tokens(index.lines),
-        limits=index.lines["output_tokens"],
-        exact=not job.engine.sampling.stop_at_eos,
+        limits=_limits(job, index),
+        exact=not (_may_stop(job) or index.may_end_early),
         earlier=lengths_of_run(job.lengths_from, index) if job.lengths_from else None,
         clock=perf_counter,
     )
+
+
+def _may_stop(job: Job) -> bool:
+    """Whether the run itself lets answers end before their length."""
+    sampling = job.defaults.sampling
+    return bool(job.defaults.stop_at_eos or sampling.stop or sampling.stop_token_ids)
+
+
+def _limits(job: Job, index: Index) -> NDArray[np.int32]:
+    """How many tokens each answer can have, as far as the coordinator knows."""
+    limits: NDArray[np.int32] = index.lines["output_tokens"]
+    if not index.without_length:
+        return limits
+    return np.where(limits == 0, job.defaults.max_tokens or MOST_TOKENS, limits).astype(np.int32)
 
 
 def answered(worker: int, records: Records) -> Answered:
     """What an order can learn from answers: one that failed has no tokens, and tells nothing of lengths."""
     seconds = records["total_seconds"] - records["queue_seconds"]
     tokens = records["output_tokens"].astype(np.int64)
-    return Answered(worker, records["index"].astype(np.int64), tokens, seconds.astype(np.float64))
+    return Answered(
+        worker=worker,
+        indices=records["index"].astype(np.int64),
+        tokens=tokens,
+        seconds=seconds.astype(np.float64),
+    )

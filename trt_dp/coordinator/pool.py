@@ -99,11 +99,11 @@ class Pool:
             if slot.state == "ready":
                 slot.send(Stop())
             elif slot.process:
-                slot.end("it was not needed any more", kill=True)
+                slot.end("it is no longer needed", kill=True)
                 slot.process.kill()
 
     def close(self, seconds: float, hurry: Sequence[object] = ()) -> None:
-        """Wait that long for the workers to leave, or until `hurry` holds something, then end them all."""
+        """Wait this long for the workers to exit, or until `hurry` is not empty, then end them all."""
         self._admission.close()
         slots = [slot for slot in self._slots.values() if slot.process]
         wait_for(slots, seconds, hurry)
@@ -122,7 +122,7 @@ class Pool:
         slot.launch(self._launcher, environment)
 
     def _admit(self) -> list[Happening]:
-        """Seat those who are expected; anybody else is hung up on."""
+        """Connect the workers that are expected; disconnect any other process."""
         seated: list[Happening] = []
         for hello, channel in self._admission.arrivals():
             slot = self._slots.get(hello.worker)
@@ -134,7 +134,7 @@ class Pool:
         return seated
 
     def _watch(self, slot: Slot, now: float) -> list[Happening]:
-        """Notice what no descriptor tells: silence, an end without a word, and the end of the ending."""
+        """Notice what the selector does not show: silence, and processes that ended."""
         if slot.state == "ending":
             return self._bury(slot)
         if reason := watch.ended_unnoticed(slot, now):

@@ -44,7 +44,7 @@ class Quarantine:
         self._workers -= 1
 
     def take(self, worker: int, limit: int) -> list[int]:
-        """Suspects for an idle worker: the latest first, so that a group that killed is told apart before the next."""
+        """Suspects for an idle worker: the latest first, to examine one group that killed before the next."""
         place = self._latest_for(worker)
         if not place:
             return []

@@ -59,7 +59,7 @@ class Recorder:
     def show(self, snapshot: Snapshot, *, ended: str = "") -> None:
         """How far the run is, at most once a second."""
         if ended or self._log.due():
-            self._log.show(_status(snapshot, ended))
+            self._log.show(status_of(snapshot, ended))
 
     def ended(self, outcome: str, snapshot: Snapshot) -> None:
         """The sitting is over: `finished`, or why not."""
@@ -67,7 +67,8 @@ class Recorder:
         self._log.write("end", outcome=outcome, completed=snapshot.completed)
 
 
-def _status(snapshot: Snapshot, ended: str) -> Status:
+def status_of(snapshot: Snapshot, ended: str = "") -> Status:
+    """How far a run is, for status.json and whoever watches."""
     return Status(
         at_seconds=round(snapshot.seconds, 3),
         updated_utc=utc_now(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_dp.report.columns import Columns, Wasted
+from trt_dp.report.columns import Columns, Wasted, since_last_answer
 from trt_dp.types import Records
 
 _NOBODY = -1
@@ -26,6 +26,7 @@ class RequestColumns:
         self._worker = np.full(requests, _NOBODY, np.int32)
         self._input_tokens = np.zeros(requests, np.int32)
         self._output_tokens = np.zeros(requests, np.int32)
+        self._again = np.zeros(requests, np.bool_)
         self._wasted: list[tuple[int, NDArray[np.float64], float]] = []
 
     def send(self, worker: int, indices: Indices, now: float) -> Indices:
@@ -50,6 +51,7 @@ class RequestColumns:
         lost = np.flatnonzero((self._worker == worker) & np.isnan(self.turnaround))
         self._wasted.append((worker, self.sent_at[lost].copy(), now))
         self._worker[lost] = _NOBODY
+        self._again[lost] = True
         return lost
 
     def wasted(self) -> Wasted:
@@ -70,23 +72,27 @@ class RequestColumns:
         failed = np.isnan(self.total[done])
         began = answered - (self.total[done] - self.queue[done])
         began = np.clip(np.where(np.isfinite(began), began, sent), sent, answered)
+        first = self._first_token_at(done, began, answered)
+        worker = self._worker[done]
         return Columns(
-            worker=self._worker[done],
+            worker=worker,
             sent_at=sent,
             began=began,
-            first_token_at=self._first_token_at(done, began, answered),
+            first_token_at=began if first is None else first,
+            made_from=since_last_answer(worker, began, answered) if first is None else first,
             answered_at=answered,
             input_tokens=self._input_tokens[done].astype(np.int64),
             output_tokens=self._output_tokens[done].astype(np.int64),
             failed=failed,
+            again=self._again[done],
         )
 
     def _first_token_at(
         self, done: Indices, began: NDArray[np.float64], answered: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """When each answer's first token came; when it began, for engines that do not tell."""
+    ) -> NDArray[np.float64] | None:
+        """When each answer's first token came; None for engines that do not tell."""
         rest = self.total[done] - self.first_token[done]
         if not (rest > _SAME_SECONDS).any():
-            return began
+            return None
         first = answered - np.where(np.isfinite(rest), rest, 0.0)
         return np.clip(first, began, answered)

@@ -15,22 +15,26 @@ import msgspec
 from msgspec import Struct, structs
 
 from trt_dp import plugins
+from trt_dp.coordinator import abilities, export
 from trt_dp.coordinator.environment import environment, outcome_of
 from trt_dp.coordinator.event_log import EventLog, read_events, sittings, utc_now
 from trt_dp.coordinator.failure_groups import group_failures
+from trt_dp.coordinator.gpu_meter import GpuMeter
 from trt_dp.coordinator.job import Display, Job, check
 from trt_dp.coordinator.journal import Exported, Journal
 from trt_dp.coordinator.run_folder import Asked, Folder, open_folder, write
 from trt_dp.coordinator.session import Scope, Session
 from trt_dp.coordinator.stopwatch import Stopwatch
+from trt_dp.dataset import open as dataset
 from trt_dp.dataset.index import Index
-from trt_dp.dataset.open import open_dataset
+from trt_dp.dataset.store import NAME as STORE
 from trt_dp.engines import folder as engine_folder
 from trt_dp.errors import DatasetError
 from trt_dp.launchers import Launcher
 from trt_dp.placement.machine import look
 from trt_dp.placement.plan import plan as place
 from trt_dp.report.counts import Story, Whole
+from trt_dp.report.energy import Consumption
 from trt_dp.report.page import page
 from trt_dp.report.schema import Activity, Report
 from trt_dp.report.summary import summarise
@@ -39,15 +43,21 @@ from trt_dp.system.redact import redact_all
 
 
 class Outcome(Struct, frozen=True):
-    """What a finished run leaves."""
+    """What a finished run leaves; `answers` are those of `output_format`."""
 
     report: Report
     folder: Path
+    answers: Path | None = None
 
     @property
     def results(self) -> Path:
         """The answers, in the order of the requests."""
         return self.folder / "results.jsonl"
+
+    @property
+    def page(self) -> Path:
+        """The report as a page to look at."""
+        return self.folder / "report.html"
 
     @property
     def failures(self) -> Path:
@@ -60,12 +70,12 @@ def run(job: Job, display: Display) -> Outcome:
     stopwatch = Stopwatch()
     make_launcher = _check_plugins(job)
     check(job)
-    index = _open_index(job, display)
+    abilities.check_flags(job)
     plan = place(look(), job.workers, job.gpus_per_worker, job.workers_per_gpu)
     for note in plan.notes:
         display.say(note)
     with open_folder(job.folder) as folder:
-        folder.claim(_asked(job, index), fresh=job.fresh)
+        index = _claim(folder, job, display)
         with (
             contextlib.closing(Journal(folder.journal, len(index))) as journal,
             contextlib.closing(EventLog(folder.path, stopwatch.began)) as log,
@@ -79,19 +89,40 @@ def run(job: Job, display: Display) -> Outcome:
                 display=display,
                 log=log,
             )
-            return Outcome(_work(scope, make_launcher, stopwatch), job.folder)
+            report = _work(scope, make_launcher, stopwatch)
+            return Outcome(report, job.folder, _answers(job))
+
+
+def _claim(folder: Folder, job: Job, display: Display) -> Index:
+    """Check the dataset and take the folder; where that fails, the folder is left as it was."""
+    try:
+        index = _open_index(job, display)
+        folder.claim(_asked(job, index), fresh=job.fresh)
+    except BaseException:
+        dataset.discard(job.folder)
+        folder.leave()
+        raise
+    return dataset.keep(index, job.folder)
+
+
+def _answers(job: Job) -> Path | None:
+    return job.folder / export.find_writer(job.output_format).name if job.output_format else None
 
 
 def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwatch) -> Report:
     """One session, its results and its report."""
     session, began_utc = Session(scope, stopwatch), utc_now()
-    with signals.noted() as noted:
+    with signals.noted() as noted, GpuMeter(_devices(scope)) as meter:
         try:
             session.begin()
             stopwatch.end("index")
             if not session.finished:
                 session.serve(make_launcher(), noted)
             sorting, exported = _export(scope.folder, scope.journal)
+            if scope.job.output_format:
+                export.write_in_folder(
+                    scope.job.output_format, scope.index, scope.journal, scope.folder
+                )
             stopwatch.end("sort")
             session.close(at_once=False)
         finally:
@@ -100,14 +131,24 @@ def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwa
             session.recorder.ended(outcome, session.snapshot())
         stopwatch.end("stop")
         whole = _whole(scope, stopwatch, sorting, exported.sha256)
-        story = _story(scope, session, began_utc)
+        consumption = Consumption(
+            gpus=meter.samples(),
+            devices=[place.devices for place in scope.placements],
+            price_per_gpu_hour=scope.job.price_per_gpu_hour,
+        )
+        story = structs.replace(_story(scope, session, began_utc), consumption=consumption)
         report = summarise(whole, session.tally.counts(), story)
         _write_report(scope, report)
     return report
 
 
+def _devices(scope: Scope) -> list[str]:
+    """The GPUs of this run, each once."""
+    return sorted({device for place in scope.placements for device in place.devices})
+
+
 def _story(scope: Scope, session: Session, began_utc: str) -> Story:
-    """What a report tells beside its numbers."""
+    """What a report has besides its numbers."""
     completed = int(scope.journal.completed.sum())
     return Story(
         began_utc=began_utc,
@@ -131,31 +172,27 @@ def _write_report(scope: Scope, report: Report) -> None:
 def _check_plugins(job: Job) -> Callable[[], Launcher]:
     """Refuse an unknown engine, option of it, or launcher; a model is loaded in the workers only."""
     plugins.check(plugins.ENGINES, job.engine.name)
+    if job.output_format:
+        export.find_writer(job.output_format)
     plugins.check_options(plugins.ENGINES, job.engine.name, job.engine.options)
     make_launcher: Callable[[], Launcher] = plugins.find(plugins.LAUNCHERS, job.launcher)
     return make_launcher
 
 
 def _open_index(job: Job, display: Display) -> Index:
-    index = open_dataset(job.dataset, job.folder, display.indexing)
+    index = dataset.open_dataset(job.dataset, job.folder, display.indexing, display.say)
     if index.bad and not job.skip_bad:
         raise DatasetError(index.refusal())
-    if index.first_text is not None:
-        place = f"{index.unit} {index.line_number(index.first_text)}"
-        _check_tokenizer(job, f"{job.dataset}: {place} gives its prompt as text")
-    if job.detokenize:
-        _check_tokenizer(job, "--detokenize was given")
+    abilities.check_rows(job, index, display)
+    if job.output_format:
+        export.check_text(job.output_format, index, detokenize=job.detokenize)
     return index
-
-
-def _check_tokenizer(job: Job, why: str) -> None:
-    engine_folder.check_tokenizer(Path(job.engine.path) if job.engine.path else None, why)
 
 
 def _asked(job: Job, index: Index) -> Asked:
     path = job.engine.path
     return Asked(
-        dataset=index.source.path,
+        dataset=index.name,
         fingerprint=index.fingerprint,
         requests=len(index),
         engine=structs.replace(job.engine, options=redact_all(job.engine.options)),
@@ -163,8 +200,16 @@ def _asked(job: Job, index: Index) -> Asked:
         timing=job.timing,
         detokenize=job.detokenize,
         skip_bad=job.skip_bad,
+        keep_special_tokens=job.keep_special_tokens,
+        defaults=job.defaults,
+        source=_source(job, index),
         versions={"trt-dp": version("trt-dp"), "python": platform.python_version()},
     )
+
+
+def _source(job: Job, index: Index) -> str:
+    """Where the requests will lie: a new store is put in its place once the folder is taken."""
+    return str(job.folder.resolve() / STORE) if index.source.store else index.source.path
 
 
 def _export(folder: Folder, journal: Journal) -> tuple[Activity, Exported]:
@@ -192,7 +237,7 @@ def _whole(scope: Scope, stopwatch: Stopwatch, sorting: Activity, results_sha256
     failed, completed = int(journal.failed.sum()), int(journal.completed.sum())
     return Whole(
         engine=job.engine.name,
-        dataset=str(job.dataset),
+        dataset=scope.index.name,
         launcher=job.launcher,
         requests=completed,
         answered=completed - failed,

@@ -15,7 +15,7 @@ from msgspec import Struct
 from trt_dp.coordinator import journal
 from trt_dp.errors import UNREADABLE, FolderError, WriteError
 from trt_dp.system import safe_files
-from trt_dp.types import EngineSpec, Sampling
+from trt_dp.types import Defaults, EngineSpec, Sampling
 
 _OURS = (
     "results.jsonl",
@@ -26,6 +26,12 @@ _OURS = (
     "status.json",
     "index.npz",
     "journal",
+    "answers.jsonl",
+    "answers.csv",
+    "answers.parquet",
+    "answers.txt",
+    "batch_output.jsonl",
+    "batch_errors.jsonl",
     "run.json",
 )
 
@@ -38,15 +44,23 @@ class Asked(Struct, frozen=True, kw_only=True):
     requests: int
     engine: EngineSpec
     engine_fingerprint: str
+    source: str = ""  # the file that workers read
     timing: bool
     detokenize: bool
     skip_bad: bool
+    keep_special_tokens: bool = False
+    defaults: Defaults = Defaults()
     versions: dict[str, str]
 
 
 _LOCK_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
 _START_OVER = "Choose another --output, or start over with --fresh"
-_SWITCHES = {"timing": "--no-timing", "detokenize": "--detokenize", "skip_bad": "--skip-bad"}
+_SWITCHES = {
+    "timing": "--no-timing",
+    "detokenize": "--detokenize",
+    "skip_bad": "--skip-bad",
+    "keep_special_tokens": "--keep-special-tokens",
+}
 
 
 class Folder:
@@ -79,6 +93,17 @@ class Folder:
             raise FolderError(_not_ours(self.path))
         write(self._asked, msgspec.json.format(msgspec.json.encode(asked)))
 
+    def leave(self) -> None:
+        """Remove a folder that holds no run: one that was made for a run that did not begin."""
+        if not any((self.path / name).exists() for name in _OURS):
+            with contextlib.suppress(OSError):
+                (self.path / ".lock").unlink()
+                self.path.rmdir()
+
+    def asked(self) -> Asked:
+        """What the run in this folder was asked to do."""
+        return self._read_asked()
+
     def _check_same(self, asked: Asked) -> None:
         """Raises FolderError unless the run in this folder was asked to do the same."""
         change = _change(self._read_asked(), asked)
@@ -102,8 +127,11 @@ def open_folder(path: Path) -> Iterator[Folder]:
         path.mkdir(0o775, exist_ok=True)
         _refuse_open(path)
         lock = os.fdopen(os.open(path / ".lock", _LOCK_FLAGS, 0o666), "ab")
+    except FileExistsError as error:
+        msg = f"cannot use {path} as a run folder: there is a file in its place. Choose another --output"
+        raise FolderError(msg) from error
     except OSError as error:
-        msg = f"cannot use {path} as a run folder: {error.strerror}"
+        msg = f"cannot use {path} as a run folder: {error.strerror}. Choose another --output"
         raise FolderError(msg) from error
     with lock:
         try:
@@ -122,7 +150,7 @@ def _refuse_open(path: Path) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a small file whole or not at all."""
+    """Write a small file completely or not at all."""
     try:
         with safe_files.atomic_write(path) as file:
             file.write(content + b"\n")
@@ -149,8 +177,8 @@ def _change(earlier: Asked, now: Asked) -> str | None:
     """What makes these two different runs, as a sentence."""
     if earlier.fingerprint != now.fingerprint:
         return "the dataset changed since this run started"
-    if earlier.engine != now.engine:
-        return f"it was started with {_show(earlier.engine)}, not with {_show(now.engine)}"
+    if (earlier.engine, earlier.defaults) != (now.engine, now.defaults):
+        return f"it was started with {_show(earlier)}, not with {_show(now)}"
     if earlier.engine_fingerprint != now.engine_fingerprint:
         return "the engine changed since this run started"
     for field, option in _SWITCHES.items():
@@ -159,13 +187,28 @@ def _change(earlier: Asked, now: Asked) -> str | None:
     return None
 
 
-def _show(engine: EngineSpec) -> str:
-    """An engine as a user asks for it."""
+def _show(asked: Asked) -> str:
+    """An engine and its sampling as a user asks for them."""
+    engine, defaults = asked.engine, asked.defaults
     path = [engine.path] if engine.path else []
     options = [f"--set {key}={value}" for key, value in sorted(engine.options.items())]
-    sampling = [
-        f"--{name.replace('_', '-')} {getattr(engine.sampling, name)}"
-        for name in Sampling.__struct_fields__
-        if getattr(engine.sampling, name) != getattr(Sampling(), name)
-    ]
-    return " ".join([f"--engine {engine.name}", *path, *options, *sampling])
+    said = [*_flags(defaults.sampling, Sampling()), *_flags(defaults, Defaults())]
+    return " ".join([f"--engine {engine.name}", *path, *options, *said])
+
+
+def _flags(settings: Sampling | Defaults, plain: Sampling | Defaults) -> list[str]:
+    """What differs from the defaults, as flags."""
+    changed = {
+        name: getattr(settings, name)
+        for name in settings.__struct_fields__
+        if name != "sampling" and getattr(settings, name) != getattr(plain, name)
+    }
+    return [_flag(name.replace("_", "-"), value) for name, value in changed.items()]
+
+
+def _flag(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    if isinstance(value, tuple):
+        return " ".join(f"--{name} {one!r}" for one in value)
+    return f"--{name} {value}"

@@ -1,4 +1,4 @@
-"""One session of a run: the only event loop. What it decides, others decide for it."""
+"""One session of a run: the only event loop. Every decision is made in another module."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from trt_dp.coordinator.abilities import stops_at_words
 from trt_dp.coordinator.answers import checked
 from trt_dp.coordinator.blame import Blame, given_up
 from trt_dp.coordinator.bookkeeping import books, opening
@@ -43,7 +44,7 @@ _CLOSE_SECONDS = 30.0
 
 
 class Scope(Struct, frozen=True, kw_only=True):
-    """What a session works on: the job, its requests and their journal, the workers' places, and who watches."""
+    """What a session works on: the job, its requests and their journal, the workers' places, and the display."""
 
     job: Job
     index: Index
@@ -55,7 +56,7 @@ class Scope(Struct, frozen=True, kw_only=True):
 
 
 class Session:
-    """One session of a run: workers are fed what is not completed yet, until it is."""
+    """One session of a run: it feeds the workers until every request is completed."""
 
     def __init__(self, scope: Scope, stopwatch: Stopwatch) -> None:
         self._scope = scope
@@ -155,7 +156,7 @@ class Session:
             self._lose(pool, worker, event)
 
     def _refuse(self, pool: Pool, worker: int, refused: Refused) -> None:
-        """Trying again does not help, unless it loaded in this place before: memory may be short for a moment."""
+        """End the run, unless the engine loaded in this place before: then memory may be short for a moment."""
         if refused.usage:
             raise UsageError(refused.message)
         if not self._crew.has_loaded(worker):
@@ -272,9 +273,9 @@ def _work(index: Index, indices: Indices, ready: Ready) -> Work:
 
 
 def _setup(scope: Scope, stall_seconds: float) -> Callable[[Placement], Setup]:
-    """What each worker is told first."""
+    """The first message to each worker."""
     job, index = scope.job, scope.index
-    wants_tokenizer = job.detokenize or index.first_text is not None
+    wants_tokenizer = job.detokenize or index.first_text is not None or stops_at_words(job, index)
     return lambda placement: Setup(
         engine=job.engine,
         placement=placement,
@@ -283,4 +284,6 @@ def _setup(scope: Scope, stall_seconds: float) -> Callable[[Placement], Setup]:
         timing=job.timing,
         tokenizer=job.engine.path if wants_tokenizer else None,
         detokenize=job.detokenize,
+        keep_special_tokens=job.keep_special_tokens,
+        defaults=job.defaults,
     )

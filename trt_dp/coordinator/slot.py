@@ -54,7 +54,7 @@ class Slot:
         self.in_flight = 0
 
     def hold(self, change: int) -> None:
-        """So many requests more are in flight, or fewer: that is progress."""
+        """This many requests more are in flight, or fewer: that is progress."""
         if change < 0 or not self.in_flight:
             self.answered = time.monotonic()
         self.in_flight += change
@@ -82,7 +82,7 @@ class Slot:
             self.end(f"could not be started: {error.strerror}", kill=False)
 
     def expects(self, hello: Hello) -> bool:
-        """Whether the worker that says this is the one that was started last."""
+        """Whether this comes from the worker that was started last."""
         return self.state == "starting" and hello.launch == self.launches
 
     def seat(self, connection: Connection, setup: Setup) -> None:
@@ -113,7 +113,7 @@ class Slot:
             return []
 
     def end(self, reason: str, *, kill: bool) -> None:
-        """Hang up; the worker counts as lost once its process has ended."""
+        """Disconnect; the worker counts as lost once its process has ended."""
         if self.state in ("ending", "retired"):
             return
         if self.connection:
@@ -127,7 +127,7 @@ class Slot:
             self.process.kill()
 
     def bury(self, max_restarts: int) -> Lost | None:
-        """The end of the ending: None while the process still runs; it is killed if it does not end itself."""
+        """The report once the process has ended: None while it runs; it is killed if it does not end itself."""
         lasted = time.monotonic() - self.since
         status = self.process.poll() if self.process else 0
         if status is None and lasted <= KILLED_SECONDS:
@@ -150,7 +150,7 @@ class Slot:
 
 
 def end_of_process(status: int | None) -> str:
-    """What an exit status tells, in words."""
+    """The meaning of an exit status, in words."""
     if status is None:
         return "it could not be killed"
     if status < 0:
@@ -160,7 +160,7 @@ def end_of_process(status: int | None) -> str:
 
 
 def wait_for(slots: list[Slot], seconds: float, hurry: Sequence[object] = ()) -> None:
-    """Until every process has ended, but no longer than that, and not once `hurry` holds something."""
+    """Wait until every process has ended, at most this long, and only while `hurry` is empty."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not hurry:
         if all(slot.process is None or slot.process.poll() is not None for slot in slots):

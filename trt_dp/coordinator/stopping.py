@@ -7,7 +7,7 @@ from time import perf_counter
 
 
 class Stopping:
-    """A run is wanted, until a signal is noted; then it stops after a grace, or at once after a second signal."""
+    """After a signal, a run stops when its grace time is over, or at once after a second signal."""
 
     def __init__(self, signals: Sequence[int], grace_seconds: float) -> None:
         self._signals = signals
@@ -20,14 +20,14 @@ class Stopping:
         return self._deadline is not None
 
     def begins(self) -> bool:
-        """Whether a signal was noted since the last look, for the first time."""
+        """Whether the first signal came since the last look."""
         if self.begun or not self._signals:
             return False
         self._deadline = perf_counter() + self._grace_seconds
         return True
 
     def over(self, in_flight: int) -> bool:
-        """Whether a run that is stopping waits for nothing more."""
+        """Whether a run that is stopping has nothing left to wait for."""
         if self._deadline is None:
             return False
         return not in_flight or len(self._signals) > 1 or perf_counter() > self._deadline

@@ -45,7 +45,7 @@ class _Stretch:
 
 
 class Tally:
-    """The numbers of one session of a run; `counts` gives them once it is over.
+    """The numbers of one session of a run; `counts` returns them at the end.
 
     `input_tokens` and `wanted_tokens` are those of the dataset's index. Without the former, as where prompts
     are text, the ledger counts no tokens.

@@ -1,4 +1,4 @@
-"""How long a worker may be silent, and how often somebody must look."""
+"""How long a worker may be silent, and how often to look."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Clock:
         self._looked = time.monotonic()
 
     def excuse_absence(self, slots: Collection[Slot]) -> None:
-        """When this process itself was away (stopped, say), its workers were not silent: nobody listened."""
+        """When this process itself was away (stopped, say), its workers were not silent: it was not listening."""
         now = time.monotonic()
         away = now - self._looked
         if away > _AWAY_SECONDS:
@@ -32,7 +32,7 @@ class Clock:
 
 
 def patience(slots: Collection[Slot]) -> float:
-    """How long nothing needs a look that no descriptor announces."""
+    """How long to wait at most for something that the selector does not announce."""
     states = {slot.state for slot in slots}
     if "ending" in states:
         return SOON
@@ -47,7 +47,7 @@ def overdue(slot: Slot, limits: Limits, now: float) -> str | None:
     if slot.state == "loading" and lasted > limits.load_seconds:
         return f"the engine did not load within {lasted:.0f} s (--load-seconds)"
     if slot.state == "ready" and lasted > limits.stall_seconds:
-        return f"it said nothing for {lasted:.0f} s (--stall-seconds)"
+        return f"it was silent for {lasted:.0f} s (--stall-seconds)"
     if slot.in_flight > 0 and now - slot.answered > limits.answer_seconds:
         limit = f"{limits.answer_seconds:.0f} s (--answer-seconds)"
         return f"it answered none of {slot.in_flight} requests for {limit}"
@@ -55,7 +55,7 @@ def overdue(slot: Slot, limits: Limits, now: float) -> str | None:
 
 
 def ended_unnoticed(slot: Slot, now: float) -> str | None:
-    """The reason to end a worker whose process has ended, although its channel has not told so."""
+    """The reason to end a worker whose process has ended, although its channel is still open."""
     if slot.state == "starting" and slot.has_ended:
         return "it ended before it connected"
     if slot.state not in ("loading", "ready") or now - slot.since <= SELDOM:

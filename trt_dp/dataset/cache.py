@@ -12,12 +12,15 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from trt_dp.dataset.index import Index
-from trt_dp.dataset.scan import LINE
+from trt_dp.dataset import store
+from trt_dp.dataset.index import Index, Part
+from trt_dp.dataset.inputs import STDIN
+from trt_dp.dataset.piece import LINE
+from trt_dp.dataset.reading import Asked
 from trt_dp.system import safe_files
 from trt_dp.types import PromptKind, Source
 
-_VERSION = 3
+_VERSION = 5
 _UNUSABLE = (  # all that numpy and zipfile raise for a damaged file
     *(OSError, EOFError, ValueError, TypeError, AttributeError, KeyError),
     *(NotImplementedError, RuntimeError, MemoryError, OverflowError, SyntaxError),
@@ -26,17 +29,19 @@ _UNUSABLE = (  # all that numpy and zipfile raise for a damaged file
 
 
 class _Header(Struct):
-    """What a cache file says beside its arrays."""
+    """What a cache file has besides its arrays."""
 
     version: int
+    asked: Asked
     source: Source
     fingerprint: str
     bad: dict[int, str]
-    unit: str
+    parts: list[Part]
+    notable: frozenset[str]
 
 
-def load(place: Path, source: Source) -> Index | None:
-    """The cached index, if it is about exactly this file."""
+def load(place: Path, asked: Asked | None) -> Index | None:
+    """The cached index, if it is about exactly these files (None: any), and its requests are there."""
     try:
         with safe_files.look_into(place) as file:
             if not safe_files.is_mine(file):
@@ -44,20 +49,44 @@ def load(place: Path, source: Source) -> Index | None:
             header, lines, blanks = _arrays(file)
     except _UNUSABLE:
         return None  # absent, from another version, or damaged: the dataset is read again
-    if (header.version, header.source) != (_VERSION, source) or not _sound(header, lines, blanks):
+    if header.version != _VERSION or not _sound(header, lines, blanks):
+        return None
+    if asked is not None and not _answers(header, asked):
+        return None
+    source = _still_there(header.source, place)
+    if source is None:
         return None
     return Index(
+        asked=header.asked,
         source=source,
         fingerprint=header.fingerprint,
         lines=lines,
         bad=header.bad,
         blanks=blanks,
-        unit=header.unit,
+        parts=header.parts,
+        notable=header.notable,
     )
 
 
+def _answers(header: _Header, asked: Asked) -> bool:
+    """Whether an index is that of these files as they are now; stdin is never the same again."""
+    return header.asked == asked and all(file.path != STDIN for file in asked.files)
+
+
+def _still_there(source: Source, place: Path) -> Source | None:
+    """The file that workers read, if it is as it was; a store lies beside its index, wherever that is now."""
+    path = place.parent.resolve() / store.NAME if source.store else Path(source.path)
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    now = Source(path=str(path), size=found.st_size, mtime_ns=found.st_mtime_ns, store=source.store)
+    same = (now.size, now.mtime_ns) == (source.size, source.mtime_ns)
+    return now if same else None
+
+
 def _arrays(file: BinaryIO) -> tuple[_Header, NDArray[Any], NDArray[Any]]:
-    """What a cache holds; refuses a compressed one, which is never ours and could unpack to any size."""
+    """The contents of a cache; refuses a compressed one, which is never ours and could unpack to any size."""
     with zipfile.ZipFile(file) as archive:
         if any(member.file_size != member.compress_size for member in archive.infolist()):
             msg = "the cache is compressed"
@@ -77,17 +106,19 @@ def _sound(header: _Header, lines: NDArray[Any], blanks: NDArray[Any]) -> bool:
     stops = lines["offset"] + lines["length"]
     known = all(0 <= place < len(lines) for place in header.bad)
     known &= int(lines["kind"].max()) <= max(PromptKind)
-    return known and int(stops.max()) <= header.source.size and header.unit in ("line", "sample")
+    return known and int(stops.max()) <= header.source.size and bool(header.parts)
 
 
 def keep(places: list[Path], index: Index) -> None:
     """Write the cache to the first place where that works; a run does not depend on it."""
     header = _Header(
         version=_VERSION,
+        asked=index.asked,
         source=index.source,
         fingerprint=index.fingerprint,
         bad=index.bad,
-        unit=index.unit,
+        parts=index.parts,
+        notable=index.notable,
     )
     packed = np.frombuffer(msgspec.json.encode(header), np.uint8)
     for place in places:

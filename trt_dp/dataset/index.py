@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,30 +11,45 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from trt_dp.dataset.request_line import task_id_of
+from trt_dp.dataset import json_row, store
+from trt_dp.dataset.fields import Fields
+from trt_dp.dataset.reading import Asked
 from trt_dp.dataset.result_line import failure
-from trt_dp.errors import DatasetChanged, DatasetError
+from trt_dp.errors import BadLine, DatasetChanged, DatasetError
 from trt_dp.types import RECORD, SPAN, Failure, PromptKind, Records, Source, Spans
 
 _SHOWN = 10
+_MAY_END = {"max_tokens", "stop", "stop_token_ids", "ignore_eos"}
 
 
-class Index(Struct, frozen=True):
-    """Where each request of a dataset lies, its kind and its token counts; `bad` holds why lines are invalid."""
+class Part(Struct, frozen=True):
+    """The requests of one input: from which one on, and what a row of it is called."""
 
+    name: str
+    unit: str
+    first: int
+    blanks: int = 0  # blank lines in the inputs before it
+
+
+class Index(Struct, frozen=True, kw_only=True):
+    """Where each request of a dataset lies, its kind and its token counts; `bad` holds why rows are invalid."""
+
+    asked: Asked
     source: Source
     fingerprint: str
     lines: NDArray[np.void]
     bad: dict[int, str]
     blanks: NDArray[np.int64]
-    unit: str = "line"
+    parts: list[Part]
+    notable: frozenset[str] = frozenset()
+    """Sampling fields and `max_tokens` where rows use them, and near misses of known fields."""
 
     def __len__(self) -> int:
         """How many requests there are, invalid ones included."""
         return len(self.lines)
 
     def spans(self, indices: NDArray[np.int64]) -> Spans:
-        """Where these requests lie, as a worker needs it."""
+        """Where these requests are, as a worker needs it."""
         spans = np.empty(len(indices), SPAN)
         spans["index"] = indices
         lines = self.lines[indices]
@@ -43,29 +59,57 @@ class Index(Struct, frozen=True):
 
     @property
     def first_text(self) -> int | None:
-        """The first request whose prompt is text, if there is one."""
-        text = self.lines["kind"] == PromptKind.TEXT
+        """The first request whose prompt is text or a chat, if there is one."""
+        text = self.lines["kind"] >= PromptKind.TEXT
         return int(text.argmax()) if text.any() else None
 
-    def line_number(self, index: int) -> int:
-        """The number of a request's line (or sample) in the file, from 1."""
-        return index + 1 + int(np.searchsorted(self.blanks, index, side="right"))
+    @property
+    def has_chats(self) -> bool:
+        """Whether any prompt is a chat."""
+        return bool((self.lines["kind"] == PromptKind.CHAT).any())
+
+    @property
+    def without_length(self) -> int:
+        """How many requests do not say how long their answers may be."""
+        open_ended = (self.lines["output_tokens"] == 0) & (self.lines["kind"] != PromptKind.INVALID)
+        return int(open_ended.sum())
+
+    @property
+    def may_end_early(self) -> bool:
+        """Whether some answers end where the model ends them, and not at an exact length."""
+        return bool(self.without_length) or not self.notable.isdisjoint(_MAY_END)
+
+    @property
+    def name(self) -> str:
+        """What was asked for, in a few words."""
+        return self.asked.reading.name
+
+    def place(self, index: int) -> str:
+        """Where a request stands, as a user counts: line, row or sample from 1, and the file if there are several."""
+        at = bisect_right(self.parts, index, key=lambda part: part.first) - 1
+        part = self.parts[max(0, at)]
+        blank_before = int(np.searchsorted(self.blanks, index, side="right")) - part.blanks
+        number = index - part.first + 1 + blank_before
+        return (
+            f"{part.name} {part.unit} {number}" if len(self.parts) > 1 else f"{part.unit} {number}"
+        )
 
     def refusal(self, remedy: str = "Fix the file or pass --skip-bad") -> str:
-        """A sentence on the invalid lines, and a list of the first ten."""
+        """A sentence on the invalid rows, and a list of the first ten."""
         shown = list(self.bad.items())[:_SHOWN]
-        listed = "".join(f"\n  {self.unit} {self.line_number(i)}: {why}" for i, why in shown)
+        listed = "".join(f"\n  {self.place(i)}: {why}" for i, why in shown)
         count = len(self.bad)
         rest = f"\n  and {count - len(shown):,} more" if count > len(shown) else ""
-        what = f"{count:,} invalid {self.unit}{'s' * (count > 1)}"
-        return f"{self.source.path}: {what}. {remedy}{listed}{rest}"
+        units = {part.unit for part in self.parts}
+        what = f"{count:,} invalid {units.pop() if len(units) == 1 else 'row'}{'s' * (count > 1)}"
+        return f"{self.name}: {what}. {remedy}{listed}{rest}"
 
     def failures(self, indices: Iterable[int], errors: dict[int, Failure]) -> tuple[Records, bytes]:
         """These requests as failures for the journal; an invalid line brings its own reason."""
         chosen = list(indices)
-        texts = self.read(chosen)
+        heads = self._heads(chosen)
         lines = [
-            self._failure(i, text, errors.get(i)) for i, text in zip(chosen, texts, strict=True)
+            self._failure(i, head, errors.get(i)) for i, head in zip(chosen, heads, strict=True)
         ]
         records = np.zeros(len(chosen), RECORD)
         records["index"], records["length"] = chosen, [len(line) for line in lines]
@@ -87,9 +131,37 @@ class Index(Struct, frozen=True):
             raise DatasetError(msg) from error
         raise DatasetChanged(self.source.path)
 
+    def fields(self, indices: Iterable[int]) -> list[Fields]:
+        """What these rows say; raises DatasetChanged where they cannot be read any more."""
+        chosen = list(indices)
+        try:
+            return [
+                self._fields_of(i, content)
+                for i, content in zip(chosen, self.read(chosen), strict=True)
+            ]
+        except BadLine as reason:
+            raise DatasetChanged(self.source.path) from reason
+
+    def _fields_of(self, index: int, content: bytes) -> Fields:
+        if self.source.store:
+            return store.record(content, int(self.lines["input_tokens"][index]))
+        if index in self.bad:
+            return Fields(task_id=json_row.task_id(content))
+        return json_row.from_json(content)
+
+    def _heads(self, indices: list[int]) -> list[bytes]:
+        """All but the ids of these requests, as JSON; a line of the user holds both."""
+        contents = self.read(indices)
+        if not self.source.store:
+            return contents
+        ids = 4 * self.lines["input_tokens"][indices].astype(np.int64)
+        return [
+            content[: len(content) - size]
+            for content, size in zip(contents, ids.tolist(), strict=True)
+        ]
+
     def _failure(self, index: int, line: bytes, error: Failure | None) -> bytes:
         if error is None:
-            place = f"{self.unit} {self.line_number(index)}"
-            error = Failure("bad_line", f"{place}: {self.bad[index]}", 0)
-        task_id = index if self.source.document else task_id_of(index, line)
-        return failure(task_id, error)
+            error = Failure("bad_line", f"{self.place(index)}: {self.bad[index]}", 0)
+        task_id = json_row.task_id(line)
+        return failure(index if task_id is None else task_id, error)

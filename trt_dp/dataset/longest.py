@@ -24,7 +24,7 @@ def longest(path: Path) -> Longest:
     """Read a dataset and write nothing; raises DatasetError if lengths are unknown."""
     index = open_dataset(path, None, lambda _done, _total: None)
     if (first := index.first_text) is not None:
-        place = f"{index.unit} {index.line_number(first)}"
+        place = index.place(first)
         msg = f"{path}: the prompt of {place} is text, so its length in tokens is unknown: pass the lengths yourself"
         raise DatasetError(msg)
     good = index.lines[index.lines["kind"] != PromptKind.INVALID]

@@ -1,132 +1,221 @@
-"""Opens a dataset: tells its format, checks it in one pass and indexes it, unless a cached index is valid."""
+"""Opens a dataset: checks its inputs in one pass and indexes them, unless an index of them is kept.
+
+JSON lines whose prompts are text stay where they are, and workers read them there. Everything else goes into
+a store in the run folder.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+from msgspec import structs
 
 from trt_dp.dataset import cache
-from trt_dp.dataset.document import is_document, scan_document
-from trt_dp.dataset.index import Index
-from trt_dp.dataset.scan import BOM, LINE, SLICE, Piece, scan_file
+from trt_dp.dataset.formats import choose_reader, find_reader
+from trt_dp.dataset.index import Index, Part
+from trt_dp.dataset.inputs import STDIN, Opened, expand, opened
+from trt_dp.dataset.lines import BOM
+from trt_dp.dataset.piece import LINE, Gathering, Piece
+from trt_dp.dataset.readers.contract import Row
+from trt_dp.dataset.reading import Asked, Progress, Reading, Say, ignore, look, reading_of
+from trt_dp.dataset.scan import SLICE, Lines, scan_file
+from trt_dp.dataset.store import NAME, PARTIAL, Store
 from trt_dp.errors import DatasetError
 from trt_dp.types import Source
 
-_FINGERPRINT_VERSION = 2  # changing it makes runs of earlier versions impossible to resume
-_HEAD = 4096
-_FOREIGN = {
-    b"\x1f\x8b": "gzip-compressed: decompress it first (gunzip)",
-    b"\x28\xb5\x2f\xfd": "zstd-compressed: decompress it first (unzstd)",
-    b"BZh": "bzip2-compressed: decompress it first (bunzip2)",
-    b"\xfd7zXZ": "xz-compressed: decompress it first (unxz)",
-    b"PK\x03\x04": "a zip archive: decompress it first (unzip)",
-    b"PAR1": "a Parquet file: convert it to JSON lines first",
-    b"\xff\xfe": "UTF-16: convert it to UTF-8 first (iconv)",
-    b"\xfe\xff": "UTF-16: convert it to UTF-8 first (iconv)",
-}
+_FINGERPRINT_VERSION = 3  # changing it makes runs of earlier versions impossible to resume
+_PIECE_BYTES, _PIECE_ROWS = 16 << 20, 1 << 14
+_SPARE = 256 << 20
+_PROCESSES = os.cpu_count() or 1
+_IDS = (b'"input_ids"', b'"logits"')
 
 
-Progress = Callable[[int, int], None]
+def open_dataset(
+    what: str | Path | Reading, folder: Path | None, progress: Progress, say: Say = ignore
+) -> Index:
+    """The index of what was asked for, kept or made now; a store that is new is `keep`'s to put in its place.
 
-
-def open_dataset(path: Path, folder: Path | None, progress: Progress) -> Index:
-    """The index of a dataset: from a cache beside it or in `folder`, or made now; kept only if there is a `folder`."""
-    source = _source(path)
-    places = [path.with_name(f".{path.name}.index.npz")]
-    places += [folder / "index.npz"] if folder else []
-    for place in places:
-        if index := cache.load(place, source):
+    Without a `folder` nothing is written, and the requests themselves cannot be read.
+    """
+    asked = look(reading_of(what))
+    for place in _places(asked, folder):
+        if index := cache.load(place, asked):
             return index
-    index = _make(source, progress)
-    if _source(path) != source:
-        msg = f"{path} changed while it was read: run the command again when the file is complete"
+    index = _make(asked, folder, progress, say)
+    if look(asked.reading) != asked:
+        msg = f"{asked.reading.name} changed while it was read: run the command again when it is complete"
         raise DatasetError(msg)
     if not len(index):
-        msg = f"{path} holds no requests"
+        msg = f"{asked.reading.name} has no requests"
         raise DatasetError(msg)
-    if folder:
-        cache.keep(places, index)
+    if folder and not index.source.store:
+        cache.keep(_places(asked, folder), index)
     return index
 
 
-def _source(path: Path) -> Source:
+def keep(index: Index, folder: Path) -> Index:
+    """Put a new store in its place in the run folder, with its index beside it."""
+    if not index.source.store:
+        (folder / NAME).unlink(missing_ok=True)
+        return index
+    path = Path(index.source.path)
+    if path.name == PARTIAL:
+        path.replace(folder / NAME)
+    elif (folder / "index.npz").exists():
+        return index
+    placed = structs.replace(
+        index, source=structs.replace(index.source, path=str(folder.resolve() / NAME))
+    )
+    cache.keep([folder / "index.npz"], placed)
+    return placed
+
+
+def reopen(folder: Path, source: str, fingerprint: str) -> Index:
+    """The index of a run's requests, though its inputs may be gone; raises DatasetError if the requests are."""
+    path = Path(source)
+    for place in (folder / "index.npz", path.with_name(f".{path.name}.index.npz")):
+        index = cache.load(place, None)
+        if index and index.fingerprint == fingerprint:
+            return index
+    if path.name != NAME and path.is_file():
+        index = open_dataset(Reading(inputs=(source,), format="jsonl"), None, ignore)
+        if index.fingerprint == fingerprint:
+            return index
+    msg = f"the requests of this run are not there any more: {source} was removed or changed"
+    raise DatasetError(msg)
+
+
+def discard(folder: Path) -> None:
+    """Remove a store that was not put in its place."""
+    with contextlib.suppress(OSError):
+        (folder / PARTIAL).unlink()
+
+
+def _places(asked: Asked, folder: Path | None) -> list[Path]:
+    """Where an index may be kept: that of a store in its folder, that of a single file beside it as well."""
+    places = [folder / "index.npz"] if folder else []
+    if len(asked.files) != 1 or asked.files[0].path == STDIN:
+        return places
+    path = Path(asked.files[0].path)
+    beside = path.with_name(f".{path.name}.index.npz")
+    has_store = folder is not None and (folder / NAME).exists()
+    return [*places, beside] if has_store else [beside, *places]
+
+
+def _make(asked: Asked, folder: Path | None, progress: Progress, say: Say) -> Index:
+    gathered = _Gathered(asked, progress)
     try:
-        return _look(path)
+        if lines := _in_place(asked, folder):
+            gathered.begin(str(lines.path), find_reader(lines.reader).unit)
+            gathered.take(scan_file(lines, asked.size, _PROCESSES))
+            return gathered.index(Source(**structs.asdict(asked.files[0])))
+        path = folder / PARTIAL if folder else None
+        with contextlib.closing(Store(path, new=True)) as store:
+            for name in expand(asked.reading.inputs):
+                with opened(name) as source:
+                    _read(source, store, gathered, asked.reading, say)
+        return gathered.index(_stored(path))
     except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
+        msg = f"cannot read {error.filename or asked.reading.name}: {error.strerror}"
         raise DatasetError(msg) from error
 
 
-def _look(path: Path) -> Source:
-    if path.is_dir():
-        msg = f"{path} is a folder: name a dataset file"
-        raise DatasetError(msg)
-    if not path.is_file():
-        what = (
-            "is not a regular file: save it as a file first"
-            if path.exists()
-            else "does not exist: make a dataset with trt-dp prepare-dataset"
+def _in_place(asked: Asked, folder: Path | None) -> Lines | None:
+    """The file that workers can read as it is: one of plain JSON lines, unless it holds ids and a store has room."""
+    if len(asked.files) != 1 or asked.files[0].path == STDIN:
+        return None
+    with opened(asked.files[0].path) as source:
+        if source.path is None or choose_reader(source, asked.reading.format) != "jsonl":
+            return None
+        first = source.head.removeprefix(BOM).lstrip().partition(b"\n")[0]
+        if folder and any(name in first for name in _IDS) and _has_room(folder, asked.size):
+            return None
+        return Lines(source.path, "jsonl")
+
+
+def _has_room(folder: Path, size: int) -> bool:
+    """Whether a store of a file of ids fits; it is smaller than its text."""
+    return shutil.disk_usage(folder).free > size + _SPARE
+
+
+def _read(source: Opened, store: Store, gathered: _Gathered, reading: Reading, say: Say) -> None:
+    """One input into the store; a file of lines by several processes."""
+    name = choose_reader(source, reading.format)
+    reader = find_reader(name)
+    gathered.begin(source.name, reader.unit)
+    if reader.line and source.path and (store.path or source.path.stat().st_size > SLICE):
+        lines = Lines(source.path, name, store.path)
+        gathered.take(scan_file(lines, source.path.stat().st_size, _PROCESSES))
+        return
+    gathered.take(_pieces(reader.rows(source, reading.options(say)), source, store))
+
+
+def _pieces(rows: Iterable[Row], source: Opened, store: Store) -> Iterator[Piece]:
+    found = Gathering()
+    for row in rows:
+        found.add(row)
+        if found.size > _PIECE_BYTES or len(found) > _PIECE_ROWS:
+            yield store.add(found, source.progress())
+            found = Gathering()
+    yield store.add(found, source.progress())
+
+
+def _stored(path: Path | None) -> Source:
+    if path is None:
+        return Source(path="", size=0, mtime_ns=0, store=True)
+    seen = path.stat()
+    return Source(path=str(path), size=seen.st_size, mtime_ns=seen.st_mtime_ns, store=True)
+
+
+class _Gathered:
+    """The pieces of all inputs, one after the other; their fingerprint depends on every request and nothing else."""
+
+    def __init__(self, asked: Asked, progress: Progress) -> None:
+        self._asked = asked
+        self._progress = progress
+        self._parts: list[Part] = []
+        self._lines = [np.empty(0, LINE)]
+        self._blanks = [np.empty(0, np.int64)]
+        self._bad: dict[int, str] = {}
+        self._notable: set[str] = set()
+        self._digest = hashlib.sha256(f"{_FINGERPRINT_VERSION} {SLICE}".encode())
+        self._count = self._read = self._before = 0
+
+    def begin(self, name: str, unit: str) -> None:
+        """The next pieces are from this input."""
+        self._before = self._read
+        self._parts.append(
+            Part(name=name, unit=unit, first=self._count, blanks=sum(map(len, self._blanks)))
         )
-        msg = f"{path} {what}"
-        raise DatasetError(msg)
-    found = path.stat()
-    return Source(
-        path=str(path.resolve()),
-        size=found.st_size,
-        mtime_ns=found.st_mtime_ns,
-        document=is_document(_head(path).removeprefix(BOM)),
-    )
 
+    def take(self, pieces: Iterable[Piece]) -> None:
+        """Take the pieces of an input as they come."""
+        for piece in pieces:
+            lines = np.frombuffer(piece.lines, LINE)
+            self._lines.append(lines)
+            self._blanks.append(np.array(piece.blanks, np.int64) + self._count)
+            self._bad.update({self._count + at: reason for at, reason in piece.bad.items()})
+            self._notable |= set(piece.notable)
+            self._digest.update(b"%d %d;" % (len(lines), piece.checksum))
+            self._count += len(lines)
+            self._read = self._before + piece.stop
+            self._progress(self._read, self._asked.size)
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_HEAD)
-
-
-def _make(source: Source, progress: Progress) -> Index:
-    path = Path(source.path)
-    try:
-        head = _head(path)
-        _refuse_foreign(path, head)
-        start = len(BOM) if head.startswith(BOM) else 0
-        if source.document:
-            pieces, unit = scan_document(path, start), "sample"
-        else:
-            pieces, unit = scan_file(path, source.size, os.cpu_count() or 1), "line"
-        return _assemble(source, pieces, unit, progress)
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise DatasetError(msg) from error
-
-
-def _refuse_foreign(path: Path, head: bytes) -> None:
-    for magic, what in _FOREIGN.items():
-        if head.startswith(magic):
-            msg = f"{path} is {what}"
-            raise DatasetError(msg)
-
-
-def _assemble(source: Source, pieces: Iterable[Piece], unit: str, progress: Progress) -> Index:
-    """The index of these pieces; its fingerprint depends on every byte of the file and nothing else."""
-    lines, blanks, bad, count = [], [], {}, 0
-    digest = hashlib.sha256(f"{_FINGERPRINT_VERSION} {SLICE} {unit} {source.size}".encode())
-    for piece in pieces:
-        found = np.frombuffer(piece.lines, LINE)
-        lines.append(found)
-        bad.update({count + position: reason for position, reason in piece.bad.items()})
-        blanks.append(np.array(piece.blanks, np.int64) + count)
-        count += len(found)
-        digest.update(piece.checksum.to_bytes(4, "little"))
-        progress(piece.stop, source.size)
-    return Index(
-        source=source,
-        fingerprint=digest.hexdigest()[:32],
-        lines=np.concatenate([np.empty(0, LINE), *lines]),
-        bad=bad,
-        blanks=np.concatenate([np.empty(0, np.int64), *blanks]),
-        unit=unit,
-    )
+    def index(self, source: Source) -> Index:
+        """The index of it all."""
+        return Index(
+            source=source,
+            fingerprint=self._digest.hexdigest()[:32],
+            lines=np.concatenate(self._lines),
+            bad=self._bad,
+            blanks=np.concatenate(self._blanks),
+            parts=self._parts,
+            notable=frozenset(self._notable),
+            asked=self._asked,
+        )

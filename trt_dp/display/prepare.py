@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from trt_dp.display import progress
 from trt_dp.display.progress import of_total
-from trt_dp.synthetic.prepare import DEFAULT_OUTPUT, Preparation, Prepared
+from trt_dp.synthetic.preparation import DEFAULT_OUTPUT, Preparation, Prepared
 from trt_dp.synthetic.summary import as_text
 from trt_dp.system.safe_text import plain
 
@@ -29,7 +29,7 @@ def told(asked: Preparation, made: Prepared) -> str:
     size = f"{made.size / 1e6:,.1f} MB"
     done = "unchanged" if made.already else "written"
     parts.append(f"{done}: {asked.output} ({size})")
-    if asked.layout != "openai":
+    if asked.format.runs:
         path = "" if asked.output == DEFAULT_OUTPUT else f" --request-path {asked.output}"
         parts.append(f"next: trt-dp run{path} (trt-dp build makes the engine)")
     return plain("\n".join(parts))

@@ -80,9 +80,18 @@ class Lines:
         """Print a line."""
         _print(self._console, text)
 
+    def print(self, text: str) -> None:
+        """Print a line now, and the next one in ten seconds."""
+        self._printed = time.monotonic()
+        self.say(text)
+
+    def due(self) -> bool:
+        """Whether the last line is ten seconds old."""
+        return time.monotonic() - self._printed >= _LINE_SECONDS
+
     def update(self, what: str, done: int, total: int, facts: str) -> None:  # noqa: ARG002 - a line has no bar
         """Print how far `what` is, every ten seconds."""
-        if time.monotonic() - self._printed >= _LINE_SECONDS:
+        if self.due():
             self._printed = time.monotonic()
             self.say(f"{what}: {facts}" if facts else what)
 

@@ -27,9 +27,9 @@ _WORKER_COLUMNS = (
 Row = tuple[str, Callable[[Report], str]]
 
 
-def print_reports(reports: Sequence[tuple[str, Report]]) -> None:
-    """One report as a table, or several side by side, on stdout."""
-    console = Console()
+def print_reports(reports: Sequence[tuple[str, Report]], *, stderr: bool = False) -> None:
+    """One report as a table, or several side by side, on stdout unless that is for answers."""
+    console = Console(stderr=stderr)
     table = Table(box=None, header_style="bold", pad_edge=False, show_header=len(reports) > 1)
     table.add_column("")
     for name, _ in reports:

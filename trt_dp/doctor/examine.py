@@ -147,13 +147,13 @@ def _has_gpu() -> bool:
 
 
 def _answer(group: str, name: str, seconds: float, *more: str) -> Answer:
-    """What a plugin says of itself; if it could not say anything, what happened."""
+    """What a plugin reports about itself, or why it could not."""
     said = _ask(["plugin", group, name, *more], seconds)
     return Answer(said) if isinstance(said, str) else msgspec.json.decode(said, type=Answer)
 
 
 def _differences(name: str, seconds: float) -> list[str]:
-    """How an engine's installed library differs from the one it was written for, or why nobody knows."""
+    """How an engine's installed library differs from the one it was written for, or why that is unknown."""
     said = _ask(["differences", name], seconds)
     return [said] if isinstance(said, str) else msgspec.json.decode(said, type=list[str])
 

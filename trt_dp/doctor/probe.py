@@ -30,7 +30,7 @@ from trt_dp.placement import machine
 
 
 class Answer(Struct, frozen=True):
-    """What a plugin says of itself, and why it cannot run here, if so."""
+    """What a plugin reports about itself, and why it cannot run here, if so."""
 
     why: str = ""
     needs_gpu: bool = False

@@ -26,10 +26,17 @@ class Engine(Protocol):
         """How many requests it wants in flight at once, including those that wait inside it."""
 
     def submit(self, request: Request) -> None:
-        """Take a request; raises RequestRefused if it is too large. Never called beyond `capacity`."""
+        """Take a request; raises RequestRefused if it is too large. Never called beyond `capacity`.
+
+        `request.sampling` asks for nothing that the class does not name in `samples` (see about.py).
+        """
 
     def step(self) -> list[Result]:
         """Work for a moment and return what is completed: at most one result for each submitted request.
+
+        An answer has `output_tokens` ids unless something stopped it. The id that did (an EOS, or one of
+        `stop_token_ids`) is not in it. Whoever does not look for `stop` or `stop_token_ids` may answer to the full
+        length: the worker cuts the answer there.
 
         Called only while a request is in flight. It must return well within --stall-seconds, with an
         empty list when nothing is completed yet.
@@ -37,6 +44,14 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the model; called once, with nothing in flight."""
+
+
+class Bounded(Protocol):
+    """An engine that also says how long a request can be, for requests that do not say how long to answer."""
+
+    @property
+    def context(self) -> int:
+        """The most tokens that prompt and answer may have together."""
 
 
 class Telling(Protocol):

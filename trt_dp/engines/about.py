@@ -1,4 +1,4 @@
-"""What an engine class says of itself before it is made. Everything is optional: an engine may define none of it."""
+"""What an engine class says about itself before it is made. Everything is optional: an engine may define none of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+
+from trt_dp.types import Sampling
+
+_ALWAYS = frozenset({"stop", "stop_token_ids", "ignore_eos"})
+"""The worker cuts an answer at a stop that the engine did not see; every engine knows when an EOS ends an answer."""
 
 
 class About(Struct, frozen=True):
@@ -21,16 +26,34 @@ class About(Struct, frozen=True):
     packages: tuple[
         str, ...
     ] = ()  # what to install: its own library first; `trt-dp doctor` shows versions
+    samples: frozenset[str] = frozenset({"temperature", "top_k", "top_p", "seed"})  # see `cannot`
 
 
 def about(engine_class: Any) -> About:
-    """What this class says of itself."""
+    """What this class says about itself."""
     said = {
         name: getattr(engine_class, name)
         for name in About.__struct_fields__
         if hasattr(engine_class, name)
     }
     return About(**said)
+
+
+def always() -> frozenset[str]:
+    """What can be asked of every engine."""
+    return _ALWAYS
+
+
+def cannot(engine_class: Any, sampling: Sampling) -> list[str]:
+    """The names in this Sampling that ask for something that the engine does not do, by its `samples`."""
+    samples = about(engine_class).samples | _ALWAYS
+    return [
+        name
+        for name, plain in zip(
+            Sampling.__struct_fields__, Sampling.__struct_defaults__, strict=True
+        )
+        if name not in samples and getattr(sampling, name) != plain
+    ]
 
 
 def recognises(engine_class: Any, folder: Path) -> bool:

@@ -69,6 +69,7 @@ def _ask(name: str, folder: Path) -> bool | None:
 
 def _unknown(folder: Path, broken: list[str]) -> str:
     if {"model_type", "architectures"} & read_fields(folder / "config.json").keys():
-        return f"{folder} holds a Hugging Face checkpoint, not an engine: run trt-dp build {folder}"
+        return f"{folder} is a Hugging Face checkpoint, not an engine: run trt-dp build {folder}"
     unasked = f"; not asked, because they do not load: {', '.join(broken)}" if broken else ""
-    return f"no engine recognises {folder}: name the engine with --engine (trt-dp plugins lists them){unasked}"
+    advice = "name a folder made by trt-dp build, or choose with --engine (see trt-dp plugins)"
+    return f"no engine recognises {folder}: {advice}{unasked}"

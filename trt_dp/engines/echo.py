@@ -10,7 +10,7 @@ from collections import deque
 import numpy as np
 
 from trt_dp.errors import EngineRefused, RequestRefused
-from trt_dp.types import EngineSpec, Failure, Placement, Request, Result, Sampling
+from trt_dp.types import EngineSpec, Failure, Placement, Request, Result
 
 _MOST_OUTPUT = 1 << 22  # a line of a dataset must not cost the memory of the machine
 
@@ -18,12 +18,16 @@ _MOST_OUTPUT = 1 << 22  # a line of a dataset must not cost the memory of the ma
 class EchoEngine:
     """Answers with the prompt's own ids, from a place that depends on all of them; misbehaves when told to.
 
-    It is an instrument: it has no model and needs no folder, and it runs anywhere.
+    It is an instrument: it has no model and needs no folder, and it runs anywhere. At a temperature above 0
+    the place depends on the seed too; every id is certain, with a logprob of 0.
     `crash`, `hang`, `fail`, `refuse_requests` and `raise_on` name requests by their place in the file
     (`3,17`); `only_worker` keeps every misbehaviour to one worker.
     """
 
     has_model = False
+    samples = frozenset(
+        {"temperature", "top_k", "top_p", "min_p", "seed", "min_tokens", "logprobs"}
+    )
 
     def __init__(
         self,
@@ -43,9 +47,7 @@ class EchoEngine:
         exit_after: int = 0,
         only_worker: int = -1,
     ) -> None:
-        if spec.sampling != Sampling():
-            msg = "the engine echo has no model to sample from: remove the sampling options"
-            raise EngineRefused(msg)
+        del spec  # it has no model
         chosen = only_worker in (-1, placement.worker)
         time.sleep(load_seconds)
         if refuse and chosen:
@@ -64,7 +66,7 @@ class EchoEngine:
     def submit(self, request: Request) -> None:
         """Take a request, unless told to refuse it."""
         if request.index in self._refuse:
-            msg = "echo was told to refuse this request"
+            msg = "echo refuses this request, as --set refuse asks"
             raise RequestRefused(msg)
         if request.output_tokens > _MOST_OUTPUT:
             msg = f"{request.output_tokens} output tokens, and the engine echo gives {_MOST_OUTPUT} at most"
@@ -90,10 +92,13 @@ class EchoEngine:
         if request.index in self._fail:
             error = Failure("engine_error", "echo was told to fail this request")
             return Result(request.index, error=error)
-        ids = request.input_ids
-        first = int(ids.sum()) % len(ids)
+        ids, sampling = request.input_ids, request.sampling
+        drawn = sampling.seed if sampling.temperature else 0
+        first = (int(ids.sum()) + drawn) % len(ids)
         places = np.arange(first, first + request.output_tokens)
-        return Result(request.index, ids.take(places, mode="wrap").tolist())
+        answer = ids.take(places, mode="wrap").tolist()
+        logprobs = None if sampling.logprobs is None else [0.0] * len(answer)
+        return Result(request.index, answer, logprobs=logprobs)
 
     def _misbehave(self, index: int) -> None:
         if index in self._crash:

@@ -1,4 +1,4 @@
-"""What every engine folder has: where it comes from, its tokenizer, and a fingerprint that tells builds apart."""
+"""What every engine folder has: where it comes from, its tokenizer, and a fingerprint that differs between builds."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ def provenance(folder: Path) -> dict[str, Any]:
 def check_tokenizer(folder: Path | None, why: str) -> None:
     """Raises UsageError unless the folder has a tokenizer, which is needed for the reason given."""
     if folder is None:
-        msg = f"{why}, and there is no engine folder to take it from: give one with --engine-path, or use ids"
+        msg = (
+            f"{why}: name an engine folder with a tokenizer by --engine-path, or use token ids only"
+        )
         raise UsageError(msg)
     if not holds_tokenizer(folder):
-        msg = f"{why}, and {folder} has no tokenizer: put the model's tokenizer.json there, or use ids"
+        msg = f"{why}, and {folder} has none: copy the model's tokenizer.json there, or use token ids only"
         raise UsageError(msg)
 
 
 def fingerprint(folder: Path) -> str:
-    """Tells engines apart: a built one stores it, and building the same model again gives the same."""
+    """The fingerprint of an engine: a built one stores it, and building the same model again gives the same."""
     if not folder.is_dir():
         return ""
     made = provenance(folder).get("fingerprint")

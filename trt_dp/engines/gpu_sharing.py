@@ -82,7 +82,7 @@ class Seat:
 
 
 def _own_folder() -> Path:
-    """The folder of this user's locks, which nobody else may write to."""
+    """The folder of this user's locks, which only this user may write to."""
     folder = Path(tempfile.gettempdir()) / f"trt-dp-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)

@@ -68,7 +68,7 @@ def _skew(finding: Finding, _part: Part) -> str:
 def _dispatch(_finding: Finding, _part: Part) -> str:
     return (
         "batches were not full although requests were pending. Give the engine a larger capacity, "
-        "so that requests wait beside it"
+        "so that requests wait in it"
     )
 
 
@@ -88,8 +88,8 @@ def _long(finding: Finding, part: Part) -> str:
     count, longest = len(late), int(late.max(initial=0))
     what = "one long request" if count == 1 else f"{count:,} long requests"
     return (
-        f"slots stood empty while {what} of up to {longest:,} tokens still ran after the last request was sent. "
-        f"Send the longest requests first: that would save up to {duration(part.seconds)}"
+        f"slots were empty while {what} of up to {longest:,} tokens still ran after the last request was sent. "
+        f"--order longest sends them first, which would save up to {duration(part.seconds)}"
     )
 
 
@@ -104,7 +104,7 @@ def _uneven(finding: Finding, _part: Part) -> str:
 
 def _ragged(_finding: Finding, _part: Part) -> str:
     return (
-        "slots stood empty in the last wave, when nothing was pending. "
+        "slots were empty in the last wave, when nothing was pending. "
         "More requests in one run, or fewer workers, make this part smaller"
     )
 

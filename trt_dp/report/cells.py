@@ -12,6 +12,7 @@ from trt_dp.report.columns import Columns, Floats, StateChange, Wasted
 from trt_dp.report.flow import amounts, occupancy
 
 _FULL = 0.9
+_LASTS = 0.1
 
 
 class Cells(Struct, frozen=True, kw_only=True):
@@ -33,14 +34,15 @@ class Cells(Struct, frozen=True, kw_only=True):
 def cells_of(
     worker: int, columns: Columns, wasted: Wasted, ready: NDArray[np.bool_], edges: Floats
 ) -> Cells:
-    """What this worker did between neighbouring edges."""
-    mine = (columns.worker == worker) & ~columns.failed
+    """What this worker, whose columns these are, did between neighbouring edges."""
+    mine = ~columns.failed
     began, first = columns.began[mine], columns.first_token_at[mine]
     end, tokens = columns.answered_at[mine], columns.output_tokens[mine].astype(np.float64)
+    made_from = columns.made_from[mine]
     lost = wasted.worker == worker
     return Cells(
         seconds=np.diff(edges),
-        tokens=amounts(first, end, tokens, edges),
+        tokens=amounts(made_from, end, tokens, edges),
         decoding=occupancy(first, end, edges),
         prefilling=amounts(began, first, first - began, edges),
         wasted=occupancy(wasted.sent_at[lost], wasted.lost_at[lost], edges),
@@ -48,9 +50,8 @@ def cells_of(
     )
 
 
-def ready_in(worker: int, states: Sequence[StateChange], edges: Floats) -> NDArray[np.bool_]:
-    """In which cells this worker was ready; every change of its state must be an edge."""
-    mine = [change for change in states if change.worker == worker]
+def ready_in(mine: Sequence[StateChange], edges: Floats) -> NDArray[np.bool_]:
+    """In which cells a worker was ready; every change of its state must be an edge."""
     moments = np.array([change.at_seconds for change in mine])
     ready = np.array([False, *(change.state == "ready" for change in mine)])
     middles = (edges[1:] + edges[:-1]) / 2
@@ -58,9 +59,12 @@ def ready_in(worker: int, states: Sequence[StateChange], edges: Floats) -> NDArr
     return found
 
 
-def full_speeds(workers: Sequence[Cells]) -> tuple[Floats, float, list[NDArray[np.bool_]]]:
+def full_speeds(
+    workers: Sequence[Cells], pending: NDArray[np.bool_]
+) -> tuple[Floats, float, list[NDArray[np.bool_]]]:
     """Tokens per second of each worker while its batch was full, how full that was, and in which cells.
 
+    Where smaller batches were faster for a while with requests pending, their speed counts: it can be kept up.
     A worker whose batch was never even half as full as another's, or that made no token, counts as their median.
     """
     peaks = np.array([_peak(cells) for cells in workers])
@@ -69,20 +73,31 @@ def full_speeds(workers: Sequence[Cells]) -> tuple[Floats, float, list[NDArray[n
         (cells.running >= _FULL * peak) & cells.ready & (cells.tokens > 0)
         for cells, peak in zip(workers, peaks, strict=True)
     ]
-    speeds = np.array([_speed(cells, where) for cells, where in zip(workers, full, strict=True)])
+    speeds = np.array(
+        [_best_speed(cells, where, pending) for cells, where in zip(workers, full, strict=True)]
+    )
     known = (peaks >= batch / 2) & (speeds > 0)
     usual = float(np.median(speeds[known])) if known.any() else 0.0
     return np.where(known, speeds, usual), batch, full
 
 
+def _best_speed(cells: Cells, full: NDArray[np.bool_], pending: NDArray[np.bool_]) -> float:
+    """The speed of full batches, or of smaller ones if these were faster for a tenth of the time."""
+    smaller = cells.ready & pending & ~full & (cells.decoding > 0)
+    lasted, ready = cells.seconds[smaller].sum(), cells.seconds[cells.ready].sum()
+    if lasted < _LASTS * ready:
+        return _speed(cells, full)
+    return max(_speed(cells, full), _speed(cells, smaller))
+
+
 def _peak(cells: Cells) -> float:
-    """The fullest batch that lasted: for a hundredth of the time in which the worker had requests."""
+    """The fullest batch that lasted: for a tenth of the time in which the worker had requests."""
     running, seconds = cells.running, np.where(cells.running > 0, cells.seconds, 0.0)
     order = np.argsort(running)[::-1]
     lasted = np.cumsum(seconds[order])
     if not len(lasted) or not lasted[-1]:
         return 0.0
-    return float(running[order][np.searchsorted(lasted, 0.01 * lasted[-1])])
+    return float(running[order][np.searchsorted(lasted, _LASTS * lasted[-1])])
 
 
 def _speed(cells: Cells, full: NDArray[np.bool_]) -> float:

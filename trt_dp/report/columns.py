@@ -1,7 +1,8 @@
-"""What is known of every request of a sitting, as columns; a report is worked out from them once the run is over."""
+"""What is known of every request of a sitting, as columns; the report is made from them after the run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -23,7 +24,8 @@ class StateChange(Struct, frozen=True):
 class Columns(Struct, frozen=True, kw_only=True):
     """Requests that workers completed: one value of each column per request, times by the coordinator's clock.
 
-    `began` is when the engine started on a request: a worker tells durations, so it is counted back from `answered_at`.
+    `began` is when the engine started on a request: a worker tells durations, so it is counted back from
+    `answered_at`. `made_from` is from when its tokens were made. `again`: an earlier worker died with it in flight.
     """
 
     worker: NDArray[np.int32]
@@ -34,6 +36,8 @@ class Columns(Struct, frozen=True, kw_only=True):
     input_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
     failed: NDArray[np.bool_]
+    again: NDArray[np.bool_]
+    made_from: Floats
 
 
 class Wasted(Struct, frozen=True):
@@ -56,7 +60,51 @@ def no_columns() -> Columns:
         input_tokens=np.empty(0, np.int64),
         output_tokens=np.empty(0, np.int64),
         failed=np.empty(0, np.bool_),
+        again=np.empty(0, np.bool_),
+        made_from=nothing,
     )
+
+
+def since_last_answer(worker: NDArray[np.int32], began: Floats, answered_at: Floats) -> Floats:
+    """From when tokens were made by engines that do not tell: since the worker's answers before, or its start.
+
+    Such an engine may have let a request wait, so that the whole time of each request would count too much.
+    """
+    order = np.lexsort((answered_at, worker))
+    ends, who = answered_at[order], worker[order]
+    changes = np.flatnonzero((np.diff(ends, prepend=-1.0) != 0) | (np.diff(who, prepend=-1) != 0))
+    before = np.where(changes > 0, ends[changes - 1], -np.inf)
+    before[np.diff(who[changes], prepend=-1) != 0] = -np.inf
+    since = np.empty(len(order))
+    since[order] = np.repeat(before, np.diff(np.append(changes, len(order))))
+    return np.maximum(since, began)
+
+
+def answered_after(columns: Columns, moment: float) -> Columns:
+    """The columns of requests that were not completed yet at a moment."""
+    later = columns.answered_at > moment
+    return Columns(**{name: getattr(columns, name)[later] for name in Columns.__struct_fields__})
+
+
+def by_worker(columns: Columns, workers: int) -> list[Columns]:
+    """The columns of each worker, cut out of one sorted copy."""
+    order = np.argsort(columns.worker, kind="stable")
+    cuts = np.searchsorted(columns.worker[order], np.arange(1, workers))
+    sorted_columns = {
+        name: np.split(getattr(columns, name)[order], cuts) for name in Columns.__struct_fields__
+    }
+    return [
+        Columns(**{name: parts[worker] for name, parts in sorted_columns.items()})
+        for worker in range(workers)
+    ]
+
+
+def states_by_worker(states: Sequence[StateChange], workers: int) -> list[list[StateChange]]:
+    """The changes of each worker's state, in their order."""
+    found: list[list[StateChange]] = [[] for _ in range(workers)]
+    for change in states:
+        found[change.worker].append(change)
+    return found
 
 
 def nothing_wasted() -> Wasted:

@@ -8,9 +8,10 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from trt_dp.report.columns import Columns, StateChange, Wasted, no_columns, nothing_wasted
+from trt_dp.report.energy import Consumption
 from trt_dp.report.ledger import Books
 from trt_dp.report.schema import Activity, Death
-from trt_dp.report.sections import Energy, Environment, FailureGroup, Sitting
+from trt_dp.report.sections import Environment, FailureGroup, Sitting
 from trt_dp.types import Facts
 
 Seconds = NDArray[np.float32]
@@ -48,7 +49,7 @@ class Counts(Struct, frozen=True, kw_only=True):
 
 
 class Whole(Struct, frozen=True, kw_only=True):
-    """What is known of the run besides its counts."""
+    """What is known about the run besides its counts."""
 
     engine: str
     dataset: str
@@ -69,11 +70,11 @@ class Whole(Struct, frozen=True, kw_only=True):
 
 
 class Story(Struct, frozen=True, kw_only=True):
-    """What a report tells beside its numbers."""
+    """What a report has besides its numbers."""
 
     began_utc: str = ""
     books: Books | None = None
     failures: list[FailureGroup] = []
     sittings: list[Sitting] = []
     environment: Environment | None = None
-    energy: Energy | None = None
+    consumption: Consumption | None = None

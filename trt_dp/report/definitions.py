@@ -69,7 +69,8 @@ DEFINITIONS = {
     "losses.bound_by": "which of the two is longer",
     "losses.lost_seconds": "wall time - bound; the parts sum to it",
     "losses.efficiency": "bound / wall time",
-    "losses.full_batch": "the most requests that ran in one worker for a while; what counts as a full batch",
+    "losses.full_batch": "the most requests that ran in one worker for a tenth of its time; "
+    "from nine tenths of them on a batch is full",
     "losses.full_speed_tok_s": "output tokens per second of each worker while its batch was full, prefill aside; "
     "the median for a worker whose batch was never half full",
     "losses.parts.cause": "the cause; see losses.causes",
@@ -85,7 +86,8 @@ DEFINITIONS = {
     "losses.causes.long": "empty slots after the last send, while requests of more than twice the mean output ran",
     "losses.causes.uneven": "empty slots after the last send, while workers below 90 % of the fastest still ran",
     "losses.causes.ragged": "other empty slots after the last request was sent",
-    "losses.causes.restarts": "workers that were dead, loading again or retired, and work that died with them",
+    "losses.causes.restarts": "workers that were dead, loading again or retired; "
+    "work that died with them, and its repetition",
     "losses.causes.sorting": "writing the results in input order",
     "losses.causes.stopping": "until every worker had ended",
     "ledger.submitted": "requests that were not completed when this session began, and their input tokens",

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from trt_dp.report.advice import Finding, advise
 from trt_dp.report.cells import Cells, cells_of, full_speeds, ready_in
-from trt_dp.report.columns import Columns, Floats, StateChange, Wasted
+from trt_dp.report.columns import (
+    Columns,
+    Floats,
+    StateChange,
+    Wasted,
+    by_worker,
+    states_by_worker,
+)
 from trt_dp.report.flow import occupancy
 from trt_dp.report.schema import Death
 from trt_dp.report.sections import Losses, Part
@@ -50,6 +57,12 @@ class Observed(Struct, frozen=True, kw_only=True):
     def last_sent(self) -> float:
         """When the last request was sent."""
         return self.first_ready + self.phases["feed"]
+
+    @property
+    def last_fresh(self) -> float:
+        """When the last request was sent that no worker had died with: what is sent later is tried again."""
+        fresh = self.columns.sent_at[~self.columns.again]
+        return min(self.last_sent, max(self.first_ready, float(fresh.max(initial=0.0))))
 
     @property
     def served(self) -> float:
@@ -112,12 +125,14 @@ def _measure(run: Observed) -> _Served:
     begin, end = run.first_ready, run.served
     changes = [change.at_seconds for change in run.states if begin < change.at_seconds < end]
     even = np.linspace(begin, end, _CELLS + 1)
-    edges = np.unique(np.concatenate((even, changes, [run.last_sent])))
+    edges = np.unique(np.concatenate((even, changes, [run.last_fresh, run.last_sent])))
+    changes_of = states_by_worker(run.states, run.workers)
     cells = [
-        cells_of(worker, run.columns, run.wasted, ready_in(worker, run.states, edges), edges)
-        for worker in range(run.workers)
+        cells_of(worker, mine, run.wasted, ready_in(changes_of[worker], edges), edges)
+        for worker, mine in enumerate(by_worker(run.columns, run.workers))
     ]
-    return _Served(edges, cells, *full_speeds(cells))
+    speeds, batch, full = full_speeds(cells, edges[1:] <= run.last_fresh + 1e-9)
+    return _Served(edges=edges, cells=cells, speeds=speeds, batch=batch, full=full)
 
 
 def _outside(phases: dict[str, float]) -> dict[str, float]:
@@ -133,14 +148,14 @@ def _outside(phases: dict[str, float]) -> dict[str, float]:
 def _inside(run: Observed, served: _Served) -> dict[str, float]:
     tail = _tail_shares(run, served)
     seconds = dict.fromkeys(("skew", "dispatch", "prefill", "pace", *tail, "restarts"), 0.0)
-    pending = served.edges[1:] <= run.last_sent + 1e-9
+    pending = served.edges[1:] <= run.last_fresh + 1e-9
     for worker, cells in enumerate(served.cells):
         weight = served.speeds[worker] / served.speeds.sum()
         causes = _causes(cells, served, worker)
         rest = causes.pop("rest")
         causes["dispatch"] = np.where(pending, rest, 0.0)
         for name, share in tail.items():
-            causes[name] = np.where(pending, 0.0, rest * share)
+            causes[name] = causes.get(name, 0.0) + np.where(pending, 0.0, rest * share)
         for name, lost in causes.items():
             seconds[name] += float(weight * lost.sum())
     return seconds
@@ -171,18 +186,30 @@ def _causes(cells: Cells, served: _Served, worker: int) -> dict[str, Floats]:
 
 
 def _tail_shares(run: Observed, served: _Served) -> dict[str, Floats]:
-    """What slots stand empty for once nothing is pending: the requests that still run, by their kind."""
+    """What slots stand empty for once nothing fresh is pending: the requests that still run, by their kind.
+
+    Where nothing runs, requests are still waiting to be tried again, or the last answers are on their way.
+    """
     columns, edges = run.columns, served.edges
     tokens = columns.output_tokens
-    long = tokens > _LONG * tokens[~columns.failed].mean()
-    slow = (served.speeds < _SLOW * served.speeds.max())[columns.worker] & ~long
+    again = columns.again
+    long = (tokens > _LONG * tokens[~columns.failed].mean()) & ~again
+    slow = (served.speeds < _SLOW * served.speeds.max())[columns.worker] & ~long & ~again
     running = {
         name: occupancy(columns.began[which], columns.answered_at[which], edges)
-        for name, which in (("long", long), ("uneven", slow), ("ragged", ~long & ~slow))
+        for name, which in (
+            ("long", long),
+            ("uneven", slow),
+            ("restarts", again),
+            ("ragged", ~long & ~slow & ~again),
+        )
     }
     total = sum(running.values(), np.zeros(len(edges) - 1))
     shares = {name: each / np.maximum(total, 1e-12) for name, each in running.items()}
-    shares["ragged"] = 1.0 - shares["long"] - shares["uneven"]
+    waiting = "restarts" if run.last_fresh < run.last_sent else "ragged"
+    nothing = (edges[1:] <= run.last_sent + 1e-9) & (total == 0)
+    shares[waiting] = np.where(nothing, 1.0, shares[waiting])
+    shares["ragged"] = 1.0 - shares["long"] - shares["uneven"] - shares["restarts"]
     return shares
 
 

@@ -1,4 +1,4 @@
-"""What report.json holds. Names are those of trtllm-bench where it has them."""
+"""The contents of report.json. Names are those of trtllm-bench where it has them."""
 
 from __future__ import annotations
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from msgspec import structs
 
+from trt_dp.report.columns import answered_after
 from trt_dp.report.counts import Counts, Seconds, Story, Whole
 from trt_dp.report.definitions import DEFINITIONS
+from trt_dp.report.energy import Consumption, energy
 from trt_dp.report.histogram import histogram
 from trt_dp.report.ledger import balance
 from trt_dp.report.losses import Observed, attribute
@@ -20,7 +22,7 @@ from trt_dp.report.schema import (
     Requests,
     Worker,
 )
-from trt_dp.report.sections import Histogram, Timeline
+from trt_dp.report.sections import Energy, Histogram, Timeline
 from trt_dp.report.timeline import intervals, timeline
 
 _TAIL_INTERVALS = 120
@@ -29,9 +31,8 @@ _TAIL_BEFORE = 0.25
 
 def summarise(whole: Whole, counts: Counts, story: Story | None = None) -> Report:
     """The report of one session of a run."""
-    story = story or Story()
     answered_now = sum(worker.requests for worker in counts.workers)
-    return Report(
+    report = Report(
         schema_version=SCHEMA_VERSION,
         engine=whole.engine,
         dataset=whole.dataset,
@@ -39,14 +40,7 @@ def summarise(whole: Whole, counts: Counts, story: Story | None = None) -> Repor
         began_monotonic_seconds=whole.began,
         wall_seconds=whole.wall_seconds,
         phases_seconds=whole.phases,
-        requests=Requests(
-            total=whole.requests,
-            answered=whole.answered,
-            failed=whole.failed,
-            answered_now=answered_now,
-            failed_now=counts.failed,
-            redone=counts.redone,
-        ),
+        requests=_requests(whole, counts, answered_now),
         sending=counts.sending,
         receiving=counts.receiving,
         sorting=whole.sorting,
@@ -57,16 +51,34 @@ def summarise(whole: Whole, counts: Counts, story: Story | None = None) -> Repor
         dropped_journal_bytes=whole.dropped_journal_bytes,
         results_sha256=whole.results_sha256,
         definitions=DEFINITIONS,
-        began_utc=story.began_utc,
         losses=attribute(_observed(whole, counts)),
-        ledger=balance(story.books) if story.books else None,
         timeline=_timeline(whole, counts),
         tail=_tail(whole, counts),
         histograms=_histograms(counts),
+        energy=_energy(whole, counts, story.consumption) if story else None,
+    )
+    return _with_story(report, story) if story else report
+
+
+def _with_story(report: Report, story: Story) -> Report:
+    return structs.replace(
+        report,
+        began_utc=story.began_utc,
+        ledger=balance(story.books) if story.books else None,
         failures=story.failures,
         sittings=story.sittings,
         environment=story.environment,
-        energy=story.energy,
+    )
+
+
+def _requests(whole: Whole, counts: Counts, answered_now: int) -> Requests:
+    return Requests(
+        total=whole.requests,
+        answered=whole.answered,
+        failed=whole.failed,
+        answered_now=answered_now,
+        failed_now=counts.failed,
+        redone=counts.redone,
     )
 
 
@@ -109,15 +121,25 @@ def _timeline(whole: Whole, counts: Counts) -> Timeline | None:
     return timeline(counts.columns, counts.wasted, counts.states, edges, whole.began)
 
 
+def _energy(whole: Whole, counts: Counts, used: Consumption | None) -> Energy | None:
+    """What the GPUs used, in the intervals of the timeline."""
+    if used is None or whole.wall_seconds <= 0:
+        return None
+    end = whole.began + whole.wall_seconds
+    edges = np.linspace(whole.began, end, intervals(len(counts.workers)) + 1)
+    return energy(used, counts.columns, edges, _observed(whole, counts).served)
+
+
 def _tail(whole: Whole, counts: Counts) -> Timeline | None:
-    """The end of the run, from a little before the last request was sent to the last answer."""
+    """The end of the run, from a little before the last fresh request was sent to the last answer."""
     run = _observed(whole, counts)
-    seconds = whole.phases["drain"]
+    seconds = run.served - run.last_fresh
     if not len(counts.columns.worker) or seconds <= 0:
         return None
-    start = max(run.first_ready, run.last_sent - _TAIL_BEFORE * seconds)
+    start = max(run.first_ready, run.last_fresh - _TAIL_BEFORE * seconds)
     edges = np.linspace(start, run.served, _TAIL_INTERVALS + 1)
-    return timeline(counts.columns, counts.wasted, counts.states, edges, whole.began)
+    late = answered_after(counts.columns, start)
+    return timeline(late, counts.wasted, counts.states, edges, whole.began)
 
 
 def _histograms(counts: Counts) -> dict[str, Histogram]:

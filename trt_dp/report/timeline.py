@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trt_dp.report.columns import Columns, Floats, StateChange, Wasted
+from trt_dp.report.columns import (
+    Columns,
+    Floats,
+    StateChange,
+    Wasted,
+    by_worker,
+    states_by_worker,
+)
 from trt_dp.report.flow import amounts, occupancy
 from trt_dp.report.sections import Lane, Span, Timeline
 
@@ -26,12 +33,16 @@ def timeline(
 ) -> Timeline:
     """What each worker did between these edges; times are counted from `began`."""
     step = float(edges[1] - edges[0])
-    workers = sorted({change.worker for change in states})
+    workers = 1 + max(change.worker for change in states)
+    parts = zip(by_worker(columns, workers), states_by_worker(states, workers), strict=True)
     completed, _ = np.histogram(columns.answered_at, edges)
     return Timeline(
         start_seconds=_rounded(edges[0] - began),
         interval_seconds=step,
-        lanes=[_lane(worker, columns, wasted, states, (edges, began)) for worker in workers],
+        lanes=[
+            _lane(worker, mine, wasted, changes, (edges, began))
+            for worker, (mine, changes) in enumerate(parts)
+        ],
         completed_per_second=_short(completed / step),
         pending=_pending(columns, edges),
     )
@@ -45,15 +56,15 @@ def _lane(
     time: tuple[Floats, float],
 ) -> Lane:
     edges, began = time
-    mine, lost = columns.worker == worker, wasted.worker == worker
-    tokens = columns.output_tokens[mine].astype(np.float64)
-    start, end = columns.first_token_at[mine], columns.answered_at[mine]
-    running = occupancy(columns.began[mine], end, edges)
+    lost = wasted.worker == worker
+    tokens = columns.output_tokens.astype(np.float64)
+    start, end = columns.made_from, columns.answered_at
+    running = occupancy(columns.began, end, edges)
     running += occupancy(wasted.sent_at[lost], wasted.lost_at[lost], edges)
     step = np.diff(edges)
     return Lane(
         worker=worker,
-        states=_spans([s for s in states if s.worker == worker], edges, began),
+        states=_spans(states, edges, began),
         tokens_per_second=_short(amounts(start, end, tokens, edges) / step),
         running=_short(running / step),
     )

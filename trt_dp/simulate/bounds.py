@@ -25,12 +25,12 @@ def full_batches(work: Workload, shapes: Sequence[EngineShape]) -> float:
     if shape.kv_tokens is not None:
         steps = max(steps, area / shape.kv_tokens)
     prefilled = _prompt_tokens(work) if shape.prefills else 0
-    least = Steps(int(np.ceil(steps)), tokens, prefilled, area)
+    least = Steps(count=int(np.ceil(steps)), decoded=tokens, prefilled=prefilled, kv_read=area)
     return shape.model.seconds(least) / sum(each.speed for each in shapes)
 
 
 def longest_alone(work: Workload, shapes: Sequence[EngineShape]) -> float:
-    """The longest request, if nothing else ran beside it."""
+    """The longest request, if nothing else ran with it."""
     at = int(work.outputs.argmax())
     steps = alike(int(work.outputs[at]), 1, int(work.prompts[at]))
     return shapes[0].model.seconds(steps) / max(shape.speed for shape in shapes)

@@ -1,4 +1,4 @@
-"""What requests look like: how long their answers are, and what a dataset tells of it."""
+"""What requests look like: how long their answers are, and what a dataset says about that."""
 
 from __future__ import annotations
 

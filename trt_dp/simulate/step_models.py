@@ -65,4 +65,9 @@ class Roofline(Struct, frozen=True):
 def alike(count: int, batch: int, kv_tokens: int, prefill: int = 0) -> Steps:
     """`count` steps of the same batch, whose KV cache grows by a token for each sequence and step."""
     grown = batch * (count * (count - 1) // 2)
-    return Steps(count, batch * count, prefill * count, kv_tokens * count + grown)
+    return Steps(
+        count=count,
+        decoded=batch * count,
+        prefilled=prefill * count,
+        kv_read=kv_tokens * count + grown,
+    )

@@ -96,7 +96,7 @@ def make_order(name: str, work: Workload, case: Case, clock: Clock, seed: int) -
 
 
 def known(work: Workload, case: Case, clock: Clock, seed: int) -> Known:
-    """What a run would know of such requests."""
+    """What a run would know about such requests."""
     exact = case.knowledge == "exact"
     return Known(
         pending=np.arange(len(work)),

@@ -21,7 +21,7 @@ Indices = NDArray[np.int64]
 
 
 class Fault(Struct, frozen=True):
-    """What happens to a worker while a run goes on: it crashes and is back after a while, or its speed changes."""
+    """What happens to a worker during a run: it crashes and comes back later, or its speed changes."""
 
     worker: int
     at: float
@@ -84,7 +84,7 @@ class Simulated(Struct, frozen=True, kw_only=True):
 
 
 class World:
-    """Engines around a dispatcher; `run` goes on until nothing is left."""
+    """Engines around a dispatcher; `run` continues until nothing is left."""
 
     def __init__(self, work: Workload, setting: Setting, clock: Clock) -> None:
         self._work = work
@@ -144,7 +144,7 @@ class World:
         self._feed(worker)
 
     def _tick(self) -> None:
-        """What a session does a few times a second: see whether somebody may have more."""
+        """What a session does a few times a second: see which workers may have more."""
         for worker in sorted(self._wants):
             if worker in self._engines:
                 self._feed(worker)
@@ -159,7 +159,12 @@ class World:
             if self._learning is not None:
                 places = np.array(indices)
                 seconds = np.array([seconds for _, seconds in ended])
-                answered = Answered(worker, places, self._work.outputs[places], seconds)
+                answered = Answered(
+                    worker=worker,
+                    indices=places,
+                    tokens=self._work.outputs[places],
+                    seconds=seconds,
+                )
                 self._learning.learn(answered)
             self._feed(worker)
         else:
@@ -188,12 +193,12 @@ class World:
     def _demand(self, index: int) -> Demand:
         work = self._work
         return Demand(
-            index,
-            int(work.prompts[index]),
-            int(work.outputs[index]),
-            int(work.limits[index]),
-            int(work.prefixes[index]),
-            work.prefix_tokens,
+            index=index,
+            prompt=int(work.prompts[index]),
+            output=int(work.outputs[index]),
+            limit=int(work.limits[index]),
+            prefix=int(work.prefixes[index]),
+            prefix_tokens=work.prefix_tokens,
         )
 
     def _strike(self, fault: Fault) -> None:

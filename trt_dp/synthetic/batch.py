@@ -11,10 +11,21 @@ Tokens = NDArray[np.int32]
 
 
 class Batch(Struct, frozen=True):
-    """Successive requests: their ids end to end, their lengths, and their names in JSON where they have any."""
+    """Successive requests: their ids end to end, their lengths, and their names in JSON where they have any.
+
+    Formats of text need `texts`, and `answers` where they hold them; `arrivals` are in microseconds.
+    """
 
     first: int
     ids: Tokens
     inputs: Lengths
     outputs: Lengths
     names: list[bytes] | None = None
+    texts: list[str] | None = None
+    answers: list[str] | None = None
+    arrivals: Lengths | None = None
+
+    def prompts(self) -> list[list[int]]:
+        """The ids of each request."""
+        cuts = np.cumsum(self.inputs)[:-1]
+        return [piece.tolist() for piece in np.split(self.ids, cuts)]

@@ -1,4 +1,4 @@
-"""Requests as bytes, in the three formats; a table turns ids into text in bulk.
+"""Requests as bytes, in the formats that hold ids; a table turns ids into text in bulk.
 
 The table holds the text of every id, padded to a word of 4 or 8 bytes. Taking words and then deleting the
 padding encodes several times as many ids per second as a JSON encoder.
@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 from trt_dp.synthetic.batch import Batch, Tokens
 
 MAX_VOCABULARY = 10_000_000
-FORMATS = ("jsonl", "json", "openai")
 _COMMA, _NEWLINE = b",\n"
 _PADDING = b"\0"
 _LINES = {
-    "jsonl": b'{"task_id":%b,"input_ids":[%b],"output_tokens":%d}\n',
+    "jsonl": b'{"task_id":%b,"input_ids":[%b],"output_tokens":%d%b}\n',
     "openai": b'{"custom_id":%%b,"method":"POST","url":"/v1/completions",'
-    b'"body":{"model":%b,"prompt":[%%b],"max_tokens":%%d}}\n',
+    b'"body":{"model":%b,"prompt":[%%b],"max_tokens":%%d}%%b}\n',
 }
-_SAMPLE = b'{"input_len":%d,"input_ids":[%b],"output_len":%d,"task_id":-1}'
+_SAMPLE = b'{"input_len":%d,"input_ids":[%b],"output_len":%d,"task_id":-1%b}'
 
 
 class IdTexts:
@@ -59,17 +58,31 @@ def lines(batches: Iterable[Batch], size: int, layout: str, model: str) -> Itera
     if layout == "openai":
         line %= msgspec.json.encode(model).replace(b"%", b"%%")
     for batch in batches:
-        rows = zip(_names(batch, layout), texts.of(batch), batch.outputs.tolist(), strict=True)
+        named = names(batch, strings=layout == "openai")
+        columns = named, texts.of(batch), batch.outputs.tolist(), _arrivals(batch)
+        rows = zip(*columns, strict=True)
         yield b"".join([line % row for row in rows])
 
 
-def _names(batch: Batch, layout: str) -> list[bytes]:
+def names(batch: Batch, *, strings: bool) -> list[bytes]:
     """The name of each request: its own, or its place in the file; OpenAI's are always strings."""
     numbers = range(batch.first, batch.first + len(batch.inputs))
-    names = batch.names or [b"%d" % number for number in numbers]
-    if layout != "openai":
-        return names
-    return [name if name.startswith(b'"') else b'"%b"' % name for name in names]
+    named = batch.names or [b"%d" % number for number in numbers]
+    if not strings:
+        return named
+    return [name if name.startswith(b'"') else b'"%b"' % name for name in named]
+
+
+def seconds(microseconds: int) -> bytes:
+    """Seconds as JSON, to the microsecond."""
+    return b"%d.%06d" % divmod(microseconds, 1_000_000)
+
+
+def _arrivals(batch: Batch) -> list[bytes]:
+    """The field with the arrival time of each request, or nothing."""
+    if batch.arrivals is None:
+        return [b""] * len(batch.inputs)
+    return [b',"arrival_seconds":' + seconds(time) for time in batch.arrivals.tolist()]
 
 
 def document(
@@ -79,7 +92,8 @@ def document(
     texts = IdTexts(size)
     head = b'{"metadata":%b,"samples":[' % msgspec.json.encode(metadata)
     for batch in batches:
-        rows = zip(batch.inputs.tolist(), texts.of(batch), batch.outputs.tolist(), strict=True)
+        columns = batch.inputs.tolist(), texts.of(batch), batch.outputs.tolist(), _arrivals(batch)
+        rows = zip(*columns, strict=True)
         yield head + b",".join([_SAMPLE % row for row in rows])
         head = b","
     yield b"]}\n"

@@ -1,9 +1,4 @@
-"""The numbers of synthetic requests: lengths and ids, the same for a seed however they are batched.
-
-Everything comes from the raw 64-bit output of PCG64, which numpy guarantees never to change, by arithmetic
-of our own, because numpy's distributions may change between versions. Each kind of number has its own
-stream, so that no two are correlated, and any place in a stream is reached without drawing what is before it.
-"""
+"""The numbers of synthetic requests: lengths and ids, the same for a seed however they are batched."""
 
 from __future__ import annotations
 
@@ -14,24 +9,19 @@ from numpy.typing import NDArray
 
 from trt_dp.errors import UsageError
 from trt_dp.synthetic.batch import Batch, Lengths, Tokens
-from trt_dp.synthetic.portable_math import exp, normal
+from trt_dp.synthetic.portable_math import exp
+from trt_dp.synthetic.streams import GROUPS, INPUTS, OUTPUTS, PREFIXES, below, draw, draw_ids, gauss
 from trt_dp.synthetic.workload import MAX_INPUT, MAX_OUTPUT, Lognormal, Normal, Prefixes, Uniform
 
 BATCH_TOKENS = 1 << 16
 _BATCH_REQUESTS = 1 << 13
-_GAUSS_PIECE = 1 << 15
 _KEPT_BYTES = 16 << 20
-_INPUTS, _OUTPUTS, _IDS, _GROUPS, _PREFIXES = range(5)
 _TOKENS_FOR_EVERY_PREFIX = (
     32  # two usable ids make more prefixes of this length than can be asked for
 )
-_ONE_WORD = 2**32
 _UNLIMITED = 2**63 - 1
 _LONGEST_DRAWN = 2.0**40  # above every cap, and below what an int64 holds
-_HALF = np.uint64(32)
-_LOW = np.uint64(0xFFFFFFFF)
 
-Raw = NDArray[np.uint64]
 Sides = tuple[Lengths, Lengths]
 
 
@@ -44,14 +34,14 @@ def drawn(workload: Normal | Uniform | Lognormal, seed: int) -> Sides:
     """The lengths as drawn, independent of each other; `clip` brings them within the limits."""
     match workload:
         case Normal(n, mean, stdev, output_mean, output_stdev):
-            inputs = _normal(seed, _INPUTS, n, mean, stdev)
-            outputs = _normal(seed, _OUTPUTS, n, output_mean, output_stdev)
+            inputs = _normal(seed, INPUTS, n, mean, stdev)
+            outputs = _normal(seed, OUTPUTS, n, output_mean, output_stdev)
         case Uniform(n, low, high, output_low, output_high):
-            inputs = low + _below(_draw(seed, _INPUTS, n), high - low + 1)
-            outputs = output_low + _below(_draw(seed, _OUTPUTS, n), output_high - output_low + 1)
+            inputs = low + below(draw(seed, INPUTS, n), high - low + 1)
+            outputs = output_low + below(draw(seed, OUTPUTS, n), output_high - output_low + 1)
         case Lognormal(n, median, sigma, _, output_median, output_sigma, _):
-            inputs = _lognormal(seed, _INPUTS, n, median, sigma)
-            outputs = _lognormal(seed, _OUTPUTS, n, output_median, output_sigma)
+            inputs = _lognormal(seed, INPUTS, n, median, sigma)
+            outputs = _lognormal(seed, OUTPUTS, n, output_median, output_sigma)
     return inputs, outputs
 
 
@@ -100,8 +90,8 @@ def trtllm_drawn(workload: Normal | Uniform, seed: int) -> Sides:
 
 def resampled(seen: Sides, requests: int, seed: int, *, apart: bool) -> Sides:
     """Lengths drawn from those seen: pairs, or with `apart` each side on its own."""
-    picks = _below(_draw(seed, _INPUTS, requests), len(seen[0]))
-    output_picks = _below(_draw(seed, _OUTPUTS, requests), len(seen[1])) if apart else picks
+    picks = below(draw(seed, INPUTS, requests), len(seen[0]))
+    output_picks = below(draw(seed, OUTPUTS, requests), len(seen[1])) if apart else picks
     return check_lengths(seen[0][picks], seen[1][output_picks])
 
 
@@ -132,7 +122,7 @@ def batches(
     while first < len(inputs):
         stop = int(np.searchsorted(ends, skip + tokens, side="right"))
         stop = max(first + 1, min(stop, first + _BATCH_REQUESTS))
-        ids = _ids(usable, seed, skip, int(ends[stop - 1]) - skip)
+        ids = draw_ids(usable, seed, skip, int(ends[stop - 1]) - skip)
         batch = Batch(first=first, ids=ids, inputs=inputs[first:stop], outputs=outputs[first:stop])
         if shared is not None:
             _share(batch, shared, seed)
@@ -140,59 +130,19 @@ def batches(
         first, skip = stop, int(ends[stop - 1])
 
 
-def _draw(seed: int, stream: int, count: int, skip: int = 0) -> Raw:
-    """`count` raw numbers of a stream, from its `skip`th on."""
-    bits = np.random.PCG64(_sequence(seed, stream))
-    bits.advance(skip)
-    return np.asarray(bits.random_raw(count), np.uint64)
-
-
-def _sequence(seed: int, stream: int) -> np.random.SeedSequence:
-    """The origin of a stream; a seed beyond 32 bits must not fill the word in which the stream stands."""
-    if seed >= _ONE_WORD:
-        return np.random.SeedSequence(seed, spawn_key=(stream,))
-    return np.random.SeedSequence((seed, stream))
-
-
-def _below(raw: Raw, bound: int) -> Lengths:
-    """Integers in [0, bound) from the upper halves; their probabilities differ by at most 2^-32."""
-    below: Lengths = (((raw >> _HALF) * np.uint64(bound)) >> _HALF).astype(np.int64)
-    return below
-
-
-def _gauss(seed: int, stream: int, count: int) -> NDArray[np.float64]:
-    """Standard normal numbers, each from one raw number; in pieces, to save memory."""
-    found = np.empty(count)
-    for first in range(0, count, _GAUSS_PIECE):
-        raw = _draw(seed, stream, min(_GAUSS_PIECE, count - first), first)
-        unit = ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
-        found[first : first + len(raw)] = normal(unit)
-    return found
-
-
 def _normal(seed: int, stream: int, count: int, mean: int, stdev: int) -> Lengths:
     """Rounded to the nearest, so that the mean is the one asked for until lengths are clipped."""
-    return np.rint(mean + stdev * _gauss(seed, stream, count)).astype(np.int64)
+    return np.rint(mean + stdev * gauss(seed, stream, count)).astype(np.int64)
 
 
 def _lognormal(seed: int, stream: int, count: int, median: int, sigma: float) -> Lengths:
-    found = np.rint(median * exp(sigma * _gauss(seed, stream, count)))
+    found = np.rint(median * exp(sigma * gauss(seed, stream, count)))
     return np.minimum(found, _LONGEST_DRAWN).astype(np.int64)
 
 
 def _trtllm_normal(seed: int, count: int, mean: int, stdev: int) -> Lengths:
     found = np.random.RandomState(seed).normal(mean, stdev, count)
     return np.ceil(found).astype(np.int64)
-
-
-def _ids(usable: Tokens, seed: int, skip: int, count: int, stream: int = _IDS) -> Tokens:
-    """Usable ids from the `skip`th on; each raw number makes two."""
-    raw, bound = _draw(seed, stream, count // 2 + 2, skip // 2), np.uint64(len(usable))
-    picks = np.empty(2 * len(raw), np.int64)
-    picks[::2] = ((raw & _LOW) * bound) >> _HALF
-    picks[1::2] = ((raw >> _HALF) * bound) >> _HALF
-    odd = skip % 2
-    return usable[picks[odd : odd + count]]
 
 
 def _shared(prefixes: Prefixes | None, usable: Tokens, seed: int) -> Tokens | None:
@@ -206,12 +156,14 @@ def distinct(prefixes: Prefixes, usable: Tokens, seed: int) -> Tokens:
     if groups > room:
         msg = f"--prefix-groups is {groups:,}: prefixes of {tokens:,} from {len(usable):,} ids can be only {room:,}"
         raise UsageError(msg)
-    shared = _ids(usable, seed, 0, groups * tokens, _PREFIXES).reshape(groups, tokens)
+    shared = draw_ids(usable, seed, 0, groups * tokens, PREFIXES).reshape(groups, tokens)
     again, skip = _repeated(shared), groups * tokens
     if len(again) and room < 2 * groups:
         return _dealt(prefixes, usable, seed, room)
     while len(again):
-        shared[again] = _ids(usable, seed, skip, len(again) * tokens, _PREFIXES).reshape(-1, tokens)
+        shared[again] = draw_ids(usable, seed, skip, len(again) * tokens, PREFIXES).reshape(
+            -1, tokens
+        )
         skip += len(again) * tokens
         again = _repeated(shared)
     return shared
@@ -225,7 +177,7 @@ def _repeated(rows: Tokens) -> NDArray[np.int64]:
 
 def _dealt(prefixes: Prefixes, usable: Tokens, seed: int, room: int) -> Tokens:
     """Prefixes dealt from all that there are, where drawing would rarely find the last ones."""
-    chosen = np.argsort(_draw(seed, _PREFIXES, room), kind="stable")[: prefixes.groups]
+    chosen = np.argsort(draw(seed, PREFIXES, room), kind="stable")[: prefixes.groups]
     places = len(usable) ** np.arange(
         min(prefixes.tokens, _TOKENS_FOR_EVERY_PREFIX), dtype=np.int64
     )
@@ -235,7 +187,7 @@ def _dealt(prefixes: Prefixes, usable: Tokens, seed: int, room: int) -> Tokens:
 
 def _share(batch: Batch, shared: Tokens, seed: int) -> None:
     """Put the prefix of its group over the beginning of each prompt; a shorter prompt is all prefix."""
-    groups = _below(_draw(seed, _GROUPS, len(batch.inputs), batch.first), len(shared))
+    groups = below(draw(seed, GROUPS, len(batch.inputs), batch.first), len(shared))
     starts = np.cumsum(batch.inputs) - batch.inputs
     kept = np.minimum(batch.inputs, shared.shape[1])
     for start, tokens, group in zip(starts.tolist(), kept.tolist(), groups.tolist(), strict=True):

@@ -100,7 +100,7 @@ def _from_json(line: str) -> Prompt:
 
 
 def _object(value: Any, what: str) -> dict[str, Any]:
-    """The fields that hold something; null is as good as absent."""
+    """The fields that have a value; null counts as absent."""
     if not isinstance(value, dict):
         msg = f"{what} is not a JSON object"
         raise ValueError(msg)  # noqa: TRY004 (everything wrong with a line is one kind of error)

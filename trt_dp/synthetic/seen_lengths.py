@@ -41,13 +41,12 @@ def read_lengths(workload: Empirical) -> tuple[Lengths, Lengths]:
 
 
 def _of_dataset(path: Path) -> tuple[Lengths, Lengths]:
-    index = open_dataset(path, path.parent, lambda _done, _total: None)
+    index = open_dataset(path, None, lambda _done, _total: None)
     if index.bad:
         raise DatasetError(index.refusal("Fix the file"))
     if index.first_text is not None:
-        place = f"{index.unit} {index.line_number(index.first_text)}"
         msg = (
-            f"{path}: the prompt of {place} is text, so its length is not known. "
+            f"{path}: the prompt of {index.place(index.first_text)} is text, so its length is not known. "
             "Turn the file into ids first: trt-dp prepare-dataset text --tokenizer NAME"
         )
         raise DatasetError(msg)

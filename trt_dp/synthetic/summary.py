@@ -1,4 +1,4 @@
-"""What a dataset turned out to be, in numbers and in a few lines of text (pure)."""
+"""The lengths in a finished dataset, in numbers and in a few lines of text (pure)."""
 
 from __future__ import annotations
 

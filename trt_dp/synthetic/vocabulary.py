@@ -42,6 +42,11 @@ class DemoTokenizer:
         """The bytes of these ids as text."""
         return bytes_of(ids).decode(errors="replace")
 
+    def decode_all(self, answers: list[list[int]], *, keep_special: bool = False) -> list[str]:
+        """The same for each of these."""
+        del keep_special  # its special tokens have no text
+        return [self.decode(ids) for ids in answers]
+
 
 def demo() -> Vocabulary:
     """The demo model's ids."""

@@ -122,7 +122,7 @@ def descendants(root: int) -> set[int]:
 
 
 def _parent(stat: Path) -> tuple[int, int] | None:
-    """A process and its parent, unless it has ended by now."""
+    """A process and its parent, unless it has ended."""
     try:
         fields = (
             stat.read_bytes().rpartition(b")")[2].split()

@@ -1,6 +1,6 @@
 """What Open MPI 4 and 5 must find in a worker's environment, and which MPI a process has loaded.
 
-MPICH needs none of this and ignores it. Nobody's own setting is overridden.
+MPICH needs none of this and ignores it. A user's own setting is never overridden.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def settings(scratch: str) -> dict[str, str]:
 
 
 def scratch_path() -> str:
-    """A path for a worker's scratch folder, in shared memory where there is such; nothing is made yet."""
+    """A path for a worker's scratch folder, in shared memory if there is any; nothing is made yet."""
     base = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else tempfile.gettempdir()
     return str(Path(base) / f"trt-dp-{secrets.token_hex(8)}")
 

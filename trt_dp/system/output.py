@@ -12,7 +12,7 @@ from trt_dp.system.safe_files import atomic_write
 
 
 def write_file(path: Path, pieces: Iterable[bytes]) -> int:
-    """Write a file whole or not at all; returns its size."""
+    """Write a file completely or not at all; returns its size."""
     size, left = 0, iter(pieces)
     try:
         first = next(left, b"")  # invalid input is refused before a folder is made
@@ -25,7 +25,7 @@ def write_file(path: Path, pieces: Iterable[bytes]) -> int:
         msg = f"{path} is being written by another process: wait for it, or choose another --output"
         raise UsageError(msg) from error
     except OSError as error:
-        msg = f"cannot write {path}: {error.strerror} after {size / 1e6:,.1f} MB; no partial file is left"
+        msg = f"cannot write {path}: {error.strerror} (after {size / 1e6:,.1f} MB). No partial file is left"
         raise WriteError(msg) from error
     return size
 

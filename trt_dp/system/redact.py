@@ -1,4 +1,4 @@
-"""Values that must not be shown or stored, told by their names."""
+"""Values that must not be shown or stored, recognised by their names."""
 
 from __future__ import annotations
 

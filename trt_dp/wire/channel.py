@@ -20,7 +20,7 @@ Incoming = TypeVar("Incoming")
 
 
 class Channel(Generic[Incoming]):
-    """One side of a connection; neither `send` nor `receive` ever waits for the other side."""
+    """One side of a connection; `send` and `receive` never wait for the other side."""
 
     def __init__(self, connection: socket.socket, incoming: Any, limit: int = MAX_MESSAGE) -> None:
         connection.setblocking(False)  # noqa: FBT003 - the socket's own signature

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from trt_dp.types import EngineSpec, Facts, Placement, Source
+from trt_dp.types import Defaults, EngineSpec, Facts, Placement, Source
 
 # ── coordinator to worker ────────────────────────────────────────────────────────────────────────
 
@@ -18,7 +18,9 @@ class Setup(Struct, frozen=True, tag="setup"):
     beat_seconds: float
     timing: bool = True
     tokenizer: str | None = None
-    detokenize: bool = False
+    detokenize: bool = False  # answers to ids too
+    keep_special_tokens: bool = False
+    defaults: Defaults = Defaults()
 
 
 class Work(Struct, frozen=True, tag="work"):

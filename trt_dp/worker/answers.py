@@ -7,11 +7,13 @@ import time
 import numpy as np
 from msgspec import Struct, structs
 
-from trt_dp.dataset.result_line import answer, failure, timing_length
+from trt_dp.dataset.result_line import Answer, Measured, answer, failure, timing_length
 from trt_dp.system.redact import scrub
 from trt_dp.tokenizer import Tokenizer
-from trt_dp.types import RECORD, Request, Result, Timing
+from trt_dp.types import RECORD, Timing
 from trt_dp.wire.messages import Done, Setup
+from trt_dp.worker.asked import Asked
+from trt_dp.worker.ending import ended
 
 
 class Line(Struct):
@@ -19,6 +21,7 @@ class Line(Struct):
 
     content: bytes
     timing_length: int = 0
+    output_tokens: int = 0
 
 
 class LineWriter:
@@ -28,18 +31,49 @@ class LineWriter:
         self._worker = setup.placement.worker
         self._options = setup.engine.options
         self._timing = setup.timing
-        self._decode = tokenizer.decode if setup.detokenize and tokenizer else None
+        self._keep_special = setup.keep_special_tokens
+        self._tokenizer = tokenizer
 
-    def line(self, request: Request, result: Result, timing: Timing) -> Line:
-        """The line of an answer or of a failure."""
-        if result.error:
-            message = scrub(result.error.message, self._options)
-            return Line(failure(request.task_id, structs.replace(result.error, message=message)))
-        text = self._decode(result.output_ids) if self._decode else None
-        if not self._timing:
-            return Line(answer(request, result, text))
-        line = answer(request, result, text, self._worker, timing)
-        return Line(line, timing_length(line))
+    def answers(self, asked: list[Asked]) -> list[list[Answer]]:
+        """What is written of each row's results; their texts are decoded together."""
+        found = [
+            [
+                Answer(*ended(request, result, self._tokenizer))
+                for request, result in zip(one.requests, one.results, strict=True)
+                if result
+            ]
+            for one in asked
+        ]
+        wanted = [
+            answers if one.wants_text else [] for one, answers in zip(asked, found, strict=True)
+        ]
+        self._add_texts(wanted)
+        return found
+
+    def line(self, asked: Asked, answers: list[Answer], timing: Timing) -> Line:
+        """The line of a row's answers, or of its failure if any of them failed."""
+        errors = [one.result.error for one in answers if one.result.error]
+        if errors:
+            message = scrub(errors[0].message, self._options)
+            return Line(failure(asked.task_id, structs.replace(errors[0], message=message)))
+        inputs = len(asked.requests[0].input_ids)
+        measured = Measured(self._worker, timing) if self._timing else None
+        line = answer(asked.task_id, inputs, answers, asked.more, measured)
+        tokens = sum(len(one.result.output_ids) for one in answers)
+        return Line(line, timing_length(line) if measured else 0, tokens)
+
+    def _add_texts(self, wanted: list[list[Answer]]) -> None:
+        places = [
+            (answers, place)
+            for answers in wanted
+            for place, one in enumerate(answers)
+            if one.text is None
+        ]
+        if places and self._tokenizer:
+            ids = [answers[place].result.output_ids for answers, place in places]
+            texts = self._tokenizer.decode_all(ids, keep_special=self._keep_special)
+            for (answers, place), text in zip(places, texts, strict=True):
+                answers[place] = Answer(answers[place].result, text)
 
 
 class Answers:
@@ -55,21 +89,21 @@ class Answers:
         """How many there are."""
         return len(self._lines)
 
-    def add(self, request: Request, result: Result, timing: Timing, line: Line) -> None:
+    def add(self, asked: Asked, timing: Timing, line: Line) -> None:
         """Add one; the record's values are in the order of RECORD."""
         self.since = self.since or time.monotonic()
         self._lines.append(line.content)
         self._records.append(
             (
-                result.index,
+                asked.index,
                 len(line.content),
-                len(request.input_ids),
-                len(result.output_ids),
+                len(asked.requests[0].input_ids),
+                line.output_tokens,
                 timing.queue_seconds,
                 timing.first_token_seconds,
                 timing.total_seconds,
                 line.timing_length,
-                result.error is not None,
+                any(one is not None and one.error is not None for one in asked.results),
             )
         )
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 
+import numpy as np
+from msgspec import structs
+
 from trt_dp import tokenizer
-from trt_dp.dataset.request_line import check_ids
 from trt_dp.engines import Engine
 from trt_dp.errors import EngineRefused, RequestRefused
 from trt_dp.types import EngineSpec, Failure, Placement, Request, Result, Timing
@@ -23,31 +26,52 @@ from trt_dp.wire.messages import (
     Work,
 )
 from trt_dp.worker.answers import Answers, LineWriter
+from trt_dp.worker.asked import Asked, Row, place_of, timing_of
+from trt_dp.worker.prompts import Prompts
 from trt_dp.worker.requests import RequestReader
+from trt_dp.worker.resolve import Rules, asked_of
 
 _FACTS_SECONDS = 1.0
 _GATHER_SECONDS = 0.03
 _GATHER_SHARE = 16
+_TEXTS_AT_ONCE = (
+    16  # tokenized between two steps: enough to stay ahead, too few to keep an engine waiting
+)
 _log = logging.getLogger(__name__)
 
 MakeEngine = Callable[[EngineSpec, Placement], Engine]
 
 
 class Loop:
-    """A worker: loading, then serving, then stopping once it is told to stop."""
+    """A worker: loading, then serving, then stopping once it is told to stop.
+
+    A row is unread, then its requests wait, then they are the engine's until they have results.
+    """
 
     def __init__(self, channel: Channel[ToWorker], setup: Setup, make: MakeEngine) -> None:
         self._channel = channel
         self._setup = setup
         self._make = make
         opened = tokenizer.open_tokenizer(setup.tokenizer) if setup.tokenizer else None
-        self._reader = RequestReader(setup.source, opened)
+        self._reader = RequestReader(setup.source)
+        self._prompts = Prompts(setup.engine.path, opened, setup.defaults)
+        self._rules = Rules(
+            engine=setup.engine, defaults=setup.defaults, detokenize=setup.detokenize
+        )
         self._writer = LineWriter(setup, opened)
-        self._in_flight: dict[int, tuple[Request, float, float]] = {}
+        self._rows: deque[Row] = deque()
+        self._waiting: deque[Request] = deque()
+        self._asked: dict[int, Asked] = {}
+        self._submitted = 0
         self._answers = Answers()
         self._enough = 1
         self._sent_at = self._facts_at = time.monotonic()
         self._stopping = False
+
+    @property
+    def _in_flight(self) -> bool:
+        """Whether any row is not answered yet."""
+        return bool(self._asked or self._rows)
 
     def run(self) -> None:
         """Load the engine, then take, step and answer until told to stop."""
@@ -55,8 +79,10 @@ class Loop:
         while not self._stopping or self._in_flight:
             if self._channel.wait(0 if self._in_flight else self._setup.beat_seconds):
                 for message in self._channel.receive():
-                    self._take(engine, message)
-            if self._in_flight:
+                    self._take(message)
+            self._prepare()
+            self._submit(engine)
+            if self._submitted:
                 self._step(engine)
             self._report(engine)
             self._beat()
@@ -71,30 +97,71 @@ class Loop:
             msg = f"the engine {spec.name} has a capacity of {engine.capacity} requests: it must be at least 1"
             raise EngineRefused(msg)
         self._enough = max(1, engine.capacity // _GATHER_SHARE)
+        self._rules = structs.replace(self._rules, context=getattr(engine, "context", None))
         seconds = time.monotonic() - started
         _log.info("ready after %.3f s", seconds)
         self._send(Ready(engine.capacity, seconds, self._reader.sees_source))
         self._send_facts(engine)
         return engine
 
-    def _take(self, engine: Engine, message: ToWorker) -> None:
+    def _take(self, message: ToWorker) -> None:
         if isinstance(message, Stop):
             self._stopping = True
         if isinstance(message, Work):
-            self._submit(engine, message)
+            received = time.monotonic()
+            for index, fields in self._reader.read(message):
+                self._rows.append(Row(index, fields, received))
+                received = time.monotonic()
 
-    def _submit(self, engine: Engine, work: Work) -> None:
-        """Submit requests to the engine; one that is refused is answered with the reason at once."""
-        refused = []
-        received = time.monotonic()
-        for request in self._reader.read(work):
-            self._in_flight[request.index] = (request, received, time.monotonic())
+    def _prepare(self) -> None:
+        """Make requests of the next rows: all that are ids already, and a few texts."""
+        rows: list[Row] = []
+        texts = 0
+        while self._rows and texts < _TEXTS_AT_ONCE:
+            rows.append(self._rows.popleft())
+            texts += rows[-1].fields.input_ids is None
+        for row, ids in zip(rows, self._prompts.ids_of(row.fields for row in rows), strict=True):
             try:
-                check_ids(request)
+                if isinstance(ids, RequestRefused):
+                    raise ids
+                asked = asked_of(row, ids, self._rules)
+            except RequestRefused as reason:
+                self._refuse(row, str(reason))
+                continue
+            self._asked[row.index] = asked
+            self._waiting.extend(asked.requests)
+
+    def _refuse(self, row: Row, reason: str) -> None:
+        """Answer a row at once with the reason."""
+        task_id = row.index if row.fields.task_id is None else row.fields.task_id
+        refused = Request(
+            index=row.index, task_id=task_id, input_ids=np.empty(0, np.int64), output_tokens=1
+        )
+        self._asked[row.index] = Asked(
+            index=row.index,
+            task_id=task_id,
+            received=row.received,
+            wants_text=False,
+            more={},
+            requests=(refused,),
+            results=[None],
+            waiting=1,
+        )
+        self._submitted += 1
+        self._answer([Result(row.index, error=Failure("refused", reason))])
+
+    def _submit(self, engine: Engine) -> None:
+        """Submit requests while there is room; one that is refused is answered with the reason at once."""
+        refused: list[Result] = []
+        while self._waiting and self._submitted - len(refused) < engine.capacity:
+            request = self._waiting.popleft()
+            asked = self._asked[place_of(request.index)[0]]
+            asked.submitted = asked.submitted or time.monotonic()
+            self._submitted += 1
+            try:
                 engine.submit(request)
             except RequestRefused as reason:
                 refused.append(Result(request.index, error=Failure("refused", str(reason))))
-            received = time.monotonic()
         self._answer(refused)
 
     def _step(self, engine: Engine) -> None:
@@ -107,14 +174,23 @@ class Loop:
         self._answer(results)
 
     def _answer(self, results: list[Result]) -> None:
-        for result in results:
-            if result.index not in self._in_flight:
-                msg = f"the engine answered request {result.index}, which is not in flight"
-                raise RuntimeError(msg)
-            request, received, submitted = self._in_flight.pop(result.index)
-            timing = result.timing or _timing(received, submitted)
-            line = self._writer.line(request, result, timing)
-            self._answers.add(request, result, timing, line)
+        """Write the answers of the rows that now have all their results."""
+        completed = [asked for result in results if (asked := self._completed(result))]
+        for asked, answers in zip(completed, self._writer.answers(completed), strict=True):
+            timing = timing_of(asked, _timing(asked))
+            self._answers.add(asked, timing, self._writer.line(asked, answers, timing))
+
+    def _completed(self, result: Result) -> Asked | None:
+        """The row of a result, if that was the last that it waited for."""
+        index, copy = place_of(result.index)
+        asked = self._asked.get(index)
+        if asked is None or copy >= len(asked.results) or asked.results[copy]:
+            msg = f"the engine answered request {result.index}, which is not in flight"
+            raise RuntimeError(msg)
+        asked.results[copy] = result
+        asked.waiting -= 1
+        self._submitted -= 1
+        return None if asked.waiting else self._asked.pop(index)
 
     def _report(self, engine: Engine) -> None:
         """Send the answers once there are enough of them, and facts before them now and then.
@@ -156,11 +232,11 @@ class Loop:
         self._sent_at = time.monotonic()
 
 
-def _timing(received: float, submitted: float) -> Timing:
+def _timing(asked: Asked) -> Timing:
     """The worker's own times, for an engine without: all tokens came at the end."""
-    total = round(time.monotonic() - received, 6)
+    total = round(time.monotonic() - asked.received, 6)
     return Timing(
-        queue_seconds=round(submitted - received, 6),
+        queue_seconds=round((asked.submitted or asked.received) - asked.received, 6),
         first_token_seconds=total,
         total_seconds=total,
     )

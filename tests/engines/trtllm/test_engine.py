@@ -13,6 +13,7 @@ import pytest
 from conftest import alive, children, read_lines, start_trt_dp, trt_dp, workers_of
 from doubles.run.tensorrt_llm._answers import answer
 from doubles.run.tensorrt_llm._machine import SLOTS
+from msgspec import structs
 from trtllm_engines import (
     DOUBLES,
     VOCABULARY,
@@ -26,29 +27,30 @@ from trtllm_engines import (
 
 from trt_dp import plugins
 from trt_dp.engines.trtllm.engine import TrtllmEngine
-from trt_dp.engines.trtllm.inflight import stream_seed
 from trt_dp.errors import EngineRefused, RequestRefused, UsageError
 from trt_dp.types import EngineSpec, Placement, Request, Sampling
 
+TO_LENGTH = Sampling(ignore_eos=True)
 VERSIONS = ["1.0.0", "1.1.0", "1.2.1"]
 
 
-def make(
-    folder: Path, sampling: Sampling | None = None, devices: int = 1, sharers: int = 1, **options
-) -> TrtllmEngine:
-    spec = EngineSpec("trtllm", str(folder), {}, sampling or Sampling())
+def make(folder: Path, devices: int = 1, sharers: int = 1, **options) -> TrtllmEngine:
+    spec = EngineSpec("trtllm", str(folder))
     names = tuple(map(str, range(devices)))
     return TrtllmEngine(spec, Placement(0, devices=names, sharers=sharers), **options)
 
 
-def ask(engine: TrtllmEngine, requests: list[tuple[list[int], int]]) -> dict:
-    """All results, by index; what is refused at once has no result."""
+def ask(
+    engine: TrtllmEngine, requests: list[tuple[list[int], int]], sampling: Sampling = TO_LENGTH
+) -> dict:
+    """All results, by index, each from a random stream of its own; what is refused at once has no result."""
     results, waiting = {}, list(enumerate(requests))
     hand = 0
     while waiting or hand:
         while waiting and hand < engine.capacity:
             index, (ids, outputs) = waiting.pop(0)
-            engine.submit(Request(index, index, np.array(ids, np.int64), outputs))
+            own = structs.replace(sampling, seed=sampling.seed + index)
+            engine.submit(Request(index, index, np.array(ids, np.int64), outputs, own))
             hand += 1
         for result in engine.step():
             assert result.index not in results
@@ -125,23 +127,16 @@ def test_times_that_are_not_set_are_left_to_the_worker(double, tmp_path):
 
 @pytest.mark.usefixtures("double")
 def test_sampling_depends_on_the_request_alone(tmp_path):
-    """Each request has its own stream: the same for any batch size, another for another seed or place."""
+    """Each request has its own stream: the same for any batch size, another for another seed."""
     folder = make_engine(tmp_path / "e")
-    wish = Sampling(temperature=0.8, top_k=40, top_p=0.9, seed=-3)
+    wish = Sampling(temperature=0.8, top_k=40, top_p=0.9, seed=2**64 - 3)
     requests = [([5, 6, 7], 9)] * 20
-    wide = tokens(ask(make(folder, wish), requests))
-    assert wide == tokens(ask(make(folder, wish, max_batch_size=1), requests))
-    assert wide[3] == answer([5, 6, 7], 9, VOCABULARY, seed=stream_seed(-3, 3))
+    wide = tokens(ask(make(folder), requests, wish))
+    assert wide == tokens(ask(make(folder, max_batch_size=1), requests, wish))
+    assert wide[2] == answer([5, 6, 7], 9, VOCABULARY, seed=2**64 - 1)
     assert len({tuple(ids) for ids in wide}) == 20
-    other = tokens(ask(make(folder, Sampling(temperature=0.8, seed=4)), requests[:1]))
+    other = tokens(ask(make(folder), requests[:1], Sampling(temperature=0.8, seed=4)))
     assert other[0] != wide[0]
-
-
-def test_seeds_fill_64_bits():
-    """Seeds are unsigned, 64 bits wide, and differ from request to request."""
-    seeds = {stream_seed(0, index) for index in range(500)}
-    assert len(seeds) == 500
-    assert 2**63 < max(seeds) < 2**64
 
 
 WRONG_SAMPLING = {
@@ -151,11 +146,12 @@ WRONG_SAMPLING = {
 }
 
 
+@pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("sampling", WRONG_SAMPLING.values(), ids=WRONG_SAMPLING)
 def test_what_would_be_clamped_is_refused(tmp_path, sampling):
-    """Sampling that TensorRT-LLM would clamp or refuse for each request is refused before loading."""
-    with pytest.raises(UsageError, match="is not"):
-        make(make_engine(tmp_path / "e"), sampling)
+    """A request with sampling that TensorRT-LLM would clamp is refused with the reason."""
+    with pytest.raises(RequestRefused, match="is not"):
+        ask(make(make_engine(tmp_path / "e")), [([1], 1)], sampling)
 
 
 # ── the end of an answer ─────────────────────────────────────────────────────────────────────────
@@ -164,7 +160,7 @@ def test_what_would_be_clamped_is_refused(tmp_path, sampling):
 @pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("mode", ["inflight", "static"])
 def test_stops_at_any_eos_only_when_asked(tmp_path, mode):
-    """With stop_at_eos the first and the further EOS ids end answers; without, none does."""
+    """The first and the further EOS ids end answers; with ignore_eos none does."""
     folder = make_engine(tmp_path / "e")
     ids = [3, 1, 4]
     whole = expected(ids, 12)
@@ -172,7 +168,7 @@ def test_stops_at_any_eos_only_when_asked(tmp_path, mode):
         json.dumps({"eos_token_id": [whole[9], whole[4]]})
     )
     asked = [(ids, 12), (ids, 3)]
-    results = ask(make(folder, Sampling(stop_at_eos=True), mode=mode), asked)
+    results = ask(make(folder, mode=mode), asked, Sampling())
     assert [r.finish_reason for r in results.values()].count("stop") == 1
     assert (results[0].output_ids, results[0].finish_reason) == (whole[:4], "stop")
     assert (results[1].output_ids, results[1].finish_reason) == (whole[:3], "length")
@@ -190,15 +186,15 @@ def test_no_stop_id_is_part_of_an_answer(tmp_path, mode, order, asked):
     whole = expected([3, 1, 4], 12)
     stops = [whole[4], whole[9]][::order]
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": stops}))
-    engine = make(folder, Sampling(stop_at_eos=True), mode=mode)
-    result = ask(engine, [([3, 1, 4], asked)])[0]
+    result = ask(make(folder, mode=mode), [([3, 1, 4], asked)], Sampling())[0]
     assert (result.output_ids, result.finish_reason) == (whole[:4], "stop")
 
 
-def test_stop_at_eos_needs_an_eos(tmp_path):
-    """Without a file that names the EOS, stopping at it is refused before loading."""
-    with pytest.raises(EngineRefused, match="which token ends an answer"):
-        make(make_engine(tmp_path / "e"), Sampling(stop_at_eos=True))
+@pytest.mark.usefixtures("double")
+def test_without_an_eos_nothing_ends_early(tmp_path):
+    """Where no file names an EOS, an answer that would end at one has all its tokens."""
+    result = ask(make(make_engine(tmp_path / "e")), [([3, 1, 4], 12)], Sampling())[0]
+    assert (result.output_ids, result.finish_reason) == (expected([3, 1, 4], 12), "length")
 
 
 # ── failures ─────────────────────────────────────────────────────────────────────────────────────
@@ -368,10 +364,12 @@ def test_options_come_from_the_command_line():
         plugins.convert(TrtllmEngine, {"scheduler": "round_robin"})
 
 
+@pytest.mark.usefixtures("double")
 def test_sampled_static_batches_are_refused(tmp_path):
     """Static batches have one seed, so sampled ones would depend on the schedule."""
-    with pytest.raises(UsageError, match="one random seed"):
-        make(make_engine(tmp_path / "e"), Sampling(temperature=1), mode="static")
+    engine = make(make_engine(tmp_path / "e"), mode="static")
+    with pytest.raises(RequestRefused, match="one random seed"):
+        ask(engine, [([1], 1)], Sampling(temperature=1))
 
 
 def test_version_without_engines_says_so(double, tmp_path):
@@ -536,11 +534,11 @@ def test_run_survives_a_kill(tmp_path):
         *("--output-dir", out, "--no-timing", "--n-workers", "2"),
         env={**os.environ, **environment(gpus=2, TRTLLM_DOUBLE_SECONDS="0.005")},
     )
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while time.monotonic() < until and _journal_size(out) < 2000:
         time.sleep(0.01)
     workers_of(process.pid)[0].kill()
-    output, errors = process.communicate(timeout=100)
+    output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, output + errors
     answers = read_lines(out / "results.jsonl")
     assert [line["output_ids"] for line in answers] == [expected(*one) for one in requests]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import read_lines, trt_dp
 from doubles.run.tensorrt_llm._answers import answer
+from msgspec import structs
 from trtllm_engines import (
     VOCABULARY,
     environment,
@@ -21,12 +22,13 @@ from trtllm_engines import (
 )
 
 from trt_dp.engines.choose import recognise
-from trt_dp.engines.trtllm.inflight import stream_seed
 from trt_dp.engines.trtllm.torch_engine import TrtllmTorchEngine
 from trt_dp.errors import EngineRefused, RequestRefused, UsageError
 from trt_dp.types import EngineSpec, Placement, Request, Sampling
 
 VERSIONS = ["1.0.0", "1.2.1", "1.3.0"]
+
+TO_LENGTH = Sampling(ignore_eos=True)
 
 
 @pytest.fixture
@@ -34,8 +36,8 @@ def make():
     """Makes engines, and closes them when the test ends."""
     made = []
 
-    def start(folder: Path, sampling: Sampling | None = None, devices: int = 1, **options):
-        spec = EngineSpec("trtllm-torch", str(folder), {}, sampling or Sampling())
+    def start(folder: Path, devices: int = 1, **options):
+        spec = EngineSpec("trtllm-torch", str(folder))
         placement = Placement(0, devices=tuple(map(str, range(devices))))
         made.append(TrtllmTorchEngine(spec, placement, **options))
         return made[-1]
@@ -45,10 +47,15 @@ def make():
         engine.close()
 
 
-def ask(engine: TrtllmTorchEngine, requests: list[tuple[list[int], int]]) -> dict:
+def ask(
+    engine: TrtllmTorchEngine,
+    requests: list[tuple[list[int], int]],
+    sampling: Sampling = TO_LENGTH,
+) -> dict:
     results = {}
     for index, (ids, outputs) in enumerate(requests):
-        engine.submit(Request(index, index, np.array(ids, np.int64), outputs))
+        own = structs.replace(sampling, seed=sampling.seed + index)
+        engine.submit(Request(index, index, np.array(ids, np.int64), outputs, own))
     while len(results) < len(requests):
         results |= {result.index: result for result in engine.step()}
     return results
@@ -66,23 +73,60 @@ def test_answers(double, make, tmp_path, version, devices):
     assert engine.facts()["tensorrt_llm"] == version
 
 
-@pytest.mark.usefixtures("double")
-def test_every_option_is_one_that_the_library_has(make, tmp_path):
-    """All options together load, and the window is two batches."""
-    options = {"max_batch_size": 4, "max_num_tokens": 64, "max_seq_len": 96}
+SPECULATIVE = '{"decoding_type": "NGram", "max_draft_len": 4}'
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_option_is_one_that_the_library_has(double, make, tmp_path, version):
+    """All options together load in every version, and the window is two batches."""
+    double(version)
+    options = {"max_batch_size": 4, "max_num_tokens": 64, "max_seq_len": 96, "dtype": "bfloat16"}
     more = {"chunked_prefill": True, "trust_remote_code": True, "block_reuse": True}
-    engine = make(make_checkpoint(tmp_path / "c"), **options, **more)
+    parallel = {"tensor_parallel_size": 2, "pipeline_parallel_size": 2}
+    engine = make(
+        make_checkpoint(tmp_path / "c"),
+        devices=4,
+        speculative=SPECULATIVE,
+        kv_dtype="" if version == "1.0.0" else "fp8",
+        **options,
+        **more,
+        **parallel,
+    )
     assert engine.capacity == 8
+    assert tokens_of(engine) == expected([1, 2], 6)
+
+
+def tokens_of(engine: TrtllmTorchEngine) -> list[int]:
+    return ask(engine, [([1, 2], 6)])[0].output_ids
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"tensor_parallel_size": 4}, "tensor_parallel_size 4 times pipeline_parallel_size 1 is 4"),
+        ({"pipeline_parallel_size": 3}, "use --n-gpus 3"),
+        ({"pipeline_parallel_size": 0}, "at least 1"),
+        ({"max_seq_len": -1}, "max_seq_len=-1"),
+        ({"speculative": "NGram"}, "not a JSON object"),
+        ({"speculative": "{}"}, "names no decoding_type"),
+        ({"speculative": '{"decoding_type": "Guess"}'}, "Invalid decoding type: Guess"),
+    ],
+)
+@pytest.mark.usefixtures("double")
+def test_options_that_do_not_fit(make, tmp_path, options, said):
+    """GPUs that would be left over, sizes below zero and unreadable settings are refused with what to write."""
+    with pytest.raises((UsageError, EngineRefused), match=said):
+        make(make_checkpoint(tmp_path / "c"), devices=2, **options)
 
 
 @pytest.mark.usefixtures("double")
 def test_stops_at_any_eos_only_when_asked(make, tmp_path):
-    """With stop_at_eos the first and the further EOS ids end answers; without, none does."""
+    """The first and the further EOS ids end answers; with ignore_eos none does."""
     folder = make_checkpoint(tmp_path / "c")
     whole = expected([3, 1, 4], 12)
     fields = {"eos_token_id": [whole[9], whole[4]]}
     (folder / "generation_config.json").write_text(json.dumps(fields))
-    result = ask(make(folder, Sampling(stop_at_eos=True)), [([3, 1, 4], 12)])[0]
+    result = ask(make(folder), [([3, 1, 4], 12)], Sampling())[0]
     assert (result.output_ids, result.finish_reason) == (whole[:4], "stop")
     result = ask(make(folder), [([3, 1, 4], 12)])[0]
     assert (result.output_ids, result.finish_reason) == (whole, "length")
@@ -97,16 +141,16 @@ def test_no_stop_id_is_part_of_an_answer(make, tmp_path, order, asked):
     whole = expected([3, 1, 4], 12)
     fields = {"eos_token_id": [whole[4], whole[9]][::order]}
     (folder / "generation_config.json").write_text(json.dumps(fields))
-    result = ask(make(folder, Sampling(stop_at_eos=True)), [([3, 1, 4], asked)])[0]
+    result = ask(make(folder), [([3, 1, 4], asked)], Sampling())[0]
     assert (result.output_ids, result.finish_reason) == (whole[:4], "stop")
 
 
 @pytest.mark.usefixtures("double")
 def test_sampling_has_a_seed_for_each_request(make, tmp_path):
-    """The seed that a request gets comes from the run's seed and its index."""
-    engine = make(make_checkpoint(tmp_path / "c"), Sampling(temperature=1, top_k=9, seed=5))
-    results = ask(engine, [([1, 2], 6)] * 3)
-    wanted = [answer([1, 2], 6, VOCABULARY, seed=stream_seed(5, n)) for n in range(3)]
+    """The seed that a request brings is the one that the library gets."""
+    engine = make(make_checkpoint(tmp_path / "c"))
+    results = ask(engine, [([1, 2], 6)] * 3, Sampling(temperature=1, top_k=9, seed=5))
+    wanted = [answer([1, 2], 6, VOCABULARY, seed=5 + n) for n in range(3)]
     assert [results[n].output_ids for n in range(3)] == wanted
 
 

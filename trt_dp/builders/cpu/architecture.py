@@ -71,7 +71,7 @@ class _Config(Struct, frozen=True):
 
 
 class Architecture(Struct, frozen=True):
-    """All that the graph of a model depends on, beside its weights."""
+    """Everything that a model's graph depends on, besides its weights."""
 
     family: str
     vocab: int

@@ -1,4 +1,4 @@
-"""A checkpoint folder as it lies on disk: its config, and where each tensor is; everything is checked on opening."""
+"""A checkpoint folder on disk: its config, and where each tensor is; everything is checked on opening."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BLOCK_VALUES = 1 << 20
 
 
 class Tensor(Struct, frozen=True):
-    """Where a tensor lies."""
+    """Where a tensor is."""
 
     name: str
     file: Path
@@ -207,7 +207,7 @@ def _parse(file: Path, text: bytes) -> dict[str, Any]:
         value = json.loads(text, object_pairs_hook=_distinct(file))
         json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:
-        _broken(file, f"it holds no JSON where it must: {error}")
+        _broken(file, f"it has no valid JSON: {error}")
     if not isinstance(value, dict):
         _broken(file, "it is not a JSON object")
     return value

@@ -84,7 +84,7 @@ def _stream(
     file: BinaryIO,
     watch: Watch,
 ) -> str:
-    """Copy the weights block by block: memory holds a few megabytes of them, however large the model."""
+    """Copy the weights block by block: only a few megabytes are in memory, however large the model is."""
     tensors = list(checkpoint.tensors.values())
     done, total, digest = 0, sum(tensor.size for tensor in tensors), hashlib.sha256()
     for tensor in tensors:

@@ -1,4 +1,4 @@
-"""The IR on disk: its weight inputs become constants that lie behind one another in the .bin file.
+"""The IR on disk: its weight inputs become constants one after another in the .bin file.
 
     openvino_model.xml   Parameter name=W   ->   Const name=W offset=O size=S
     openvino_model.bin   [OpenVINO's own small constants][W at O, a multiple of 64][...]
@@ -27,7 +27,7 @@ def place(blobs: Iterable[Blob], start: int) -> tuple[dict[str, int], int]:
 
 
 def fill_in(xml: Path, blobs: Iterable[Blob], offsets: dict[str, int]) -> None:
-    """Make constants of the inputs that stand for weights."""
+    """Turn the inputs that are weights into constants."""
     tree = ET.parse(xml)  # noqa: S314 - OpenVINO has just written it
     sizes = {blob.name: blob.size for blob in blobs}
     for layer in tree.iterfind("./layers/layer[@type='Parameter']"):

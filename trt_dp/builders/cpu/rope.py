@@ -56,7 +56,7 @@ def _first(*values: Any) -> Any:
 
 
 def _only(config: Mapping[str, Any], given: dict[str, Any], key: str) -> Any:
-    """A value that may stand at either place; versions of transformers differ on which one wins."""
+    """A value that may be in either place; versions of transformers differ on which one wins."""
     inner, outer = given.pop(key, None), config.get(key)
     if inner is not None and outer is not None and inner != outer:
         refuse(f"config.json has {key} {outer} and another one, {inner}", "remove the wrong one")

@@ -1,4 +1,4 @@
-"""How weights lie in an engine folder: which precision each gets, and its bytes; pure numpy."""
+"""How weights are stored in an engine folder: which precision each gets, and its bytes; pure numpy."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from msgspec import Struct, structs
 
 from trt_dp.builders import Watch
 from trt_dp.builders.options import flag
+from trt_dp.builders.trtllm import bench, folders
 from trt_dp.builders.trtllm import command_lines as lines
-from trt_dp.builders.trtllm import folders
 from trt_dp.builders.trtllm.options import Options, check_options, flags_in
 from trt_dp.builders.trtllm.tools import (
     WINDOW,
@@ -30,6 +30,7 @@ from trt_dp.system.file_digest import folder_digest
 
 PREFERENCE = 20
 _NOTE = "what a build would run before it copies the tokenizer into the engine folder"
+_NOTE_VIA = f"what a build would run before it moves the engine out of the workspace, for {WINDOW}"
 _WEIGHTS = ("config.json", "*.safetensors")
 
 
@@ -58,6 +59,9 @@ def why_not() -> str | None:
 def resolve(options: Options) -> tuple[Options, list[str]]:
     """Check the options, and take the lengths from the dataset, if one is given."""
     check_options(options)
+    if options.via:
+        _check_via(options)
+        return options, []
     if options.dataset is None:
         return options, []
     from trt_dp.dataset.longest import longest  # noqa: PLC0415 - it loads numpy
@@ -84,11 +88,15 @@ def default_model(options: Options) -> str | None:
 
 def plan(model: Path, output: Path, options: Options) -> tuple[list[list[str]], str]:
     """The commands that would make the engine in `output`, and what they are for."""
+    if options.via:
+        return bench.plan(model, output, options), _NOTE_VIA
     return _steps(model, output, options).commands, f"{_NOTE}, for {WINDOW}"
 
 
 def build(model: Path, into: Path, watch: Watch, options: Options) -> dict[str, object]:
     """Make the engine folder."""
+    if options.via:
+        return bench.build(model, into, watch, options)
     supported()
     steps, tools = _steps(model, into, options), Tools(into, watch)
     _run(steps, model, into, tools)
@@ -102,6 +110,13 @@ def build(model: Path, into: Path, watch: Watch, options: Options) -> dict[str, 
         "gpus": gpus.names_and_drivers(),
         "phase_seconds": tools.seconds,
     }
+
+
+def _check_via(options: Options) -> None:
+    if options.via != bench.TOOL:
+        msg = f"there is no way to build via {options.via!r}; known: {bench.TOOL}"
+        raise UsageError(msg)
+    bench.check(options)
 
 
 def _at_least(options: Options, name: str, needed: int) -> int:
@@ -156,7 +171,7 @@ def _check_flags(line: list[str], tools: Tools) -> None:
     tool = find(lines.BUILD_TOOL)
     if tool is None:
         msg = (
-            f"{lines.BUILD_TOOL} is neither on the PATH nor beside this Python, though TensorRT-LLM is installed: "
+            f"{lines.BUILD_TOOL} is not on the PATH and not next to this Python, although TensorRT-LLM is installed: "
             "install it again, or put its folder on the PATH"
         )
         raise UsageError(msg)

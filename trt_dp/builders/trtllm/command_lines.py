@@ -42,7 +42,7 @@ def convert(model: Path, checkpoint: Path, options: Options) -> list[str]:
 
 
 def build(tool: str, checkpoint: Path, output: Path, options: Options) -> list[str]:
-    """The line that makes the engine; the user's extra words stand last, as they are."""
+    """The line that makes the engine; the user's extra words come last, unchanged."""
     line = [tool, "--checkpoint_dir", str(checkpoint), "--output_dir", str(output)]
     given = {f"--{name}": getattr(options, name) for name in ENGINE_SIZE}
     flags = {flag: str(value) for flag, value in given.items() if value is not None}

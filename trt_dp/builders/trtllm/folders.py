@@ -69,7 +69,7 @@ def check_engine(engine: Path, world: int) -> None:
 
 
 def copy_tokenizer(source: Path, engine: Path) -> list[str]:
-    """Put the tokenizer beside the engine, where trtllm-build puts none; gives the files' names."""
+    """Copy the tokenizer into the engine's folder, which trtllm-build does not do; returns the files' names."""
     copied = []
     for pattern in BESIDE:
         for file in sorted(source.glob(pattern)):

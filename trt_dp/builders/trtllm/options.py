@@ -97,6 +97,9 @@ class Options(Struct, frozen=True, kw_only=True):
     workers: Annotated[
         int | None, Meta(description="Ranks built at the same time, each on a GPU. [default: 1]")
     ] = None
+    via: Annotated[
+        str | None, Meta(description="Build with another tool: trtllm-bench (sized for a dataset).")
+    ] = None
     extra: list[str] = []  # the words after --, for trtllm-build
 
 

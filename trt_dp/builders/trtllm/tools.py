@@ -56,7 +56,7 @@ class Tools:
         self._watch = watch
 
     def run(self, phase: str, line: Sequence[str]) -> str:
-        """Run it to its end and give what it said; raises BuildFailed with its status and its last lines."""
+        """Run it to its end and return its output; raises BuildFailed with its status and its last lines."""
         started = time.perf_counter()
         with self._log.open("ab", buffering=0) as log:
             log.write(f"$ {shlex.join(line)}\n".encode())
@@ -127,7 +127,7 @@ def builds_engines(found: str) -> bool:
 
 
 def find(name: str) -> str | None:
-    """The tool beside this Python, which is the version that was looked up, or else on the PATH."""
+    """The tool next to this Python, which is the version that was looked up, or else the one on the PATH."""
     beside = Path(sys.executable).parent / name
     return str(beside) if os.access(beside, os.X_OK) else shutil.which(name)
 
@@ -166,7 +166,7 @@ def _failure(line: Sequence[str], status: int, said: str) -> tuple[str, int]:
         how += " (has the machine too little memory?)" if status == -signal.SIGKILL else ""
     last = said.rstrip().splitlines()[-_LAST_LINES:] or ["(nothing)"]
     listed = "".join(f"\n  {text}" for text in last)
-    return f"{name} {how}; it last said:{listed}", status if 0 < status <= _SHOWN_STATUS else 1
+    return f"{name} {how}; its last lines:{listed}", status if 0 < status <= _SHOWN_STATUS else 1
 
 
 def _end(process: Guarded) -> None:

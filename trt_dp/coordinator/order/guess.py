@@ -1,4 +1,4 @@
-"""How long answers will be: exactly, or as log-normal around what is learnt while a run goes on."""
+"""How long answers will be: exactly, or as log-normal around what is learnt during the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a step takes, by the batch and the KV cache it reads: learnt from answers while a run goes on."""
+"""How long a step takes, by the batch and the KV cache it reads: learnt from answers during the run."""
 
 from __future__ import annotations
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 import numpy as np
 from msgspec import Struct
 
-from trt_dp.types import Request, Sampling
+from trt_dp.text.stop_strings import Watch
+from trt_dp.tokenizer import Tokenizer
+from trt_dp.types import Request
 
 BLOCK = 32
 """Tokens in a block of the KV cache, fixed by OpenVINO on a CPU."""
 
 Precision = Literal["exact", "fast"]
 Facts = dict[str, str | int | float]
+OpenTokenizer = Callable[[], Tokenizer | None]
 
 
 class DecoderSettings(Struct, frozen=True):
@@ -26,15 +30,16 @@ class DecoderSettings(Struct, frozen=True):
     blocks: int
     prefix_caching: bool
     threads: int
-    sampling: Sampling
-    eos: frozenset[int]  # empty: nothing ends early
+    eos: frozenset[int]
+    open_tokenizer: OpenTokenizer = lambda: None  # called once a request has stop strings
 
 
 class Ended(Struct, frozen=True):
-    """A sequence that has ended; `problem` says what went wrong with it."""
+    """A sequence that has ended, with the id that ended it; `problem` says what went wrong with it."""
 
-    index: int
+    request: Request
     output_ids: list[int]
+    logprobs: list[float]  # empty where they are not wanted
     problem: str | None = None
 
 
@@ -66,7 +71,21 @@ def blocks_of(request: Request) -> int:
     return -(-(len(request.input_ids) + request.output_tokens) // BLOCK)
 
 
-def stream_seed(sampling: Sampling, index: int) -> int:
+def stops_of(request: Request, eos: frozenset[int]) -> frozenset[int]:
+    """The ids that end this request's answer."""
+    sampling = request.sampling
+    own = frozenset(sampling.stop_token_ids)
+    return own if sampling.ignore_eos else own | eos
+
+
+def watch_of(request: Request, open_tokenizer: OpenTokenizer) -> Watch | None:
+    """What looks for the request's stop strings while its answer grows."""
+    sampling = request.sampling
+    if not sampling.stop or (tokenizer := open_tokenizer()) is None:
+        return None
+    return Watch(tokenizer, sampling.stop, sampling.min_tokens)
+
+
+def stream_seed(seed: int) -> int:
     """The seed of a request's own random stream, in the 32 bits that OpenVINO looks at."""
-    mixed = np.random.SeedSequence((sampling.seed % 2**64, index))
-    return int(mixed.generate_state(1)[0])
+    return int(np.random.SeedSequence(seed % 2**64).generate_state(1)[0])

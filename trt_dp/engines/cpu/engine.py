@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
 from collections import deque
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
 from msgspec import Struct
 
-from trt_dp.engines.cpu.decoder import BLOCK, Decoder, DecoderSettings, Ended, Facts, Precision
+from trt_dp.engines.cpu.decoder import (
+    BLOCK,
+    Decoder,
+    DecoderSettings,
+    Ended,
+    Facts,
+    Precision,
+    stops_of,
+)
 from trt_dp.engines.cpu.folder import GRAPH, Model, read_model
 from trt_dp.engines.cpu.memory import cache_share
 from trt_dp.engines.cpu.static import Static
 from trt_dp.errors import EngineRefused, RequestRefused, UsageError
+from trt_dp.tokenizer import Tokenizer, holds_tokenizer, open_tokenizer
 from trt_dp.types import EngineSpec, Failure, Placement, Request, Result, Sampling, Timing
 
 Mode = Literal["auto", "paged", "static"]
@@ -30,11 +39,17 @@ _log = logging.getLogger(__name__)
 class CpuEngine:
     """Answers with a real model; a request waits here, is decoded to its end, and is never interrupted.
 
-    In exact precision an answer depends on the request alone, not on what is decoded beside it; sampled
-    ones too, since each request has its own random stream. With `stop_at_eos` the EOS is the last of the ids.
+    In exact precision an answer depends on the request alone, not on what is decoded with it; sampled
+    ones too, since each request has its own random stream.
     """
 
     needs_folder = True
+    samples = frozenset(
+        {
+            *("temperature", "top_k", "top_p", "min_p", "seed", "min_tokens", "logprobs"),
+            *("repetition_penalty", "presence_penalty", "frequency_penalty"),
+        }
+    )
     packages = ("openvino", "openvino-genai")
 
     def __init__(
@@ -52,7 +67,6 @@ class CpuEngine:
     ) -> None:
         _check_positive(max_sequences=max_sequences, max_batched_tokens=max_batched_tokens)
         _check_positive(or_zero=True, kv_cache_mb=kv_cache_mb, threads=threads)
-        _check_sampling(spec.sampling)
         self._model = read_model(spec.path)
         cores = len(placement.cores) or _usable_cores()
         value_bytes = 4 if precision == "exact" else 2
@@ -67,12 +81,13 @@ class CpuEngine:
             blocks=blocks,
             prefix_caching=prefix_caching,
             threads=threads or cores,
-            sampling=spec.sampling,
-            eos=_stops(self._model, spec.sampling),
+            eos=self._model.eos,
+            open_tokenizer=self._tokenizer,
         )
         self._cache_mb = round(self._settings.blocks * block_bytes / _MIB)
         self._decoder = _load(self._model, self._settings, mode)
         self.capacity = sequences + self._decoder.lookahead
+        self.context = self._model.positions
         self._waiting: deque[Request] = deque()
         self._in_flight: dict[int, _Progress] = {}
 
@@ -124,7 +139,14 @@ class CpuEngine:
         """Free the model."""
         del self._decoder
 
+    @cache  # noqa: B019 - an engine lives as long as its process
+    def _tokenizer(self) -> Tokenizer | None:
+        """The model's own, opened once a request has stop strings."""
+        folder = self._model.graph.parent
+        return open_tokenizer(str(folder)) if holds_tokenizer(folder) else None
+
     def _check(self, request: Request) -> None:
+        _check_sampling(request.sampling)
         ids, outputs = request.input_ids, request.output_tokens
         total, room = len(ids) + outputs, self._settings.blocks * BLOCK
         sizes = f"{len(ids)} input and {outputs} output tokens make {total}"
@@ -147,14 +169,24 @@ class CpuEngine:
             self._in_flight[request.index].admitted = now
 
     def _result(self, ended: Ended, now: float) -> Result:
-        progress = self._in_flight.pop(ended.index)
-        timing = progress.timing(now)
+        index, ids = ended.request.index, ended.output_ids
+        timing = self._in_flight.pop(index).timing(now)
         if ended.problem:
             error = Failure("engine_error", ended.problem)
-            return Result(ended.index, error=error, timing=timing)
-        stopped = ended.output_ids[-1] in self._settings.eos
-        reason = "stop" if stopped else "length"
-        return Result(ended.index, ended.output_ids, finish_reason=reason, timing=timing)
+            return Result(index, error=error, timing=timing)
+        last = ids[-1] if ids else None
+        stopped = last in stops_of(ended.request, self._settings.eos)
+        is_eos = last in self._settings.eos and not ended.request.sampling.ignore_eos
+        kept = len(ids) - stopped
+        logprobs = [round(value, 5) for value in ended.logprobs[:kept]]
+        return Result(
+            index=index,
+            output_ids=ids[:kept],
+            finish_reason="stop" if stopped else "length",
+            timing=timing,
+            stop_reason=last if stopped and not is_eos else None,
+            logprobs=None if ended.request.sampling.logprobs is None else logprobs,
+        )
 
 
 class _Progress(Struct):
@@ -216,13 +248,6 @@ def _blocks(model: Model, block_bytes: int, sequences: int, given_mb: int, cores
     return min(needed, max(share, _LEAST_BLOCKS))
 
 
-def _stops(model: Model, sampling: Sampling) -> frozenset[int]:
-    if sampling.stop_at_eos and not model.eos:
-        msg = f"{model.graph.parent} names no eos_token_id to stop at: remove --stop-at-eos"
-        raise EngineRefused(msg)
-    return model.eos if sampling.stop_at_eos else frozenset()
-
-
 def _check_positive(*, or_zero: bool = False, **options: int) -> None:
     for name, value in options.items():
         if value < (0 if or_zero else 1):
@@ -239,16 +264,12 @@ def _check_fit(precision: Precision, sequences: int, tokens: int) -> None:
 
 
 def _check_sampling(sampling: Sampling) -> None:
-    wrong = {
-        f"temperature {sampling.temperature} is neither 0 (greedy) nor {_LEAST_TEMPERATURE} or more": not (
-            sampling.temperature == 0 or _LEAST_TEMPERATURE <= sampling.temperature < math.inf
-        ),
-        f"top_k {sampling.top_k} is not 0 (all) or more": sampling.top_k < 0,
-        f"top_p {sampling.top_p} is not above 0 and at most 1": not 0 < sampling.top_p <= 1,
-    }
-    for msg, is_so in wrong.items():
-        if is_so:
-            raise UsageError(msg)
+    if 0 < sampling.temperature < _LEAST_TEMPERATURE:
+        msg = f"`temperature` is {sampling.temperature}: it must be 0 (greedy) or at least {_LEAST_TEMPERATURE}"
+        raise RequestRefused(msg)
+    if sampling.min_p == 1:
+        msg = "`min_p` is 1: it must be below 1 (temperature 0 takes the most likely token)"
+        raise RequestRefused(msg)
 
 
 def _usable_cores() -> int:

@@ -1,4 +1,4 @@
-"""How much memory the KV cache of one worker may take, given that others run beside it."""
+"""How much memory the KV cache of one worker may take, given that others run next to it."""
 
 from __future__ import annotations
 

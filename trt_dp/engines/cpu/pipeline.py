@@ -18,8 +18,11 @@ from trt_dp.engines.cpu.decoder import (
     Precision,
     Step,
     blocks_of,
+    stops_of,
     stream_seed,
+    watch_of,
 )
+from trt_dp.text.stop_strings import Watch
 from trt_dp.types import Ids, Request
 
 try:
@@ -109,9 +112,12 @@ class Paged:
 
     def _start(self, request: Request) -> None:
         ids = ov.Tensor(np.ascontiguousarray(request.input_ids[np.newaxis]))
-        config = _generation(request, self._settings)
-        handle = self._pipeline.add_request(request.index, ids, config)
-        self._prefilling[request.index] = _Sequence(request, handle)
+        stops = stops_of(request, self._settings.eos)
+        handle = self._pipeline.add_request(request.index, ids, _generation(request, stops))
+        watch = watch_of(request, self._settings.open_tokenizer)
+        self._prefilling[request.index] = _Sequence(
+            request=request, handle=handle, stops=stops, watch=watch
+        )
         self._slots -= 1
         self._blocks -= blocks_of(request)
 
@@ -123,8 +129,7 @@ class Paged:
         ]
         for sequence in begun:
             del self._prefilling[sequence.request.index]
-            left = 0 if self._settings.eos else sequence.request.output_tokens - 1
-            self._due.setdefault(self._written + left, []).append(sequence)
+            self._due.setdefault(self._written + sequence.left, []).append(sequence)
         return [sequence.request.index for sequence in begun]
 
     def _collect(self, due: list[_Sequence]) -> list[Ended]:
@@ -132,29 +137,68 @@ class Paged:
         for sequence in due:
             if _over(sequence):
                 ended.append(self._end(sequence))
-            else:
-                self._due.setdefault(self._written + 1, []).append(sequence)
+                continue
+            if sequence.watch and sequence.found_stop():
+                sequence.handle.stop()  # its blocks are free after the next step
+            self._due.setdefault(self._written + 1, []).append(sequence)
         return ended
 
     def _end(self, sequence: _Sequence) -> Ended:
-        """Give back its slot and its blocks; whatever is not a whole answer is said to be none."""
+        """Free its slot and its blocks; an incomplete answer becomes a failure."""
         self._slots += 1
         self._blocks += blocks_of(sequence.request)
-        ids = [token for part in sequence.handle.read_all() for token in part.generated_ids]
+        sequence.read_rest()
+        ids, logprobs = sequence.ids, sequence.logprobs
+        if sequence.request.sampling.logprobs is None:
+            logprobs = []
         status = sequence.handle.get_status()
         wanted = sequence.request.output_tokens
-        whole = len(ids) == wanted or not self._settings.eos.isdisjoint(ids[-1:])
+        whole = len(ids) == wanted or not sequence.stops.isdisjoint(ids[-1:])
         problem = None
-        if status != og.GenerationStatus.FINISHED or not whole:
+        if not sequence.stopped and (status != og.GenerationStatus.FINISHED or not whole):
             problem = f"OpenVINO ended it as {status.name} after {len(ids)} of {wanted} tokens"
-        return Ended(sequence.request.index, ids, problem)
+        return Ended(request=sequence.request, output_ids=ids, logprobs=logprobs, problem=problem)
 
 
-class _Sequence(Struct, frozen=True):
-    """A request in the pipeline; to let go of its handle is to cancel it."""
+class _Sequence(Struct):
+    """A request in the pipeline, and its answer as far as it was read; to let go of its handle is to cancel it."""
 
     request: Request
     handle: Any
+    stops: frozenset[int]
+    watch: Watch | None
+    ids: list[int] = []
+    logprobs: list[float] = []
+    stopped: bool = False
+
+    @property
+    def left(self) -> int:
+        """How many steps after its first token it need not be looked at."""
+        return 0 if self.stops or self.watch else self.request.output_tokens - 1
+
+    def found_stop(self) -> bool:
+        """Whether what has come since the last time brings a stop string."""
+        begin = len(self.ids)
+        self._read_some()
+        self.stopped = self.stopped or bool(self.watch and self.watch.grows(self.ids[begin:]))
+        return self.stopped
+
+    def read_rest(self) -> None:
+        """Take what is left of an answer that is over; `read_all` would wait for the end of any other."""
+        if self.watch:
+            self._read_some()
+            return
+        for part in self.handle.read_all():
+            self._add(part)
+
+    def _read_some(self) -> None:
+        while self.handle.can_read():
+            for part in self.handle.read().values():
+                self._add(part)
+
+    def _add(self, part: Any) -> None:
+        self.ids += part.generated_ids
+        self.logprobs += part.generated_log_probs
 
 
 def _over(sequence: _Sequence) -> bool:
@@ -173,18 +217,22 @@ def _scheduler(settings: DecoderSettings, *, whole: bool) -> Any:
     return scheduler
 
 
-def _generation(request: Request, settings: DecoderSettings) -> Any:
-    config, sampling = og.GenerationConfig(), settings.sampling
+def _generation(request: Request, stops: frozenset[int]) -> Any:
+    config, sampling = og.GenerationConfig(), request.sampling
     config.max_new_tokens = request.output_tokens
-    config.ignore_eos = not settings.eos
-    stops = settings.eos or {0}  # it insists on one, even to be ignored
-    config.stop_token_ids = set(stops)
-    config.set_eos_token_id(min(stops))
+    config.ignore_eos = not stops
+    config.stop_token_ids = set(stops or {0})  # it insists on one, even to be ignored
+    config.set_eos_token_id(min(stops or {0}))
+    config.min_new_tokens = sampling.min_tokens if stops else 0
+    config.repetition_penalty = sampling.repetition_penalty
+    config.presence_penalty = sampling.presence_penalty
+    config.frequency_penalty = sampling.frequency_penalty
+    config.logprobs = 0 if sampling.logprobs is None else 1
     config.do_sample = sampling.temperature > 0
     if config.do_sample:
         config.temperature, config.top_p = sampling.temperature, sampling.top_p
-        config.top_k = sampling.top_k or 2**63
-        config.rng_seed = stream_seed(sampling, request.index)
+        config.top_k, config.min_p = sampling.top_k or 2**63, sampling.min_p
+        config.rng_seed = stream_seed(sampling.seed)
     return config
 
 

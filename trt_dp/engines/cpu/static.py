@@ -6,12 +6,19 @@ from collections import deque
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from trt_dp.engines.cpu.decoder import BLOCK, DecoderSettings, Ended, Facts, Step, stream_seed
-from trt_dp.types import Ids, Request, Sampling
-
-Logits = NDArray[np.float32]
+from trt_dp.engines.cpu.decoder import (
+    BLOCK,
+    DecoderSettings,
+    Ended,
+    Facts,
+    Step,
+    stops_of,
+    watch_of,
+)
+from trt_dp.engines.cpu.sampler import Logits, Sampler
+from trt_dp.text.stop_strings import Watch
+from trt_dp.types import Ids, Request
 
 
 class Batch(Protocol):
@@ -72,7 +79,7 @@ class Static:
         return facts
 
     def _start(self, taken: list[Request]) -> None:
-        self._rows = [_Row(request, self._settings.sampling) for request in taken]
+        self._rows = [_row(request, self._settings) for request in taken]
         width = max(len(request.input_ids) for request in taken)
         self._ids = np.zeros((len(taken), width), np.int64)
         self._mask = np.zeros_like(self._ids)
@@ -97,9 +104,9 @@ class Static:
     def _write(self, logits: Logits) -> Step:
         """Choose each row's next token, and let those go that have all of theirs."""
         for row, line in zip(self._rows, logits, strict=True):
-            row.output_ids.append(row.choose(line))
+            row.grow(line)
         first = [row.request.index for row in self._rows if len(row.output_ids) == 1]
-        ended = [row for row in self._rows if row.ended(self._settings.eos)]
+        ended = [row for row in self._rows if row.ended]
         self._going = np.array(
             [place for place, row in enumerate(self._rows) if row not in ended], np.int64
         )
@@ -107,32 +114,39 @@ class Static:
         new = np.array([[row.output_ids[-1]] for row in self._rows], np.int64).reshape(-1, 1)
         self._ids = np.hstack([self._ids[self._going], new])
         self._mask = np.hstack([self._mask[self._going], np.ones_like(new)])
-        return Step(first, [Ended(row.request.index, row.output_ids) for row in ended])
+        return Step(
+            first,
+            [
+                Ended(request=row.request, output_ids=row.output_ids, logprobs=row.logprobs)
+                for row in ended
+            ],
+        )
 
 
 class _Row:
-    """A request in the batch, with its answer so far and its own random stream."""
+    """A request in the batch, with its answer so far: it grows until it is `ended`."""
 
-    def __init__(self, request: Request, sampling: Sampling) -> None:
-        self.request, self._sampling = request, sampling
+    def __init__(self, request: Request, stops: frozenset[int], watch: Watch | None) -> None:
+        self.request, self._stops, self._watch = request, stops, watch
         self.output_ids: list[int] = []
-        self._random = np.random.Generator(np.random.PCG64(stream_seed(sampling, request.index)))
+        self.logprobs: list[float] = []
+        self.ended = False
+        self._sampler = Sampler(request, stops)
 
-    def choose(self, logits: Logits) -> int:
-        """The next token: the best, or drawn from the best `top_k` that make up `top_p`."""
-        if self._sampling.temperature == 0:
-            return int(logits.argmax())
-        order = np.argsort(-logits, kind="stable")[: self._sampling.top_k or None]
-        scaled = logits[order].astype(np.float64) / self._sampling.temperature
-        weights = np.exp(scaled - scaled[0])
-        total = np.cumsum(weights / weights.sum())
-        kept = int(np.searchsorted(total, self._sampling.top_p)) + 1
-        total = total[:kept]
-        place = np.searchsorted(total, self._random.random() * total[-1], side="right")
-        return int(order[min(int(place), len(total) - 1)])
+    def grow(self, logits: Logits) -> None:
+        """Choose the next token, and see whether it is the last."""
+        chosen = self._sampler.choose(logits, self.output_ids)
+        self.output_ids.append(chosen)
+        if self.request.sampling.logprobs is not None:
+            self.logprobs.append(self._sampler.logprob(logits, chosen))
+        found = self._watch.grows([chosen]) if self._watch else False
+        whole = len(self.output_ids) == self.request.output_tokens
+        self.ended = whole or found or chosen in self._stops
 
-    def ended(self, eos: frozenset[int]) -> bool:
-        return len(self.output_ids) == self.request.output_tokens or self.output_ids[-1] in eos
+
+def _row(request: Request, settings: DecoderSettings) -> _Row:
+    watch = watch_of(request, settings.open_tokenizer)
+    return _Row(request, stops_of(request, settings.eos), watch)
 
 
 def _group(waiting: list[Request], settings: DecoderSettings) -> list[Request]:
@@ -150,6 +164,6 @@ def _group(waiting: list[Request], settings: DecoderSettings) -> list[Request]:
 
 
 def _rectangle(group: list[Request]) -> int:
-    """The tokens that the cache of a padded batch comes to hold."""
+    """How many tokens the cache of a padded batch needs in the end."""
     width = max(len(request.input_ids) for request in group)
     return len(group) * (width + max(request.output_tokens for request in group))

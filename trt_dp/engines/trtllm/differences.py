@@ -40,7 +40,7 @@ def compare() -> Iterator[str]:
 
 
 def recorded() -> Record:
-    """What is known of TensorRT-LLM, from the data beside this file."""
+    """What is known about TensorRT-LLM, from the data next to this file."""
     file = resources.files(__package__) / "signatures.json"
     return msgspec.json.decode(file.read_bytes(), type=Record)
 

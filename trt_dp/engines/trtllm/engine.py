@@ -23,14 +23,14 @@ from trt_dp.engines.trtllm.folder import (
     limits,
     read_engine,
 )
-from trt_dp.engines.trtllm.inflight import Ending, Inflight, check_sampling
+from trt_dp.engines.trtllm.inflight import Inflight, check_sampling
 from trt_dp.engines.trtllm.library import engine_library
 from trt_dp.engines.trtllm.load import Loader, Ranks, Scheduler, SessionSettings
 from trt_dp.engines.trtllm.ranks import LiveRanks
 from trt_dp.engines.trtllm.static import Static
 from trt_dp.engines.trtllm.stop_ids import stop_ids
-from trt_dp.errors import EngineRefused, UsageError
-from trt_dp.types import EngineSpec, Facts, Placement, Request, Result, Sampling
+from trt_dp.errors import EngineRefused, RequestRefused, UsageError
+from trt_dp.types import EngineSpec, Facts, Placement, Request, Result
 
 Mode = Literal["inflight", "static"]
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class TrtllmEngine:
     TrtllmEngine with the same options, the one of rank 0 is used like any engine, and the others are closed
     as soon as they are made: `close` returns when rank 0 closes.
 
-    With `stop_at_eos` an answer ends before the first stop id, which is not part of it.
+    An answer ends before the first stop id, which is not part of it.
     """
 
     needs_folder = True
@@ -81,7 +81,6 @@ class TrtllmEngine:
             window=window,
             silence_seconds=silence_seconds,
         )
-        check_sampling(spec.sampling)
         self._model = model = read_engine(spec.path)
         check_devices(model, len(placement.devices))
         chunked = model.paged_context if chunked_context is None else chunked_context
@@ -104,14 +103,14 @@ class TrtllmEngine:
             rank=rank,
         )
         trtllm_load.check_loader(self._settings)
-        _check_mode(mode, loader, spec.sampling)
+        _check_mode(mode, loader)
         _check_sharing(placement, model, spawn=spawn)
         self._mode = mode
         self._silence_seconds = silence_seconds
-        self._ending = Ending(stop_ids(model.folder) if spec.sampling.stop_at_eos else ())
+        self._eos = stop_ids(model.folder)
         self.capacity = window or _window(model, self._settings)
         self._seat = Seat(placement.devices, placement.sharers)
-        self._load(spec.sampling, any_version=any_version)
+        self._load(any_version=any_version)
 
     @staticmethod
     def recognises(folder: Path) -> bool:
@@ -140,6 +139,10 @@ class TrtllmEngine:
     def submit(self, request: Request) -> None:
         """Take a request; raises RequestRefused for one beyond what the engine was built for."""
         check_request(request, self._limits)
+        check_sampling(request.sampling)
+        if self._mode == "static" and request.sampling.temperature > 0:
+            msg = "mode=static has one random seed for a whole batch, so answers would depend on the schedule"
+            raise RequestRefused(msg)
         self._driver.submit(request)
 
     def step(self) -> list[Result]:
@@ -177,7 +180,7 @@ class TrtllmEngine:
         self._loaded.session.shutdown()
         self._seat.leave()
 
-    def _load(self, sampling: Sampling, *, any_version: bool) -> None:
+    def _load(self, *, any_version: bool) -> None:
         library = engine_library()
         self._version = library.version
         if not any_version:
@@ -190,11 +193,11 @@ class TrtllmEngine:
             self._loaded = trtllm_load.load(library, self._model, share)
         self._ranks = LiveRanks()
         session = self._loaded.session
-        inflight = Inflight(library.bindings, session, sampling, self._ending)
+        inflight = Inflight(library.bindings, session, self._eos)
         self._driver: Inflight | Static = inflight
         if self._mode == "static":
             size = settings.max_batch_size
-            self._driver = Static(self._loaded.runner, inflight, self._ending, size)
+            self._driver = Static(self._loaded.runner, inflight, self._eos, size)
 
 
 def _window(model: Model, settings: SessionSettings) -> int:
@@ -215,12 +218,9 @@ def _check_numbers(kv_fraction: float, **numbers: int) -> None:
             raise UsageError(msg)
 
 
-def _check_mode(mode: Mode, loader: Loader, sampling: Sampling) -> None:
+def _check_mode(mode: Mode, loader: Loader) -> None:
     if mode == "static" and loader == "executor":
         msg = "mode=static is TensorRT-LLM's ModelRunner.generate: remove loader=executor"
-        raise UsageError(msg)
-    if mode == "static" and sampling.temperature > 0:
-        msg = "mode=static has one random seed for a whole batch, so answers would depend on the schedule: remove it"
         raise UsageError(msg)
 
 

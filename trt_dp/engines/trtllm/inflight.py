@@ -6,12 +6,11 @@ import datetime as dt
 import time
 from typing import Any
 
-import numpy as np
 from msgspec import Struct
 
 from trt_dp.engines.trtllm.library import first_line
 from trt_dp.engines.trtllm.stats import Iterations
-from trt_dp.errors import RequestRefused, UsageError
+from trt_dp.errors import RequestRefused
 from trt_dp.types import Facts, Failure, Request, Result, Sampling, Timing
 
 _WAIT = dt.timedelta(milliseconds=50)
@@ -27,6 +26,7 @@ class Ending(Struct, frozen=True):
     """
 
     stops: tuple[int, ...] = ()
+    eos: tuple[int, ...] = ()  # those of the stops that need no mention
 
     @property
     def end_id(self) -> int:
@@ -35,14 +35,30 @@ class Ending(Struct, frozen=True):
 
     @property
     def pad_id(self) -> int:
-        """Any id of the vocabulary: it fills what nobody reads."""
+        """Any id of the vocabulary: it fills places that are never read."""
         return self.stops[0] if self.stops else 0
 
-    def cut(self, ids: list[int], reason: str) -> tuple[list[int], str]:
+    def result(
+        self, index: int, ids: list[int], reason: str, timing: Timing | None = None
+    ) -> Result:
         """An answer without the stop id that ended it, and the reason why it ended."""
+        stop = self.stops[0] if reason == "stop" and self.stops else None
         if ids and ids[-1] in self.stops:
-            return ids[:-1], "stop"
-        return ids, reason
+            ids, stop, reason = ids[:-1], ids[-1], "stop"
+        return Result(
+            index=index,
+            output_ids=ids,
+            finish_reason=reason,
+            timing=timing,
+            stop_reason=None if stop in self.eos else stop,
+        )
+
+
+def ending_of(request: Request, eos: tuple[int, ...]) -> Ending:
+    """Where this request's answer ends, besides at its length."""
+    sampling = request.sampling
+    known = () if sampling.ignore_eos else eos
+    return Ending((*known, *(one for one in sampling.stop_token_ids if one not in known)), known)
 
 
 class Inflight:
@@ -52,11 +68,10 @@ class Inflight:
     after which the Executor continues. Whatever else goes wrong with the Executor is an exception.
     """
 
-    def __init__(self, api: Any, session: Any, sampling: Sampling, ending: Ending) -> None:
+    def __init__(self, api: Any, session: Any, eos: tuple[int, ...]) -> None:
         self._api = api
         self._session = session
-        self._sampling = sampling
-        self._ending = ending
+        self._eos = eos
         self._output = api.OutputConfig(exclude_input_from_output=True, return_perf_metrics=True)
         self._reasons = {
             api.FinishReason.END_ID: "stop",
@@ -71,16 +86,17 @@ class Inflight:
     def submit(self, request: Request) -> None:
         """Take a request; raises RequestRefused with TensorRT-LLM's reason if it makes none of it."""
         more: dict[str, Any] = {}
-        if self._ending.stops[1:]:
-            more["stop_words"] = [[one] for one in self._ending.stops[1:]]
+        ending = ending_of(request, self._eos)
+        if ending.stops[1:]:
+            more["stop_words"] = [[one] for one in ending.stops[1:]]
         try:
             made = self._api.Request(
                 input_token_ids=request.input_ids.tolist(),
                 max_tokens=request.output_tokens,
-                sampling_config=self._sampling_config(request.index),
+                sampling_config=self._sampling_config(request.sampling),
                 output_config=self._output,
-                end_id=self._ending.end_id,
-                pad_id=self._ending.pad_id,
+                end_id=ending.end_id,
+                pad_id=ending.pad_id,
                 **more,
             )
         except (RuntimeError, ValueError, TypeError, OverflowError) as error:
@@ -110,7 +126,7 @@ class Inflight:
         return self._iterations.facts()
 
     def _enqueue(self) -> list[Result]:
-        """All at once; if that will not do, one by one, to find the one that is wrong."""
+        """All at once; if that fails, one by one, to find the invalid one."""
         waiting, self._waiting = self._waiting, []
         try:
             ids = self._session.enqueue_requests(requests=[made for _, made in waiting])
@@ -149,8 +165,8 @@ class Inflight:
         ids = list(result.output_token_ids[0])
         given = result.finish_reasons[0]
         reason = self._reasons.get(given)
-        timing = _timing(result.request_perf_metrics)
-        problem = problem_of(request, len(ids), reason, stopping=bool(self._ending.stops))
+        timing, ending = _timing(result.request_perf_metrics), ending_of(request, self._eos)
+        problem = problem_of(request, len(ids), reason, stopping=bool(ending.stops))
         if reason is None:
             name = getattr(given, "name", str(given))
             problem = f"TensorRT-LLM ended it with {name} after {len(ids)} tokens"
@@ -158,11 +174,10 @@ class Inflight:
             return Result(
                 request.index, error=Failure("engine_error", problem or ""), timing=timing
             )
-        return Result(request.index, *self._ending.cut(ids, reason), timing=timing)
+        return ending.result(request.index, ids, reason, timing)
 
-    def _sampling_config(self, index: int) -> Any:
+    def _sampling_config(self, wish: Sampling) -> Any:
         """Greedy, or with a random stream of the request's own, so that no answer depends on the schedule."""
-        wish = self._sampling
         if wish.temperature == 0:
             return self._api.SamplingConfig(beam_width=1, top_k=1)
         top_k = {"top_k": wish.top_k} if wish.top_k else {}
@@ -170,13 +185,13 @@ class Inflight:
             beam_width=1,
             top_p=wish.top_p,
             temperature=wish.temperature,
-            seed=stream_seed(wish.seed, index),
+            seed=wish.seed % 2**64,
             **top_k,
         )
 
 
 def check_sampling(sampling: Sampling) -> None:
-    """Raises UsageError for what TensorRT-LLM would clamp in silence or refuse for each request."""
+    """Raises RequestRefused for what TensorRT-LLM would clamp in silence or refuse without a reason."""
     wrong = {
         f"temperature {sampling.temperature} is not 0 (greedy) or more": not (
             0 <= sampling.temperature < float("inf")
@@ -188,13 +203,7 @@ def check_sampling(sampling: Sampling) -> None:
     }
     for msg, is_so in wrong.items():
         if is_so:
-            raise UsageError(msg)
-
-
-def stream_seed(seed: int, index: int) -> int:
-    """The seed of a request's own random stream, in 64 bits."""
-    mixed = np.random.SeedSequence((seed % 2**64, index))
-    return int(mixed.generate_state(1, np.uint64)[0])
+            raise RequestRefused(msg)
 
 
 def problem_of(request: Request, count: int, reason: str | None, *, stopping: bool) -> str | None:

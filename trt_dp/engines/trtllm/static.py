@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from trt_dp.engines.trtllm import library as trtllm_library
-from trt_dp.engines.trtllm.inflight import Ending, Inflight, problem_of
+from trt_dp.engines.trtllm.inflight import Ending, Inflight, ending_of, problem_of
 from trt_dp.engines.trtllm.library import first_line
 from trt_dp.errors import RequestRefused
 from trt_dp.types import Facts, Failure, Request, Result
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class Static:
-    """Requests in batches of one output length: waiting, in the batch that runs, answered.
+    """Requests in batches of one output length and one set of stop ids: waiting, in the batch that runs, answered.
 
     `generate` takes one length for a batch and loses all of it when one request fails. The requests of a lost
     batch run again through the Executor directly, where each has its own reason, and the facts count such
@@ -26,10 +26,12 @@ class Static:
     so it runs in a thread.
     """
 
-    def __init__(self, runner: Any, inflight: Inflight, ending: Ending, batch_size: int) -> None:
+    def __init__(
+        self, runner: Any, inflight: Inflight, eos: tuple[int, ...], batch_size: int
+    ) -> None:
         self._runner = runner
         self._inflight = inflight
-        self._ending = ending
+        self._eos = eos
         self._batch_size = batch_size
         self._torch = trtllm_library.torch()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="trtllm-static")
@@ -67,17 +69,17 @@ class Static:
         return {**facts, "failed_batches": self._failed} if self._failed else facts
 
     def _start(self) -> None:
-        length = self._waiting[0].output_tokens
-        alike = [request for request in self._waiting if request.output_tokens == length]
+        length, ending = self._shape(self._waiting[0])
+        alike = [request for request in self._waiting if self._shape(request) == (length, ending)]
         self._batch = alike[: self._batch_size]
         chosen = {request.index for request in self._batch}
         self._waiting = [request for request in self._waiting if request.index not in chosen]
         self._batches += 1
         self._sequences += len(self._batch)
         self._started = time.monotonic()
-        self._running = self._thread.submit(self._generate, self._batch, length)
+        self._running = self._thread.submit(self._generate, self._batch, length, ending)
 
-    def _generate(self, batch: list[Request], length: int) -> list[list[int]]:
+    def _generate(self, batch: list[Request], length: int, ending: Ending) -> list[list[int]]:
         """The new tokens of each; the sequences that come back begin with the prompts and end in padding."""
         made = self._runner.generate(
             batch_input_ids=[
@@ -85,11 +87,11 @@ class Static:
                 for request in batch
             ],
             max_new_tokens=length,
-            end_id=self._ending.end_id,
-            pad_id=self._ending.pad_id,
+            end_id=ending.end_id,
+            pad_id=ending.pad_id,
             return_dict=True,
             output_sequence_lengths=True,
-            stop_words_list=self._stop_words(len(batch)),
+            stop_words_list=_stop_words(ending, len(batch)),
             top_k=1,
         )
         sequences, lengths = made["output_ids"].tolist(), made["sequence_lengths"].tolist()
@@ -98,9 +100,9 @@ class Static:
             for request, sequence, ends in zip(batch, sequences, lengths, strict=True)
         ]
 
-    def _stop_words(self, count: int) -> list[list[list[int]]] | None:
-        more = [[one] for one in self._ending.stops[1:]]
-        return [more] * count if more else None
+    def _shape(self, request: Request) -> tuple[int, Ending]:
+        """What all requests of a batch have in common."""
+        return request.output_tokens, ending_of(request, self._eos)
 
     def _collect(self) -> list[Result]:
         ended, _ = wait([self._running] if self._running else [], timeout=_WAIT_SECONDS)
@@ -133,7 +135,13 @@ class Static:
 
     def _result(self, request: Request, ids: list[int]) -> Result:
         reason = "length" if len(ids) == request.output_tokens else "stop"
-        problem = problem_of(request, len(ids), reason, stopping=bool(self._ending.stops))
+        ending = ending_of(request, self._eos)
+        problem = problem_of(request, len(ids), reason, stopping=bool(ending.stops))
         if problem:
             return Result(request.index, error=Failure("engine_error", problem))
-        return Result(request.index, *self._ending.cut(ids, reason))
+        return ending.result(request.index, ids, reason)
+
+
+def _stop_words(ending: Ending, count: int) -> list[list[list[int]]] | None:
+    more = [[one] for one in ending.stops[1:]]
+    return [more] * count if more else None

@@ -1,4 +1,4 @@
-"""The ids at which a model stops, from the tokenizer files that lie beside an engine or a checkpoint."""
+"""The ids at which a model stops, from the tokenizer files next to an engine or a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,21 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from trt_dp.engines.trtllm.folder import read_json
-from trt_dp.errors import EngineRefused
 
 _FILES = ("generation_config.json", "config.json")
 
 
 def stop_ids(folder: Path) -> tuple[int, ...]:
-    """The EOS ids, the most important first; raises EngineRefused where no file names one."""
-    for ids in _candidates(folder):
-        if ids:
-            return ids
-    msg = (
-        f"{folder} does not say which token ends an answer: put the model's generation_config.json "
-        "there, or remove --stop-at-eos"
-    )
-    raise EngineRefused(msg)
+    """The EOS ids, the most important first; none where no file names one."""
+    return next((ids for ids in _candidates(folder) if ids), ())
 
 
 def _candidates(folder: Path) -> Iterator[tuple[int, ...]]:
@@ -39,7 +31,7 @@ def _ids(fields: dict[str, Any]) -> tuple[int, ...]:
 
 
 def _from_tokenizer(folder: Path) -> tuple[int, ...]:
-    """The id of the tokenizer's eos_token, which stands there by its text."""
+    """The id of the tokenizer's eos_token, which the file gives by its text."""
     fields = read_json(folder / "tokenizer_config.json")
     eos = fields.get("eos_token")
     text = eos.get("content") if isinstance(eos, dict) else eos

@@ -19,12 +19,14 @@ from typing import Any
 
 from trt_dp.engines.about import Room
 from trt_dp.engines.gpu_sharing import Seat
+from trt_dp.engines.trtllm import torch_arguments
 from trt_dp.engines.trtllm.advice import of_memory
 from trt_dp.engines.trtllm.folder import check_vocabulary, is_checkpoint, read_json
-from trt_dp.engines.trtllm.inflight import Ending, check_sampling, problem_of, stream_seed
+from trt_dp.engines.trtllm.inflight import check_sampling, ending_of, problem_of
 from trt_dp.engines.trtllm.library import first_line, torch_library
 from trt_dp.engines.trtllm.load import world
 from trt_dp.engines.trtllm.stop_ids import stop_ids
+from trt_dp.engines.trtllm.torch_arguments import TorchSettings
 from trt_dp.errors import EngineRefused, UsageError
 from trt_dp.types import EngineSpec, Facts, Failure, Placement, Request, Result
 
@@ -35,11 +37,11 @@ _Outcome = Result | Exception
 
 
 class TrtllmTorchEngine:
-    """A checkpoint on the GPUs of its worker, with tensor parallelism over all of them: loaded, answering, closed.
+    """A checkpoint on the GPUs of its worker, tensor parallel over all of them by default: loaded, answering, closed.
 
     Every request has a seed of its own, but before TensorRT-LLM's change #17172 (August 2026) its sampler
-    does not heed it: until then sampled answers depend on what is decoded beside them. With `stop_at_eos` the
-    stop id is not part of the answer. Several GPUs were never tried.
+    does not heed it: until then sampled answers depend on what is decoded beside them. The stop id
+    is not part of the answer. Several GPUs were never tried.
     """
 
     needs_folder = True
@@ -51,43 +53,51 @@ class TrtllmTorchEngine:
         spec: EngineSpec,
         placement: Placement,
         *,
+        tensor_parallel_size: int = 0,
+        pipeline_parallel_size: int = 1,
+        dtype: str = "auto",
         max_batch_size: int = 0,
         max_num_tokens: int = 0,
         max_seq_len: int = 0,
         kv_fraction: float = 0.9,
+        kv_dtype: str = "",
         block_reuse: bool = False,
         chunked_prefill: bool = False,
         trust_remote_code: bool = False,
+        speculative: str = "",
         window: int = 0,
         silence_seconds: int = 600,
     ) -> None:
-        _check_options(kv_fraction, max_batch_size, max_num_tokens, max_seq_len, window)
-        check_sampling(spec.sampling)
+        self._settings = settings = TorchSettings(
+            tensor_parallel_size=tensor_parallel_size,
+            pipeline_parallel_size=pipeline_parallel_size,
+            dtype=dtype,
+            max_batch_size=max_batch_size,
+            max_num_tokens=max_num_tokens,
+            max_seq_len=max_seq_len,
+            kv_fraction=kv_fraction,
+            kv_dtype=kv_dtype,
+            block_reuse=block_reuse,
+            chunked_prefill=chunked_prefill,
+            trust_remote_code=trust_remote_code,
+            speculative=speculative,
+        )
+        torch_arguments.check(settings)
+        if window < 0:
+            msg = f"--set window={window}: it must be 0 (automatic) or more"
+            raise UsageError(msg)
         self._folder, self._vocabulary = _checkpoint(spec.path)
-        if not placement.devices:
-            msg = "the engine trtllm-torch needs a GPU, and there is none here"
-            raise EngineRefused(msg)
-        if world()[0] > 1:
-            msg = "trtllm-torch starts a process for each GPU itself: use it without --launcher mpi"
-            raise EngineRefused(msg)
-        self._sampling = spec.sampling
-        self._ending = Ending(stop_ids(self._folder) if spec.sampling.stop_at_eos else ())
+        _check_place(placement)
+        self._sizes = torch_arguments.parallel(settings, len(placement.devices))
+        self._eos = stop_ids(self._folder)
         self._silence_seconds = silence_seconds
-        self._block_reuse = block_reuse
         self.capacity = window or 2 * max_batch_size or _WINDOW
-        wished = {
-            "max_batch_size": max_batch_size,
-            "max_num_tokens": max_num_tokens,
-            "max_seq_len": max_seq_len,
-            "enable_chunked_prefill": chunked_prefill,
-            "trust_remote_code": trust_remote_code,
-        }
         self._seat = Seat(placement.devices, placement.sharers)
         self._version, self._api = torch_library()
         weights = _bytes_of_weights(self._folder) // len(placement.devices)
         with self._seat.loading(kv_fraction, weights) as fraction:
             self._kv_fraction = fraction
-            self._load(len(placement.devices), {k: v for k, v in wished.items() if v})
+            self._load()
         self._done: queue.SimpleQueue[_Outcome] = queue.SimpleQueue()
         self._in_flight: dict[int, Future[None]] = {}
         self._heard = time.monotonic()
@@ -118,6 +128,7 @@ class TrtllmTorchEngine:
         """Take a request; raises RequestRefused for ids that the model does not have."""
         if self._vocabulary:
             check_vocabulary(request, self._vocabulary)
+        check_sampling(request.sampling)
         if not self._in_flight:
             self._heard = time.monotonic()
         answering = asyncio.run_coroutine_threadsafe(self._answer(request), self._loop)
@@ -143,7 +154,7 @@ class TrtllmTorchEngine:
             "mode": "torch",
             "window": self.capacity,
             "kv_fraction": round(self._kv_fraction, 4),
-            "block_reuse": "on" if self._block_reuse else "off",
+            "block_reuse": "on" if self._settings.block_reuse else "off",
         }
 
     def close(self) -> None:
@@ -155,17 +166,15 @@ class TrtllmTorchEngine:
         self._llm.shutdown()
         self._seat.leave()
 
-    def _load(self, devices: int, wished: dict[str, Any]) -> None:
+    def _load(self) -> None:
+        cache = torch_arguments.cache(self._settings, self._kv_fraction)
         try:
             self._llm = self._api.LLM(
                 model=str(self._folder),
                 skip_tokenizer_init=True,
-                tensor_parallel_size=devices,
-                kv_cache_config=self._api.KvCacheConfig(
-                    free_gpu_memory_fraction=self._kv_fraction,
-                    enable_block_reuse=self._block_reuse,
-                ),
-                **wished,
+                kv_cache_config=self._api.KvCacheConfig(**cache),
+                **self._sizes,
+                **torch_arguments.arguments(self._settings),
             )
         except (
             Exception
@@ -191,28 +200,29 @@ class TrtllmTorchEngine:
 
     def _result(self, request: Request, output: Any) -> Result:
         ids, reason = list(output.token_ids), output.finish_reason
-        problem = problem_of(request, len(ids), reason, stopping=bool(self._ending.stops))
+        ending = ending_of(request, self._eos)
+        problem = problem_of(request, len(ids), reason, stopping=bool(ending.stops))
         if reason not in {"stop", "length"}:
             problem = f"TensorRT-LLM ended it with {reason} after {len(ids)} tokens"
         if problem:
             return Result(request.index, error=Failure("engine_error", problem))
-        return Result(request.index, *self._ending.cut(ids, reason))
+        return ending.result(request.index, ids, reason)
 
     def _sampling_params(self, request: Request) -> Any:
         """An end_id is always given: without one TensorRT-LLM asks a tokenizer, and none is loaded."""
-        wish = self._sampling
+        wish, ending = request.sampling, ending_of(request, self._eos)
         how: dict[str, Any] = {"top_k": 1}
         if wish.temperature:
             how = {"temperature": wish.temperature, "top_p": wish.top_p}
-            how["seed"] = stream_seed(wish.seed, request.index)
+            how["seed"] = wish.seed % 2**64
             how.update({"top_k": wish.top_k} if wish.top_k else {})
-        if self._ending.stops[1:]:
-            how.update(stop_token_ids=list(self._ending.stops[1:]))
+        if ending.stops[1:]:
+            how.update(stop_token_ids=list(ending.stops[1:]))
         return self._api.SamplingParams(
             max_tokens=request.output_tokens,
-            end_id=self._ending.end_id,
-            pad_id=self._ending.pad_id,
-            ignore_eos=not self._ending.stops,
+            end_id=ending.end_id,
+            pad_id=ending.pad_id,
+            ignore_eos=not ending.stops,
             detokenize=False,
             **how,
         )
@@ -252,10 +262,10 @@ def _bytes_of_weights(folder: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def _check_options(kv_fraction: float, *numbers: int) -> None:
-    if not 0 < kv_fraction < 1:
-        msg = f"--set kv_fraction={kv_fraction}: it must be above 0 and below 1"
-        raise UsageError(msg)
-    if min(numbers) < 0:
-        msg = "sizes given with --set must be 0 (automatic) or more"
-        raise UsageError(msg)
+def _check_place(placement: Placement) -> None:
+    if not placement.devices:
+        msg = "the engine trtllm-torch needs a GPU, and there is none here"
+        raise EngineRefused(msg)
+    if world()[0] > 1:
+        msg = "trtllm-torch starts a process for each GPU itself: use it without --launcher mpi"
+        raise EngineRefused(msg)

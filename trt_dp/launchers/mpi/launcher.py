@@ -66,7 +66,7 @@ class MpiLauncher:
 
 
 def find_mpirun() -> str | None:
-    """The `mpirun`, or else `mpiexec`, of PATH, or the one that was installed beside this Python."""
+    """The `mpirun`, or else `mpiexec`, of PATH, or the one that is installed next to this Python."""
     beside = str(Path(sys.executable).parent)
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), beside))
     return shutil.which("mpirun", path=path) or shutil.which("mpiexec", path=path)

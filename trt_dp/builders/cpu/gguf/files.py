@@ -1,4 +1,4 @@
-"""What belongs beside the graph of a GGUF file: its config, its tokenizer, and where answers end."""
+"""What an engine made from a GGUF file needs besides the graph: its config, its tokenizer, and where answers end."""
 
 from __future__ import annotations
 

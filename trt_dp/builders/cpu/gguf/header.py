@@ -1,4 +1,4 @@
-"""The header of a GGUF file: its metadata and where each tensor lies; every length is checked before it is read.
+"""The header of a GGUF file: its metadata and where each tensor is; every length is checked before it is read.
 
 GGUF  version  counts | key, type, value ... | name, dimensions, type, offset ... | tensors, each aligned
 """

@@ -23,7 +23,7 @@ _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": T
 
 
 class PreTokenizer(Struct, frozen=True):
-    """What a name stands for, in the words of a tokenizer.json."""
+    """The meaning of a name, as a tokenizer.json states it."""
 
     steps: tuple[dict[str, Any], ...]
     normalizer: dict[str, Any] | None = None

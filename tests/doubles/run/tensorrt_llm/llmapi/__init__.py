@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .. import _answers, _machine, _mpi
 from .._recorded import RECORD, bind, recorded, values
+from .llm_args import check_speculative
 
 _HERE = "tensorrt_llm.llmapi"
 SamplingParams = values(_HERE, "SamplingParams")
@@ -58,6 +59,8 @@ class LLM:
         config = json.loads((Path(given["model"]) / "config.json").read_text())
         if given["tensor_parallel_size"] > 1 and not _machine.OVERSUBSCRIBED:
             raise RuntimeError("All nodes which are allocated for this job are already filled.")
+        if "speculative_config" in given["kwargs"]:
+            check_speculative(given["kwargs"]["speculative_config"])
         self._vocabulary = config["vocab_size"]
         self._max_seq_len = given["kwargs"].get("max_seq_len") or config["max_position_embeddings"]
         self._max_num_tokens = given["kwargs"].get("max_num_tokens") or 8192

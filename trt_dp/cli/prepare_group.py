@@ -1,4 +1,4 @@
-"""The kinds of dataset as sub-commands, whose shared options may stand before or after the kind."""
+"""prepare-dataset as a group of kinds: shared options anywhere, recipes, and help under headings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from typer.core import TyperGroup
 
 from trt_dp.cli import recipes
+from trt_dp.cli.help import write_examples, write_options
 from trt_dp.errors import UsageError
 
 _DEFAULT = "token-norm-dist"
@@ -46,6 +47,16 @@ class Kinds(TyperGroup):
         ctx.default_map = {named: recipes.placed(options, recipes.known(own))}
         ctx.default_map |= recipes.placed(options, recipes.known(shared))
         return named
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write one section for each heading, then the kinds."""
+        write_options(self, ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the examples line by line."""
+        del ctx
+        write_examples(self.epilog, formatter)
 
 
 def _sorted_out(params: Sequence[Any], args: list[str]) -> tuple[list[str], list[str]]:

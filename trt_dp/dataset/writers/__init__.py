@@ -1,0 +1,1 @@
+"""Writers: one file per format; each writes the answers of a run, in input order, in bounded memory."""

@@ -1,0 +1,169 @@
+"""A run as it goes on, on a terminal: one bar, a line for each worker, and what happened last."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+from typing_extensions import Self
+
+from trt_dp.coordinator.event_log import LaneStatus, Status
+from trt_dp.system.safe_text import plain
+
+_REDRAW_SECONDS = 0.25
+_WINDOW_SECONDS = 10.0
+_MOST_LANES = 16
+_LEAST_DONE = 0.005
+_STYLES = {"ready": "green", "loading": "cyan", "starting": "cyan", "dead": "red", "retired": "red"}
+
+
+class Speeds:
+    """Tokens per second of each worker over the last ten seconds."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, tuple[int, ...]]] = deque()
+
+    def update(self, status: Status) -> list[float]:
+        """The speeds now, with one more look at the counts; at the first look those since the first request."""
+        counts = tuple(lane.output_tokens for lane in status.lanes)
+        self._seen.append((status.at_seconds, counts))
+        while len(self._seen) > 2 and self._seen[0][0] < status.at_seconds - _WINDOW_SECONDS:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        seconds = status.at_seconds - since
+        if seconds <= 0 or len(before) != len(counts):
+            return [count / max(1.0, status.serving_seconds) for count in counts]
+        return [(now - then) / seconds for now, then in zip(counts, before, strict=True)]
+
+
+class LiveView:
+    """A Live display of a run; it draws a few times a second at most."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, transient=False)
+        self._speeds = Speeds()
+        self._events: list[str] = []
+        self._drawn = 0.0
+
+    def __enter__(self) -> Self:
+        """Begin to draw."""
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop drawing; the last picture stays."""
+        self._live.__exit__(None, None, None)
+
+    def say(self, text: str) -> None:
+        """Print a line above the picture."""
+        self._console.print(Text(plain(text)), soft_wrap=True)
+
+    def notes(self, texts: Sequence[str]) -> None:
+        """The events to show below the workers."""
+        self._events = [plain(text) for text in texts]
+
+    def due(self) -> bool:
+        """Whether the picture is old enough for another."""
+        return time.monotonic() - self._drawn >= _REDRAW_SECONDS
+
+    def draw(self, status: Status) -> None:
+        """Show how far the run is."""
+        self._drawn = time.monotonic()
+        speeds = self._speeds.update(status)
+        self._live.update(picture(status, speeds, self._events), refresh=True)
+
+    def wait(self, what: str, done: int, total: int) -> None:
+        """Show a bar for something that comes before the run."""
+        if self.due() or done == total:
+            self._drawn = time.monotonic()
+            bar = ProgressBar(total=total or 1, completed=done, width=40)
+            self._live.update(_row(Text(plain(what)), bar), refresh=True)
+
+
+def picture(status: Status, speeds: Sequence[float], events: Sequence[str]) -> Group:
+    """The whole picture."""
+    parts: list[RenderableType] = [_top(status, sum(speeds)), _lanes(status, speeds)]
+    parts += [
+        Text(f"  {event}", style="dim", overflow="ellipsis", no_wrap=True) for event in events
+    ]
+    return Group(*parts)
+
+
+def remaining_seconds(status: Status) -> float | None:
+    """How long the rest takes, by the tokens that its requests ask for; None while too little is known."""
+    share = status.wanted_done / status.wanted_tokens if status.wanted_tokens else 0.0
+    if share < _LEAST_DONE or status.serving_seconds <= 0:
+        return None
+    return status.serving_seconds * (1 - share) / share
+
+
+def summary(status: Status, speed: float) -> str:
+    """How far the run is, in a line."""
+    parts = [
+        f"{status.completed:,} of {status.requests:,} requests",
+        f"{speed:,.0f} tok/s",
+        f"{sum(lane.state == 'ready' for lane in status.lanes)}/{len(status.lanes)} workers",
+    ]
+    deaths = sum(lane.deaths for lane in status.lanes)
+    parts += [f"{deaths} deaths"] if deaths else []
+    parts += [f"{status.failed:,} failed"] if status.failed else []
+    left = remaining_seconds(status)
+    if left is not None and not status.ended:
+        parts.append(f"about {clock(left)} left")
+    return ", ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """A length of time as a clock shows it."""
+    whole = int(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def _top(status: Status, speed: float) -> Table:
+    done, total = status.wanted_done, status.wanted_tokens
+    if not total or status.completed == status.requests:
+        done, total = status.completed, status.requests
+    bar = ProgressBar(total=total or 1, completed=done, width=30)
+    return _row(Text(status.ended or "running", style="bold"), bar, Text(summary(status, speed)))
+
+
+def _row(*cells: RenderableType) -> Table:
+    row = Table.grid(padding=(0, 1))
+    row.add_row(*cells)
+    return row
+
+
+def _lanes(status: Status, speeds: Sequence[float]) -> Table:
+    """A line for each worker; of many workers those that are not simply ready come first."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for title in ("  worker", "state", "in flight", "requests", "tok/s", "KV cache", "deaths"):
+        table.add_column(title, justify="left" if title == "state" else "right", no_wrap=True)
+    pairs = list(zip(status.lanes, speeds, strict=True))
+    if len(pairs) > _MOST_LANES:
+        pairs.sort(key=lambda pair: pair[0].state == "ready")
+    for lane, speed in pairs[:_MOST_LANES]:
+        table.add_row(*_cells(lane, speed))
+    if rest := pairs[_MOST_LANES:]:
+        table.add_row("", Text(f"and {len(rest):,} more", style="dim"))
+    return table
+
+
+def _cells(lane: LaneStatus, speed: float) -> list[RenderableType]:
+    fill = "" if lane.kv_fill is None else f"{lane.kv_fill:.0%}"
+    return [
+        str(lane.worker),
+        Text(plain(lane.state), style=_STYLES.get(lane.state, "")),
+        f"{lane.in_flight:,}" + (f"/{lane.capacity:,}" if lane.capacity else ""),
+        f"{lane.requests:,}",
+        f"{speed:,.0f}",
+        fill,
+        Text(str(lane.deaths), style="red" if lane.deaths else "dim"),
+    ]
