@@ -75,7 +75,6 @@ def test_lengths_of_another_dataset_are_refused(tmp_path):
     ("changes", "said"),
     [
         ({"order": "fastest"}, "--order fastest"),
-        ({"lengths_from": Path("x")}, "without --stop-at-eos"),
         ({"lengths_from": Path("x"), "order": "file"}, "with --order file"),
     ],
 )
