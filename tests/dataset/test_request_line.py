@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 
-import msgspec
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,9 +15,8 @@ from trt_dp.dataset.request_line import (
     parse_text,
     task_id_of,
 )
-from trt_dp.dataset.result_line import answer, failure, timing_length
 from trt_dp.errors import BadLine, RequestRefused
-from trt_dp.types import END_OF_LINE, Failure, PromptKind, Request, Result, Timing
+from trt_dp.types import PromptKind
 
 
 def ids(input_tokens: int, output_tokens: int) -> Measured:
@@ -256,20 +253,6 @@ def test_a_text_without_a_token_is_refused():
         check_ids(parse_text(0, b'{"prompt":" ","output_tokens":1}', lambda _: []))
 
 
-@pytest.mark.parametrize("text", [None, "plain", ',"worker":1,"timing":{}}', 'a"b,"worker":'])
-@pytest.mark.parametrize("task_id", [1, ',"worker":7'])
-def test_timing_comes_last_in_an_answer(text, task_id):
-    """A line with timing is the line of --no-timing with more before its end, whatever its text holds."""
-    request = Request(0, task_id, np.array([5]), 1)
-    plain = answer(request, Result(0, [1]), text)
-    timed = answer(request, Result(0, [1]), text, 3, Timing(0.5, 1.0, 2.0))
-    assert timed.startswith(plain.removesuffix(END_OF_LINE))
-    assert len(timed) - timing_length(timed) == len(plain)
-    assert timed.endswith(END_OF_LINE)
-    times = {"queue_seconds": 0.5, "first_token_seconds": 1.0, "total_seconds": 2.0}
-    assert json.loads(timed) == {**json.loads(plain), "worker": 3, "timing": times}
-
-
 @pytest.mark.parametrize("number", [MAX_ID + 1, 2**63 - 1, 2**63, 10**40])
 def test_an_id_beyond_any_vocabulary_refuses_that_request_alone(number):
     """An id over 2**31-1 passes the check and is a RequestRefused when the request is read."""
@@ -357,39 +340,3 @@ def test_a_changed_byte_is_refused_or_means_what_json_says(place, byte):
     assert request.input_ids.tolist() == meant.get("input_ids", meant.get("logits"))
     assert request.task_id == meant.get("task_id", 0)
     assert found.output_tokens == request.output_tokens == meant["output_tokens"]
-
-
-def test_an_answer_without_worker_and_timing_depends_on_the_request_alone():
-    """The answer line holds what design promises, in a fixed order, and nothing of worker or time."""
-    request = parse(3, VALID, 3)
-    line = answer(request, Result(3, [1, 2], "stop"))
-    assert line.endswith(b"}\n")
-    assert json.loads(line) == {
-        "task_id": "q[1]",
-        "output_ids": [1, 2],
-        "finish_reason": "stop",
-        "input_tokens": 3,
-        "output_tokens": 2,
-    }
-
-
-def test_an_answer_can_tell_worker_and_timing():
-    """Worker 0 is written too, and the timing keeps its three durations."""
-    line = json.loads(answer(parse(3, VALID, 3), Result(3, [1]), None, 0, Timing(0.5, 1.0, 2.0)))
-    assert line["worker"] == 0
-    assert line["timing"] == {
-        "queue_seconds": 0.5,
-        "first_token_seconds": 1.0,
-        "total_seconds": 2.0,
-    }
-
-
-@pytest.mark.parametrize("task_id", [None, 0, "x\ny"])
-def test_a_failure_is_one_line_with_its_reason(task_id):
-    """A failure line names the task and says kind and message, on one line whatever they hold."""
-    line = failure(task_id, Failure("bad_line", "line 1:\nno", 2))
-    assert line.count(b"\n") == 1
-    found = msgspec.json.decode(line)
-    assert found["task_id"] == task_id
-    assert found["error"]["message"] == "line 1:\nno"
-    assert found["error"]["attempts"] == 2

@@ -9,8 +9,9 @@ import re
 import numpy as np
 from plainly import MAX, meaning
 
-from trt_dp.dataset.request_line import Measured, measure, parse, parse_text, task_id_of
-from trt_dp.dataset.result_line import answer, failure, timing_length
+from trt_dp.dataset.request_line import Measured as Counted
+from trt_dp.dataset.request_line import measure, parse, parse_text, task_id_of
+from trt_dp.dataset.result_line import Answer, Measured, answer, failure, timing_length
 from trt_dp.errors import BadLine
 from trt_dp.types import Failure, PromptKind, Result, Timing
 
@@ -77,7 +78,7 @@ def check(line: bytes) -> bool:
     return False
 
 
-def _agree(line: bytes, found: Measured, expected: tuple) -> None:
+def _agree(line: bytes, found: Counted, expected: tuple) -> None:
     task_id, prompt, wanted = expected
     heard: list[str] = []
     if found.kind == PromptKind.TEXT:
@@ -91,8 +92,9 @@ def _agree(line: bytes, found: Measured, expected: tuple) -> None:
     else:
         assert found.input_tokens == len(prompt)
         assert request.input_ids.tolist() == [min(token, _BIGGEST) for token in prompt]
-    bare = answer(request, Result(3, [1, 2]), "text")
-    written = answer(request, Result(3, [1, 2]), "text", 1, Timing(0.5, 1.0, 2.0))
+    answers = [Answer(Result(3, [1, 2]), "text")]
+    bare = answer(request.task_id, 2, answers)
+    written = answer(request.task_id, 2, answers, None, Measured(1, Timing(0.5, 1.0, 2.0)))
     assert len(written) - timing_length(written) == len(bare)
     assert json.loads(written)["task_id"] == request.task_id
     assert written.startswith(bare[:-2])
