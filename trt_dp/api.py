@@ -45,6 +45,7 @@ class JobOptions(TypedDict, total=False):
     detokenize: bool
     keep_special_tokens: bool
     output_format: str | None
+    price_per_gpu_hour: float | None
     limits: Limits
     grace_seconds: float
     order: str

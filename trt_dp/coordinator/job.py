@@ -34,6 +34,7 @@ class Job(Struct, frozen=True):
     detokenize: bool = False  # answers to ids too
     keep_special_tokens: bool = False
     output_format: str | None = None
+    price_per_gpu_hour: float | None = None
     limits: Limits = Limits()
     grace_seconds: float = 30.0
     order: str = "auto"
@@ -48,6 +49,7 @@ def check(job: Job) -> None:
         ("--start-seconds", limits.start_seconds, 0.1),
         ("--load-seconds", limits.load_seconds, 0.1),
         ("--answer-seconds", limits.answer_seconds, 0.1),
+        ("--price-per-gpu-hour", job.price_per_gpu_hour or 0.0, 0.0),
         ("--grace-seconds", job.grace_seconds, 0.0),
         ("--max-restarts", limits.max_restarts, 0),
         ("--temperature", sampling.temperature, 0.0),
@@ -65,6 +67,9 @@ def check(job: Job) -> None:
     _check_sampling(sampling)
     check_name(job.order)
     _check_lengths(defaults)
+    if job.lengths_from is not None and job.order == "file":
+        msg = "--lengths-from has no effect with --order file: remove one of them"
+        raise UsageError(msg)
 
 
 def _check_sampling(sampling: Sampling) -> None:

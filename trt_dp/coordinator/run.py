@@ -19,6 +19,7 @@ from trt_dp.coordinator import abilities, export
 from trt_dp.coordinator.environment import environment, outcome_of
 from trt_dp.coordinator.event_log import EventLog, read_events, sittings, utc_now
 from trt_dp.coordinator.failure_groups import group_failures
+from trt_dp.coordinator.gpu_meter import GpuMeter
 from trt_dp.coordinator.job import Display, Job, check
 from trt_dp.coordinator.journal import Exported, Journal
 from trt_dp.coordinator.run_folder import Asked, Folder, open_folder, write
@@ -33,6 +34,7 @@ from trt_dp.launchers import Launcher
 from trt_dp.placement.machine import look
 from trt_dp.placement.plan import plan as place
 from trt_dp.report.counts import Story, Whole
+from trt_dp.report.energy import Consumption
 from trt_dp.report.page import page
 from trt_dp.report.schema import Activity, Report
 from trt_dp.report.summary import summarise
@@ -110,7 +112,7 @@ def _answers(job: Job) -> Path | None:
 def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwatch) -> Report:
     """One session, its results and its report."""
     session, began_utc = Session(scope, stopwatch), utc_now()
-    with signals.noted() as noted:
+    with signals.noted() as noted, GpuMeter(_devices(scope)) as meter:
         try:
             session.begin()
             stopwatch.end("index")
@@ -129,10 +131,20 @@ def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwa
             session.recorder.ended(outcome, session.snapshot())
         stopwatch.end("stop")
         whole = _whole(scope, stopwatch, sorting, exported.sha256)
-        story = _story(scope, session, began_utc)
+        consumption = Consumption(
+            gpus=meter.samples(),
+            devices=[place.devices for place in scope.placements],
+            price_per_gpu_hour=scope.job.price_per_gpu_hour,
+        )
+        story = structs.replace(_story(scope, session, began_utc), consumption=consumption)
         report = summarise(whole, session.tally.counts(), story)
         _write_report(scope, report)
     return report
+
+
+def _devices(scope: Scope) -> list[str]:
+    """The GPUs of this run, each once."""
+    return sorted({device for place in scope.placements for device in place.devices})
 
 
 def _story(scope: Scope, session: Session, began_utc: str) -> Story:

@@ -168,11 +168,16 @@ def refuse_unsupported(more: Mapping[str, Raw]) -> None:
 
 def _check_encoding(more: Mapping[str, Raw]) -> None:
     """Raises BadLine for bytes that are not UTF-8: they would come back in the results."""
+    for name, raw in more.items():
+        _check_text(name, raw)
+
+
+def _check_text(name: str, raw: Raw) -> None:
     try:
-        for raw in more.values():
-            str(raw, "utf-8")
+        str(raw, "utf-8")
     except UnicodeDecodeError as error:
-        raise BadLine(str(error)) from error
+        msg = f"`{name}`: {error}"
+        raise BadLine(msg) from error
 
 
 def _check_messages(fields: Fields) -> None:

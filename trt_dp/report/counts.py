@@ -8,9 +8,10 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from trt_dp.report.columns import Columns, StateChange, Wasted, no_columns, nothing_wasted
+from trt_dp.report.energy import Consumption
 from trt_dp.report.ledger import Books
 from trt_dp.report.schema import Activity, Death
-from trt_dp.report.sections import Energy, Environment, FailureGroup, Sitting
+from trt_dp.report.sections import Environment, FailureGroup, Sitting
 from trt_dp.types import Facts
 
 Seconds = NDArray[np.float32]
@@ -76,4 +77,4 @@ class Story(Struct, frozen=True, kw_only=True):
     failures: list[FailureGroup] = []
     sittings: list[Sitting] = []
     environment: Environment | None = None
-    energy: Energy | None = None
+    consumption: Consumption | None = None

@@ -123,8 +123,8 @@ class Gpu(Struct, frozen=True, kw_only=True):
     name: str
     energy_joules: float
     average_watts: float
-    average_utilisation: float
-    peak_memory_bytes: int
+    average_utilisation: float | None
+    peak_memory_bytes: int | None
     idle_tail_joules: float
     watts: list[float | None]
     utilisation: list[float | None]
@@ -136,9 +136,9 @@ class Energy(Struct, frozen=True, kw_only=True):
     """What all GPUs of the run used; `cost` is there if a price was given."""
 
     gpus: list[Gpu]
-    joules: float
+    joules: float | None
     joules_per_output_token: float | None
-    idle_tail_joules: float
+    idle_tail_joules: float | None
     gpu_hours: float
     cost: float | None
 

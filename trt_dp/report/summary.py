@@ -8,6 +8,7 @@ from msgspec import structs
 from trt_dp.report.columns import answered_after
 from trt_dp.report.counts import Counts, Seconds, Story, Whole
 from trt_dp.report.definitions import DEFINITIONS
+from trt_dp.report.energy import Consumption, energy
 from trt_dp.report.histogram import histogram
 from trt_dp.report.ledger import balance
 from trt_dp.report.losses import Observed, attribute
@@ -21,7 +22,7 @@ from trt_dp.report.schema import (
     Requests,
     Worker,
 )
-from trt_dp.report.sections import Histogram, Timeline
+from trt_dp.report.sections import Energy, Histogram, Timeline
 from trt_dp.report.timeline import intervals, timeline
 
 _TAIL_INTERVALS = 120
@@ -54,6 +55,7 @@ def summarise(whole: Whole, counts: Counts, story: Story | None = None) -> Repor
         timeline=_timeline(whole, counts),
         tail=_tail(whole, counts),
         histograms=_histograms(counts),
+        energy=_energy(whole, counts, story.consumption) if story else None,
     )
     return _with_story(report, story) if story else report
 
@@ -66,7 +68,6 @@ def _with_story(report: Report, story: Story) -> Report:
         failures=story.failures,
         sittings=story.sittings,
         environment=story.environment,
-        energy=story.energy,
     )
 
 
@@ -118,6 +119,15 @@ def _timeline(whole: Whole, counts: Counts) -> Timeline | None:
     end = whole.began + whole.wall_seconds
     edges = np.linspace(whole.began, end, intervals(len(counts.workers)) + 1)
     return timeline(counts.columns, counts.wasted, counts.states, edges, whole.began)
+
+
+def _energy(whole: Whole, counts: Counts, used: Consumption | None) -> Energy | None:
+    """What the GPUs used, in the intervals of the timeline."""
+    if used is None or whole.wall_seconds <= 0:
+        return None
+    end = whole.began + whole.wall_seconds
+    edges = np.linspace(whole.began, end, intervals(len(counts.workers)) + 1)
+    return energy(used, counts.columns, edges, _observed(whole, counts).served)
 
 
 def _tail(whole: Whole, counts: Counts) -> Timeline | None:

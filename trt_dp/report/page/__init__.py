@@ -12,6 +12,7 @@ from importlib.resources import files
 from trt_dp.report.page import tables
 from trt_dp.report.page.compare import compare
 from trt_dp.report.page.distributions import distributions
+from trt_dp.report.page.energy import energy
 from trt_dp.report.page.headline import headline
 from trt_dp.report.page.html import Child, Markup, el
 from trt_dp.report.page.losses import losses
@@ -42,6 +43,7 @@ def _run(numbers: Numbers) -> list[Child]:
     return [
         losses(numbers),
         timelines(numbers.report),
+        energy(numbers),
         tables.failures(numbers),
         tables.deaths(numbers),
         distributions(numbers),
