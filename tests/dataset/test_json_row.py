@@ -2,35 +2,18 @@ from __future__ import annotations
 
 import json
 
-<<<<<<<< HEAD:tests/dataset/test_json_row.py
 import msgspec
-========
->>>>>>>> core:tests/dataset/test_request_line.py
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rows import Measured, measure, parse, task_id_of
 
-<<<<<<<< HEAD:tests/dataset/test_json_row.py
 from trt_dp.dataset import json_row
 from trt_dp.dataset.result_line import failure
 from trt_dp.errors import BadLine
 from trt_dp.types import Failure, PromptKind
 
 MAX_ID = 2**31 - 1
-========
-from trt_dp.dataset.request_line import (
-    MAX_ID,
-    Measured,
-    check_ids,
-    measure,
-    parse,
-    parse_text,
-    task_id_of,
-)
-from trt_dp.errors import BadLine, RequestRefused
-from trt_dp.types import PromptKind
->>>>>>>> core:tests/dataset/test_request_line.py
 
 
 def ids(input_tokens: int, output_tokens: int) -> Measured:
@@ -258,24 +241,6 @@ def test_the_task_id_of_an_invalid_line_is_told_where_it_can_be_read(line, task_
     assert task_id_of(3, line) == task_id
 
 
-<<<<<<<< HEAD:tests/dataset/test_json_row.py
-========
-def test_a_text_without_a_token_is_refused():
-    """A text that the tokenizer makes nothing of is that request's failure."""
-    with pytest.raises(RequestRefused, match="no tokens"):
-        check_ids(parse_text(0, b'{"prompt":" ","output_tokens":1}', lambda _: []))
-
-
-@pytest.mark.parametrize("number", [MAX_ID + 1, 2**63 - 1, 2**63, 10**40])
-def test_an_id_beyond_any_vocabulary_refuses_that_request_alone(number):
-    """An id over 2**31-1 passes the check and is a RequestRefused when the request is read."""
-    line = b'{"input_ids":[1,%d],"output_tokens":1}' % number
-    assert measure(line) == ids(2, 1)
-    with pytest.raises(RequestRefused, match=str(MAX_ID)):
-        check_ids(parse(0, line, 2))
-
-
->>>>>>>> core:tests/dataset/test_request_line.py
 def test_the_largest_id_is_a_request():
     """2**31-1 itself is an id like any other."""
     line = b'{"input_ids":[%d],"output_tokens":1}' % MAX_ID
@@ -356,7 +321,6 @@ def test_a_changed_byte_is_refused_or_means_what_json_says(place, byte):
     request, meant = parse(0, line, found.input_tokens), json.loads(line)
     assert request.input_ids.tolist() == meant.get("input_ids", meant.get("logits"))
     assert request.task_id == meant.get("task_id", 0)
-<<<<<<<< HEAD:tests/dataset/test_json_row.py
     assert found.output_tokens == request.output_tokens == meant.get("output_tokens", 0)
 
 
@@ -369,6 +333,3 @@ def test_a_failure_is_one_line_with_its_reason(task_id):
     assert found["task_id"] == task_id
     assert found["error"]["message"] == "line 1:\nno"
     assert found["error"]["attempts"] == 2
-========
-    assert found.output_tokens == request.output_tokens == meant["output_tokens"]
->>>>>>>> core:tests/dataset/test_request_line.py

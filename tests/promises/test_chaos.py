@@ -225,7 +225,7 @@ def test_guards_killed_and_then_the_coordinator(tmp_path, clean) -> None:
 
 
 def test_a_report_that_the_disk_does_not_take(tmp_path) -> None:
-    """A disk that is full when a file of the run is to be written is the environment's failure: status 1, and no half of it."""
+    """A disk that is full when a run begins is the environment's failure: status 1, and no half file."""
     dataset, folder = write_dataset(tmp_path / "requests.jsonl", 20), tmp_path / "run"
     env = {"PYTHONPATH": str(world.SITE), "HAVOC_LIMITS": "fsize=100"}
     done = trt_dp(
