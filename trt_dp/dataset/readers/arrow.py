@@ -19,6 +19,7 @@ from trt_dp.dataset.token_ids import MAX_ID
 from trt_dp.errors import BadLine, DatasetError
 
 _ROWS = 1024
+_UNUSABLE = (OSError, ValueError, TypeError, NotImplementedError, MemoryError)
 _STREAM = b"\xff\xff\xff\xff"
 _NO_IDS = np.empty(0, np.int32)
 _ONE = np.zeros(1, np.int32)
@@ -52,11 +53,12 @@ def rows(opened: Opened, batches: Batches, options: Options) -> Iterator[Row]:
     try:
         with seekable(opened) as file:
             for batch in batches(file):
+                batch.validate(full=True)  # a damaged file may say that its values lie anywhere
                 if columns is None:
                     columns = tables.columns(opened.name, batch.schema.names, options)
                 if batch.num_rows:
                     yield _block(batch, columns)
-    except (pa.ArrowException, OSError, ValueError, TypeError, NotImplementedError) as error:
+    except (pa.ArrowException, *_UNUSABLE) as error:
         if isinstance(error, DatasetError):
             raise
         msg = f"cannot read {opened.name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
