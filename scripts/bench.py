@@ -33,18 +33,20 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=60_000, help="for throughput and CPU")
     parser.add_argument("--million", type=int, default=1_000_000, help="for memory and resume")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", choices=["throughput", "cpu", "memory", "help"])
+    parser.add_argument("--only", choices=["throughput", "parquet", "cpu", "memory", "help"])
     parser.add_argument("--folder", type=Path, help="where to write some GB; default: a new one")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
         folder = Path(name)
         print(_machine())
-        if asked.only in (None, "throughput", "cpu"):
+        if asked.only in (None, "throughput", "parquet", "cpu"):
             long = write_dataset(folder / "long.jsonl", asked.requests, INPUT, OUTPUT)
             size = f"{asked.requests:,} requests of {INPUT}/{OUTPUT}, {long.stat().st_size / 1e9:.2f} GB"
-            if asked.only != "cpu":
+            if asked.only in (None, "throughput"):
                 throughput(long, size, asked.repeats)
-            if asked.only != "throughput":
+            if asked.only in (None, "parquet"):
+                parquet_throughput(long, size, asked.repeats)
+            if asked.only in (None, "cpu"):
                 cpu_per_request(long, size, asked.repeats)
         if asked.only in (None, "memory"):
             memory_and_resume(folder, asked.million)
@@ -65,6 +67,34 @@ def throughput(dataset: Path, size: str, repeats: int) -> None:
     print(f"  trt-dp         {count / statistics.median(ours):10,.0f} requests/s")
     print(f"  naive design   {count / statistics.median(naive):10,.0f} requests/s")
     print(f"  ratio          {ratio:10.1f}")
+
+
+def parquet_throughput(dataset: Path, size: str, repeats: int) -> None:
+    """The same for the same requests in Parquet, against the naive design on JSON lines."""
+    table = as_parquet(dataset)
+    ours, naive = [], []
+    for _ in range(repeats):
+        ours.append(_timed(lambda: run(table)))
+        naive.append(_timed(lambda: _python(f"import bench; bench.naive({str(dataset)!r})")))
+    ratio = statistics.median(b / a for a, b in zip(ours, naive, strict=True))
+    print(f"\nend to end, {size}, as Parquet, 2 workers, cold:")
+    print(f"  trt-dp         {_lines(dataset) / statistics.median(ours):10,.0f} requests/s")
+    print(f"  ratio          {ratio:10.1f}")
+
+
+def as_parquet(dataset: Path) -> Path:
+    """JSON lines of ids as a Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path, writer = dataset.with_suffix(".parquet"), None
+    with dataset.open() as file:
+        while rows := [json.loads(line) for _, line in zip(range(1000), file, strict=False)]:
+            table = pa.Table.from_pylist(rows)
+            writer = writer or pq.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+    writer.close()
+    return path
 
 
 def cpu_per_request(dataset: Path, size: str, repeats: int) -> None:

@@ -200,8 +200,10 @@ def no_orphans() -> Iterator[None]:
     if not _any_children():  # quick: most tests start no process
         return
     left = [p for p in children(os.getpid()) if _command_line(p)]
-    _, left = psutil.wait_procs(left, timeout=120)
-    assert not left, [p.cmdline() for p in left]
+    _, left = psutil.wait_procs(left, timeout=20)
+    for process in left:
+        process.kill()  # else every later test fails as well
+    assert not left, [_command_line(p) for p in left]
 
 
 def _any_children() -> bool:

@@ -39,13 +39,15 @@ class FastTokenizer:
     def __init__(self, name: str, loaded: Any, special: set[int]) -> None:
         self.name = name
         self._loaded = loaded
+        # the fast one does not say which characters each token stands for
+        self._encode = getattr(loaded, "encode_batch_fast", loaded.encode_batch)
         self.special = special | set(loaded.get_added_tokens_decoder())
         self.own = set(loaded.get_vocab(with_added_tokens=False).values())
         self.vocab_size = int(loaded.get_vocab_size(with_added_tokens=False))
 
     def encode(self, texts: list[str], *, special: bool = False) -> list[list[int]]:
         """The ids of each text."""
-        found = self._loaded.encode_batch(texts, add_special_tokens=special)
+        found = self._encode(texts, add_special_tokens=special)
         return [encoding.ids for encoding in found]
 
     def decode(self, ids: Sequence[int]) -> str:

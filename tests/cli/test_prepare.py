@@ -146,6 +146,9 @@ def test_log_level_silences_the_summary(command):
         (["--vocab-size", "3", "--tokenizer", "x"], "has its own size"),
         (["--format", "csv"], "jsonl, json, openai"),
         (["--compat", "vllm"], "there is trtllm"),
+        (["--format", "vllm", "--vocab-size", "9"], "pass --tokenizer"),
+        (["--arrival", "gamma"], "--arrival goes with --request-rate"),
+        (["--request-rate", "0"], "--request-rate is 0"),
         (["token-lognormal", "--compat", "trtllm"], "theirs has no others"),
         (["--lora-dir", "x"], "--lora-dir is not supported"),
         (["--task-id", "0"], "--task-id is not supported"),
@@ -321,6 +324,36 @@ def test_text_is_read_from_stdin():
         out, err = process.communicate('{"prompt":"hi","task_id":"a"}\n', timeout=120)
     assert process.returncode == 0, err
     assert json.loads(out)["task_id"] == "a"
+
+
+def test_a_format_that_run_does_not_read_says_so(command):
+    """--format aiperf tells that `run` does not read it, in the output and in the help."""
+    _, out, _ = command(*SMALL, "--format", "aiperf")
+    assert "trt-dp run does not read it" in out
+    assert "next:" not in out
+    assert "run does not read" in " ".join(command("--help")[1].split())
+
+
+def test_help_groups_the_options_and_ends_with_examples(command):
+    """The help of prepare-dataset and of a kind stands under headings; --format says that all is single-turn."""
+    shown = command("--help")[1]
+    headings = ["Input:", "Tokens:", "Arrivals:", "Format:", "Output:", "Commands:", "Examples:"]
+    places = [shown.index(f"\n{heading}") for heading in headings]
+    assert places == sorted(places)
+    assert "single-turn" in shown
+    assert "\nLengths:\n  --num-requests" in command("token-norm-dist", "--help")[1]
+
+
+def test_a_rate_gives_arrival_times_and_is_told(command):
+    """--request-rate with --arrival and --burstiness adds times, from a recipe too."""
+    options = ["--request-rate", "5", "--arrival", "gamma", "--burstiness", "0.5"]
+    status, out, _ = command(*SMALL, *options, "--output", "a")
+    assert status == 0
+    assert "arrivals: gamma with burstiness 0.5, 5 requests a second on average" in out
+    assert lines("a")[0]["arrival_seconds"] == 0
+    Path("r.toml").write_text('request-rate = 5\narrival = "gamma"\nburstiness = 0.5\n')
+    assert command("--recipe", "r.toml", *SMALL, "--output", "b")[0] == 0
+    assert Path("a").read_bytes() == Path("b").read_bytes()
 
 
 def test_a_killed_write_leaves_no_half_file_and_the_next_goes_on(command):

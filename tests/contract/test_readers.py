@@ -352,6 +352,19 @@ def test_ids_of_every_integer_type_are_read_without_parsing(tmp_path, folder, ki
     assert good[0].input_ids.dtype == np.int64
 
 
+@pytest.mark.parametrize("lengths", [[1, 2], [None, 2], [0, 2], [2**31, 2]])
+def test_a_plain_table_is_read_as_any_other(tmp_path, folder, lengths):
+    """A table of ids, names and lengths alone takes a shorter way to the same requests and the same refusals."""
+    rows = [{"task_id": i, "input_ids": [i], "output_tokens": n} for i, n in enumerate(lengths)]
+    plain, other = tmp_path / "plain.parquet", tmp_path / "other.parquet"
+    plain.write_bytes(parquet(rows))
+    other.write_bytes(parquet([{**row, "note": "x"} for row in rows]))
+    found, wanted = (open_dataset(path, folder, ignore) for path in (plain, other))
+    assert found.bad == wanted.bad
+    for name in ("input_tokens", "output_tokens", "kind"):
+        assert found.lines[name].tolist() == wanted.lines[name].tolist()
+
+
 def test_a_sliced_arrow_table_gives_its_own_rows(tmp_path, folder):
     """Batches that are views into larger ones are read from their own first row on."""
     pa = pytest.importorskip("pyarrow")

@@ -25,6 +25,8 @@ import fuzz_files  # noqa: E402 - the path above is needed first
 import fuzz_gguf  # noqa: E402
 import fuzz_lines  # noqa: E402
 import fuzz_models  # noqa: E402
+import fuzz_readers  # noqa: E402
+import fuzz_rows  # noqa: E402
 import fuzz_socket  # noqa: E402
 from fuzz_bytes import WORDS, Breaker  # noqa: E402
 
@@ -125,13 +127,13 @@ def _lines(_folder: Path, dice: random.Random) -> Iterator[Callable[[list[bytes]
 
 
 def _guided(times: int) -> None:
-    """Lines again, where coverage of trt_dp.dataset.request_line says what to try next; ends the process."""
+    """Lines again, where coverage of trt_dp.dataset.json_row says what to try next; ends the process."""
     import importlib
 
     import atheris
 
-    with atheris.instrument_imports(include=["trt_dp.dataset.request_line"]):
-        for name in ("trt_dp.dataset.request_line", "fuzz_lines"):
+    with atheris.instrument_imports(include=["trt_dp.dataset.json_row"]):
+        for name in ("trt_dp.dataset.json_row", "fuzz_lines"):
             sys.modules.pop(name, None)
         check = importlib.import_module("fuzz_lines").check
     folder = Path(tempfile.mkdtemp())
@@ -157,7 +159,9 @@ def _guided(times: int) -> None:
 
 TARGETS: dict[str, tuple[Callable, int]] = {
     "lines": (_lines, 1_000_000),
+    **fuzz_rows.TARGETS,
     **fuzz_files.TARGETS,
+    **fuzz_readers.TARGETS,
     **fuzz_gguf.TARGETS,
     **fuzz_socket.TARGETS,
     **fuzz_models.TARGETS,

@@ -1,4 +1,4 @@
-"""Lines of a dataset: what measure and parse make of them, beside what Python's json says they mean."""
+"""Lines of a dataset: what we make of them, beside what Python's json says they mean."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import json
 import random
 import re
 
-import numpy as np
 from plainly import MAX, meaning
+from rows import through_store
 
-from trt_dp.dataset.request_line import Measured, measure, parse, parse_text, task_id_of
-from trt_dp.dataset.result_line import answer, failure, timing_length
+from trt_dp.dataset import json_row
+from trt_dp.dataset.fields import Fields
+from trt_dp.dataset.result_line import failure
 from trt_dp.errors import BadLine
-from trt_dp.types import Failure, PromptKind, Result, Timing
-
-_BIGGEST = 2**63 - 1
+from trt_dp.types import Failure
 
 SEEDS = [
     b'{"task_id": 7, "input_ids": [5, 6, 7], "output_tokens": 9}\n',
@@ -60,53 +59,27 @@ def fresh(dice: random.Random) -> bytes:
 def check(line: bytes) -> bool:
     """Whether the line was a request; raises AssertionError where we and json disagree, or anything else is raised."""
     expected = meaning(line)
-    told = task_id_of(3, line)
+    told = json_row.task_id(line)
     assert told is None or isinstance(told, (int, str))
     failure(told, Failure("bad_line", "x"))
     try:
-        found = measure(line)
-    except BadLine as reason:
-        refused = str(reason)
-    else:
-        assert expected is not None, "accepted, and json does not"
-        _agree(line, found, expected)
-        return True
-    assert refused
-    assert expected is None or _stricter(line, expected[1]), ("refused", refused, expected)
-    _parse_unmeasured(line)
-    return False
+        fields = json_row.from_json(line)
+    except BadLine:
+        assert expected is None or _stricter(line, expected[1]), ("refused", expected)
+        return False
+    _agree(line, fields)
+    return True
 
 
-def _agree(line: bytes, found: Measured, expected: tuple) -> None:
-    task_id, prompt, wanted = expected
-    heard: list[str] = []
-    if found.kind == PromptKind.TEXT:
-        request = parse_text(3, line, lambda text: heard.append(text) or [1])
-    else:
-        request = parse(3, line, found.input_tokens)
-    assert (request.output_tokens, found.output_tokens) == (wanted, wanted)
-    assert request.task_id == (3 if task_id is None else task_id)
-    if isinstance(prompt, str):
-        assert (found.kind, found.input_tokens, heard) == (PromptKind.TEXT, 0, [prompt])
-    else:
-        assert found.input_tokens == len(prompt)
-        assert request.input_ids.tolist() == [min(token, _BIGGEST) for token in prompt]
-    bare = answer(request, Result(3, [1, 2]), "text")
-    written = answer(request, Result(3, [1, 2]), "text", 1, Timing(0.5, 1.0, 2.0))
-    assert len(written) - timing_length(written) == len(bare)
-    assert json.loads(written)["task_id"] == request.task_id
-    assert written.startswith(bare[:-2])
-
-
-def _parse_unmeasured(line: bytes) -> None:
-    """A file that changed after it was checked gives such lines to a worker: refused, or ids of that number."""
-    for tokens in (1, 3):
-        try:
-            request = parse(0, line, tokens)
-        except BadLine:
-            continue
-        assert len(request.input_ids) == tokens
-        assert request.input_ids.dtype == np.int64
+def _agree(line: bytes, fields: Fields) -> None:
+    """The line says to json what it says to us, and a store keeps all of it."""
+    said = json.loads(line)
+    kept = through_store(fields)
+    ids = said.get("input_ids") if said.get("input_ids") is not None else said.get("logits")
+    assert (None if kept.input_ids is None else kept.input_ids.tolist()) == ids
+    assert (kept.task_id, kept.prompt) == (said.get("task_id"), said.get("prompt"))
+    assert kept.exact_tokens == said.get("output_tokens", said.get("output_len"))
+    assert kept.more.keys() <= said.keys()
 
 
 def _stricter(line: bytes, prompt: object) -> bool:

@@ -25,7 +25,10 @@ VOCABULARY = 250
 SHARED_MEMORY = "/dev/shm"
 _NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
 _ALONE = False
-_KEPT = {".lock", "run.json", "journal", "logs", "results.jsonl", "report.json"}
+_KEPT = {
+    *(".lock", "run.json", "journal", "logs", "results.jsonl", "report.json"),
+    *("report.html", "events.jsonl", "status.json", "index.npz", "requests.store"),
+}
 
 
 def write_dataset(path: Path, requests: int) -> list[bytes]:

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from rows import parse
 
 from trt_dp.dataset.open import open_dataset
-from trt_dp.dataset.request_line import parse
 from trt_dp.demo import SIZE, SPECIAL
 from trt_dp.errors import UsageError
 from trt_dp.synthetic.encode import lines

@@ -82,10 +82,14 @@ def _print_requests(index: Index, output: Path) -> None:
 
     from trt_dp.errors import DatasetError, UsageError
 
-    lines = index.lines[index.lines["output_tokens"] > 0]
-    if not len(lines):
+    if len(index.bad) == len(index):
         raise DatasetError(index.refusal())
+    lines = index.lines[index.lines["output_tokens"] > 0]
     outputs = lines["output_tokens"].astype("i8")
+    unknown = len(index) - len(index.bad) - len(lines)
+    if unknown:
+        msg = f"{unknown:,} requests give no max_tokens or output_tokens: nothing can be planned for them"
+        raise UsageError(msg)
     needed = _COPIES * (len(lines) * _LINE_BYTES + int(outputs.sum()) * _TOKEN_BYTES)
     place = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
     free = shutil.disk_usage(place).free

@@ -120,9 +120,8 @@ def shared(
         str,
         typer.Option(
             "--format",
-            help="Ids: jsonl, json (NVIDIA's document), openai (batch of completions, which "
-            "run does not read yet). Text of exact length: "
-            "vllm, aiperf, sharegpt, openai-chat. All are single-turn.",
+            help="Ids: jsonl, json (NVIDIA's document), openai (batch of completions). Text of exact length: "
+            "vllm, aiperf (which run does not read), sharegpt, openai-chat. All are single-turn.",
             rich_help_panel=FORMAT,
         ),
     ] = "jsonl",

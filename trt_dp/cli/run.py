@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from trt_dp.cli import key_values
-from trt_dp.cli.help import DEVICES, ENGINE, INPUT, ORDER, OUTPUT, RELIABILITY, SAMPLING
+from trt_dp.cli import sampling_flags as flags
+from trt_dp.cli.help import DEVICES, ENGINE, INPUT, ORDER, OUTPUT, RELIABILITY
 from trt_dp.system.safe_text import plain
 
 EXAMPLES = """
@@ -113,79 +114,19 @@ def run(
             help="How workers start: local, mpi, or inline for debugging.", rich_help_panel=DEVICES
         ),
     ] = "local",
-    temperature: Annotated[
-        float,
-        typer.Option(
-            help="Sampling temperature; 0 always takes the most likely token.",
-            rich_help_panel=SAMPLING,
-        ),
-    ] = 0.0,
-    top_k: Annotated[
-        int,
-        typer.Option(
-            help="Sample from the k most likely tokens; 0: all.", rich_help_panel=SAMPLING
-        ),
-    ] = 0,
-    top_p: Annotated[
-        float,
-        typer.Option(
-            help="Sample from the most likely tokens that add up to this probability.",
-            rich_help_panel=SAMPLING,
-        ),
-    ] = 1.0,
-    min_p: Annotated[
-        float,
-        typer.Option(
-            help="Sample only from tokens at least this likely, compared with the most likely one.",
-            rich_help_panel=SAMPLING,
-        ),
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Sampling seed.", rich_help_panel=SAMPLING)] = 0,
-    repetition_penalty: Annotated[
-        float,
-        typer.Option(
-            help="Above 1: make tokens of the prompt and the answer less likely.",
-            rich_help_panel=SAMPLING,
-        ),
-    ] = 1.0,
-    presence_penalty: Annotated[
-        float,
-        typer.Option(
-            help="Make tokens that are already in the answer less likely.", rich_help_panel=SAMPLING
-        ),
-    ] = 0.0,
-    frequency_penalty: Annotated[
-        float,
-        typer.Option(
-            help="The same for each time that a token is in the answer.", rich_help_panel=SAMPLING
-        ),
-    ] = 0.0,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option(
-            help="Longest answer for requests without a length. [default: what the model allows, at most 1024]",
-            rich_help_panel=SAMPLING,
-        ),
-    ] = None,
-    min_tokens: Annotated[int, typer.Option(help="Shortest answer.", rich_help_panel=SAMPLING)] = 0,
-    stop: Annotated[
-        list[str] | None,
-        typer.Option(help="End answers before this text. Repeatable.", rich_help_panel=SAMPLING),
-    ] = None,
-    stop_token_ids: Annotated[
-        list[int] | None,
-        typer.Option(
-            help="End answers before this token id. Repeatable.", rich_help_panel=SAMPLING
-        ),
-    ] = None,
-    stop_at_eos: Annotated[
-        bool,
-        typer.Option(
-            "--stop-at-eos",
-            help="End answers of an exact length (output_tokens) too where the model ends them.",
-            rich_help_panel=SAMPLING,
-        ),
-    ] = False,
+    temperature: flags.Temperature = 0.0,
+    top_k: flags.TopK = 0,
+    top_p: flags.TopP = 1.0,
+    min_p: flags.MinP = 0.0,
+    seed: flags.Seed = 0,
+    repetition_penalty: flags.RepetitionPenalty = 1.0,
+    presence_penalty: flags.PresencePenalty = 0.0,
+    frequency_penalty: flags.FrequencyPenalty = 0.0,
+    max_tokens: flags.MaxTokens = None,
+    min_tokens: flags.MinTokens = 0,
+    stop: flags.Stop = None,
+    stop_token_ids: flags.StopTokenIds = None,
+    stop_at_eos: flags.StopAtEos = False,
     order: Annotated[
         str,
         typer.Option(
@@ -201,38 +142,10 @@ def run(
             rich_help_panel=ORDER,
         ),
     ] = None,
-    ignore_eos: Annotated[
-        bool,
-        typer.Option(
-            "--ignore-eos",
-            help="Never end an answer where the model ends it.",
-            rich_help_panel=SAMPLING,
-        ),
-    ] = False,
-    logprobs: Annotated[
-        bool,
-        typer.Option(
-            "--logprobs",
-            help="Write how likely the model found each token of an answer.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
-    system: Annotated[
-        str | None,
-        typer.Option(
-            help="System message for chats that have none.",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
-    bos: Annotated[
-        bool | None,
-        typer.Option(
-            "--bos/--no-bos",
-            help="Begin text prompts with the model's BOS token. [default: as its tokenizer does]",
-            rich_help_panel=INPUT,
-            show_default=False,
-        ),
-    ] = None,
+    ignore_eos: flags.IgnoreEos = False,
+    logprobs: flags.Logprobs = False,
+    system: flags.System = None,
+    bos: flags.Bos = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -256,14 +169,7 @@ def run(
             rich_help_panel=OUTPUT,
         ),
     ] = False,
-    keep_special_tokens: Annotated[
-        bool,
-        typer.Option(
-            "--keep-special-tokens",
-            help="Write special tokens in texts.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
+    keep_special_tokens: flags.KeepSpecialTokens = False,
     output_format: Annotated[
         str | None,
         typer.Option(

@@ -67,6 +67,9 @@ def check(job: Job) -> None:
     _check_sampling(sampling)
     check_name(job.order)
     _check_lengths(defaults)
+    if job.lengths_from is not None and job.order == "file":
+        msg = "--lengths-from has no effect with --order file: remove one of them"
+        raise UsageError(msg)
 
 
 def _check_sampling(sampling: Sampling) -> None:

@@ -105,8 +105,6 @@ UNSUPPORTED = {
 
 _decode = msgspec.json.Decoder(Fields).decode
 _encode = msgspec.json.Encoder().encode
-_messages = msgspec.json.Decoder(list[_Message]).decode
-_settings = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
 def to_json(fields: Fields) -> bytes:
@@ -155,6 +153,7 @@ def check(fields: Fields) -> PromptKind:
         _check_sampling(fields.sampling)
     if fields.more:
         refuse_unsupported(fields.more)
+        _check_encoding(fields.more)
     return kind
 
 
@@ -167,10 +166,24 @@ def refuse_unsupported(more: Mapping[str, Raw]) -> None:
             raise BadLine(msg)
 
 
-def _check_messages(fields: Fields) -> None:
+def _check_encoding(more: Mapping[str, Raw]) -> None:
+    """Raises BadLine for bytes that are not UTF-8: they would come back in the results."""
+    for name, raw in more.items():
+        _check_text(name, raw)
+
+
+def _check_text(name: str, raw: Raw) -> None:
     try:
-        messages = _messages(fields.messages)
-        _settings(fields.chat_template_kwargs or b"{}")
+        str(raw, "utf-8")
+    except UnicodeDecodeError as error:
+        msg = f"`{name}`: {error}"
+        raise BadLine(msg) from error
+
+
+def _check_messages(fields: Fields) -> None:
+    try:  # in full, as a worker will: a decoder that skips a value does not look into it
+        messages = msgspec.convert(msgspec.json.decode(fields.messages), list[_Message])
+        msgspec.json.decode(fields.chat_template_kwargs or b"{}", type=dict)
     except UNREADABLE as error:
         msg = f"`messages` or `chat_template_kwargs`: {error}"
         raise BadLine(msg) from error

@@ -38,6 +38,7 @@ class _OnlyId(Struct):
 _plain = msgspec.json.Decoder(_Plain).decode
 _only_id = msgspec.json.Decoder(_OnlyId).decode
 _table = msgspec.json.Decoder(dict[str, Raw]).decode
+_any = msgspec.json.Decoder().decode
 _count = msgspec.json.Decoder(_Count).decode
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -74,12 +75,22 @@ def from_table(table: dict[str, Raw]) -> Fields:
         msg = "both `input_ids` and `logits` are given"
         raise BadLine(msg)
     said = table.pop("input_len", None)
+    _check_values(table)
     ids = token_ids.parse(bytes(given[0])) if given else None
     fields = fields_of(table, ids)
     check(fields)
     if said is not None:
         _check_length(said, 0 if ids is None else len(ids))
     return fields
+
+
+def _check_values(table: dict[str, Raw]) -> None:
+    """Raises BadLine for a value that could not be read again: what is kept goes into results as it is."""
+    try:
+        for value in table.values():
+            _any(value)
+    except UNREADABLE as error:
+        raise BadLine(str(error)) from error
 
 
 def task_id(row: bytes) -> int | str | None:

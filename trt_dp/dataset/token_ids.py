@@ -35,7 +35,7 @@ def _fast(text: bytes) -> Ids | None:
         return None
     try:
         found = np.frombuffer(_parser.parse(text).as_buffer(of_type="u"), np.uint64)
-    except (ValueError, TypeError, AttributeError, OverflowError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RuntimeError):
         return None
     return found.view(np.int64) if len(found) and found.max() <= MAX_ID else None
 

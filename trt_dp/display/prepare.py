@@ -29,7 +29,7 @@ def told(asked: Preparation, made: Prepared) -> str:
     size = f"{made.size / 1e6:,.1f} MB"
     done = "unchanged" if made.already else "written"
     parts.append(f"{done}: {asked.output} ({size})")
-    if asked.format.runs and not asked.arrivals:
+    if asked.format.runs:
         path = "" if asked.output == DEFAULT_OUTPUT else f" --request-path {asked.output}"
         parts.append(f"next: trt-dp run{path} (trt-dp build makes the engine)")
     return plain("\n".join(parts))

@@ -131,7 +131,8 @@ def _measure(run: Observed) -> _Served:
         cells_of(worker, mine, run.wasted, ready_in(changes_of[worker], edges), edges)
         for worker, mine in enumerate(by_worker(run.columns, run.workers))
     ]
-    return _Served(edges, cells, *full_speeds(cells, edges[1:] <= run.last_fresh + 1e-9))
+    speeds, batch, full = full_speeds(cells, edges[1:] <= run.last_fresh + 1e-9)
+    return _Served(edges=edges, cells=cells, speeds=speeds, batch=batch, full=full)
 
 
 def _outside(phases: dict[str, float]) -> dict[str, float]:

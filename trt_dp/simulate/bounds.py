@@ -24,7 +24,7 @@ def full_batches(work: Workload, shapes: Sequence[EngineShape]) -> float:
     steps = tokens / shape.slots
     if shape.kv_tokens is not None:
         steps = max(steps, area / shape.kv_tokens)
-    prefilled = int(work.prompts.sum()) if shape.prefills else 0
+    prefilled = _prompt_tokens(work) if shape.prefills else 0
     least = Steps(count=int(np.ceil(steps)), decoded=tokens, prefilled=prefilled, kv_read=area)
     return shape.model.seconds(least) / sum(each.speed for each in shapes)
 
@@ -34,6 +34,13 @@ def longest_alone(work: Workload, shapes: Sequence[EngineShape]) -> float:
     at = int(work.outputs.argmax())
     steps = alike(int(work.outputs[at]), 1, int(work.prompts[at]))
     return shapes[0].model.seconds(steps) / max(shape.speed for shape in shapes)
+
+
+def _prompt_tokens(work: Workload) -> int:
+    """Every prompt, but a shared prefix only once."""
+    shared = work.prefixes >= 0
+    again = int(shared.sum()) - len(np.unique(work.prefixes[shared]))
+    return int(work.prompts.sum()) - again * work.prefix_tokens
 
 
 def _kv_area(work: Workload) -> float:

@@ -6,14 +6,16 @@ import numpy as np
 from msgspec import Struct
 
 from trt_dp.coordinator.order.choose import Known, choose
-from trt_dp.simulate.bounds import bound
+from trt_dp.simulate.bounds import bound, full_batches
 from trt_dp.simulate.engine import EngineShape
 from trt_dp.simulate.shapes import Lengths, workload
 from trt_dp.simulate.step_models import Linear
 from trt_dp.simulate.study import simulate
 from trt_dp.simulate.world import Clock, Setting
 
-_LIKENESS = 2500
+ORDERS = ("file", "longest", "auto")
+
+_LIKENESS, _DEPTH = 2500, 20
 _FEWEST_SLOTS = 4
 
 
@@ -32,10 +34,13 @@ def forecast(lengths: Lengths, model: Linear, slots: int, workers: int) -> Forec
     # a k-th of the work on a k-th of the slots takes as long, if a full batch does
     likeness = Linear(model.overhead, model.per_sequence * slots / few)
     every = np.sort(lengths)[shrink // 2 :: shrink]
-    outputs = np.random.default_rng(0).permutation(every)
+    mixed = np.random.default_rng(0).permutation(every)
+    outputs = mixed[: max(_LIKENESS, _DEPTH * few * workers)]
     shapes = (EngineShape(model=likeness, slots=few),) * workers
-    seconds = {name: _seconds(outputs, shapes, name) for name in ("file", "longest", "auto")}
-    return Forecast(workers, seconds, bound(workload(outputs), shapes))
+    # in a deep queue more requests of the same kind only add full batches before the end
+    more = full_batches(workload(mixed[len(outputs) :]), shapes) if len(mixed) > len(outputs) else 0
+    seconds = {name: more + _seconds(outputs, shapes, name) for name in ORDERS}
+    return Forecast(workers, seconds, bound(workload(mixed), shapes))
 
 
 def _seconds(outputs: Lengths, shapes: tuple[EngineShape, ...], name: str) -> float:

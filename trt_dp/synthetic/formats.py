@@ -19,10 +19,7 @@ class Format(Struct, frozen=True):
 FORMATS = {
     "jsonl": Format(suffix=".jsonl", runs=True),
     "json": Format(suffix=".json", runs=True),
-    "openai": Format(
-        suffix=".openai.jsonl",
-        note="openai is for other servers; trt-dp run does not read it yet",
-    ),
+    "openai": Format(suffix=".openai.jsonl", runs=True),
     "vllm": Format(
         suffix=".vllm.jsonl",
         text=True,
@@ -35,19 +32,21 @@ FORMATS = {
         suffix=".aiperf.jsonl",
         text=True,
         note="aiperf is for `aiperf profile --custom-dataset-type single_turn`; prompts count without BOS and "
-        "without a chat template",
+        "without a chat template; trt-dp run does not read it",
     ),
     "sharegpt": Format(
         suffix=".sharegpt.json",
         text=True,
         counts_special=True,
         answers=True,
+        runs=True,
         note="sharegpt is for `vllm bench serve --dataset-name sharegpt`; the length of an answer is the output "
         "length",
     ),
     "openai-chat": Format(
         suffix=".openai-chat.jsonl",
         text=True,
+        runs=True,
         note="openai-chat is for /v1/chat/completions; prompts count without what a chat template adds, and an "
         "answer may end earlier at EOS",
     ),

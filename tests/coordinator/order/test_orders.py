@@ -128,6 +128,12 @@ def test_an_unknown_order_is_refused_by_name() -> None:
         check_name("fastest")
 
 
+def test_lengths_of_a_run_that_nothing_would_use_are_refused() -> None:
+    """Where every answer is as long as asked for, an earlier run has nothing to add."""
+    with pytest.raises(UsageError, match="--lengths-from has no effect here"):
+        choose("auto", known([1, 2], earlier=[1, 2]))
+
+
 def test_groups_are_of_like_requests() -> None:
     """Requests are alike if max_tokens is the same and prompts are of the same power of two."""
     groups = group_requests(np.array([100, 120, 300, 100]), np.array([8, 8, 8, 9]))

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -172,20 +173,21 @@ def test_a_program_without_its_library_is_no_hang(tmp_path, start, site):
     assert "does not find libtensorrt_llm.so" in said
 
 
-def _doctor(mpi: int, site: Path, *words: object, **more: str) -> tuple[int, dict]:
-    """What the doctor says of the engine trtllm, and its exit status."""
-    variables = {**os.environ, **environment_of(open_mpi(mpi), site, **more)}
-    line = [str(word) for word in [*COMMAND, "doctor", "--json", *words]]
-    done = subprocess.run(line, env=variables, capture_output=True, text=True, check=False)
-    return done.returncode, json.loads(done.stdout)
+def _advice(mpi: int, site: Path, answer: Path, *folder: object) -> list[str]:
+    """What the doctor's probe finds out about the engine trtllm."""
+    variables = {**os.environ, **environment_of(open_mpi(mpi), site)}
+    line = [sys.executable, "-m", "trt_dp.doctor.probe", answer, "plugin", "trt_dp.engines"]
+    line = [str(word) for word in [*line, "trtllm", *folder]]
+    subprocess.run(line, env=variables, capture_output=True, check=True)
+    found = json.loads(answer.read_text())
+    assert not found["why"], found
+    return found["advice"]
 
 
 @_needs_5
-def test_the_doctor_warns_of_open_mpi_5(site):
+def test_the_doctor_warns_of_open_mpi_5(tmp_path, site):
     """Before any run the doctor says what will not work with Open MPI 5, and what to add."""
-    code, found = _doctor(5, site)
-    assert code == 0
-    (said,) = found["advice"]["trtllm"]
+    (said,) = _advice(5, site, tmp_path / "answer")
     assert "cannot start the processes" in said
     assert "--launcher mpi" in said
 
@@ -196,11 +198,9 @@ def test_the_doctor_warns_of_a_missing_library(tmp_path, site):
     path = make_engine(tmp_path / "e", tp=2)
     incomplete = tmp_path / "site"
     shutil.copytree(site, incomplete, ignore=shutil.ignore_patterns("libs", "__pycache__"))
-    code, found = _doctor(4, incomplete, "--engine-path", path)
-    assert code == 1
-    assert "does not find libtensorrt_llm.so" in found["advice"]["trtllm"][0]
-    code, found = _doctor(4, site, "--engine-path", path)
-    assert (code, found["advice"]) == (0, {})
+    (said,) = _advice(4, incomplete, tmp_path / "answer", path, 1)
+    assert "does not find libtensorrt_llm.so" in said
+    assert _advice(4, site, tmp_path / "answer", path, 1) == []
 
 
 @_needs_4

@@ -76,6 +76,9 @@ def _longest(known: Known, guess: Guess | None) -> Order:
 def _guess(known: Known) -> tuple[Guess | None, str]:
     """How long answers will be, and where that comes from; None where nothing tells requests apart."""
     limits = np.maximum(1.0, known.limits.astype(np.float64))
+    if known.exact and known.earlier is not None:
+        msg = "--lengths-from has no effect here: every answer is as long as its request asks. Remove it"
+        raise UsageError(msg)
     if known.exact:
         return Exact(limits), "because the length of every answer is known"
     if known.earlier is not None:

@@ -187,7 +187,7 @@ class Lanes:
         area = float((means * (self._prompts[mine] + done + means / 2)).sum())
         others = max(0.0, limit * self._horizon - work)  # tokens that will take the slots of these
         context = (area + others * self._context) / max(1.0, work + others)
-        return Load(worker, limit, np.sort(medians), work, context)
+        return Load(worker=worker, limit=limit, rests=np.sort(medians), work=work, context=context)
 
     def _choose(self, asking: Asking, steps: StepTime) -> Indices:
         plan = self._plan

@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from trt_dp.dataset.fields import SAMPLING, Fields
 from trt_dp.dataset.writers.contract import Answered, Answers
+from trt_dp.errors import UNREADABLE
 
 _ASKED = ("max_tokens", "n", *SAMPLING)
 _ANSWER = (
@@ -23,7 +24,7 @@ _ANSWER = (
     "error_kind",
     "error",
 )
-_decode = msgspec.json.Decoder().decode
+_json = msgspec.json.Decoder().decode
 
 
 def row_of(answered: Answered) -> dict[str, Any]:
@@ -34,6 +35,14 @@ def row_of(answered: Answered) -> dict[str, Any]:
     return {
         name: value for name, value in {**cells, **_answer(answered)}.items() if value is not None
     }
+
+
+def _decode(raw: Raw) -> Any:
+    """A field as it was given; a number beyond all bounds as its text."""
+    try:
+        return _json(raw)
+    except UNREADABLE:
+        return bytes(raw).decode(errors="replace")
 
 
 def names(answers: Answers) -> list[str]:

@@ -10,7 +10,7 @@ import msgspec
 from trt_dp.dataset.writers.contract import Answered, Answers, Line, Output
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
+_json = msgspec.json.Decoder().decode
 _STATUS = {"bad_line": 400, "refused": 400}
 
 
@@ -51,7 +51,7 @@ def _body(answered: Answered, mark: str) -> dict[str, Any]:
     """A completion of either kind; `created` is 0, as the time would differ from run to run."""
     more = answered.fields.more
     chat = bool(bytes(answered.fields.messages))
-    model = _decode(more["model"]) if "model" in more else "trt-dp"
+    model = _json(more["model"]) if "model" in more else "trt-dp"
     choice = _chat_choice if chat else _text_choice
     return {
         "id": f"{'chatcmpl' if chat else 'cmpl'}-{mark}",

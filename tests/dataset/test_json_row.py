@@ -3,23 +3,17 @@ from __future__ import annotations
 import json
 
 import msgspec
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import Measured, measure, parse, task_id_of
 
-from trt_dp.dataset.request_line import (
-    MAX_ID,
-    Measured,
-    check_ids,
-    measure,
-    parse,
-    parse_text,
-    task_id_of,
-)
-from trt_dp.dataset.result_line import answer, failure, timing_length
-from trt_dp.errors import BadLine, RequestRefused
-from trt_dp.types import END_OF_LINE, Failure, PromptKind, Request, Result, Timing
+from trt_dp.dataset import json_row
+from trt_dp.dataset.result_line import failure
+from trt_dp.errors import BadLine
+from trt_dp.types import Failure, PromptKind
+
+MAX_ID = 2**31 - 1
 
 
 def ids(input_tokens: int, output_tokens: int) -> Measured:
@@ -124,7 +118,7 @@ IDS = {
     "empty with a space": (b"[ \t]", "`input_ids` is empty"),
     "not a list": (b"5", "array"),
     "a string like a list": (b'"[1,2]"', "array"),
-    "no value": (b"null", "`input_ids` is missing"),
+    "no value": (b"null", "one of `input_ids`"),
     "object": (b'{"0":1}', "array"),
 }
 
@@ -142,10 +136,8 @@ COUNTS = {
     "float": (b'"output_tokens":1.0', "float"),
     "bool": (b'"output_tokens":true', "bool"),
     "string": (b'"output_tokens":"1"', "str"),
-    "null": (b'"output_tokens":null', "null"),
     "too large": (b'"output_tokens":2147483648', "<= 2147483647"),
     "other name, zero": (b'"output_len":0', ">= 1"),
-    "missing": (b'"task_id":1', "`output_tokens` is missing"),
     "both": (b'"output_tokens":1,"output_len":1', "both `output_tokens` and `output_len`"),
 }
 
@@ -162,9 +154,8 @@ LINES = {
     "two objects": (b'{"input_ids":[1],"output_tokens":1}{}', "trailing"),
     "a list": (b"[1,2]", "Expected `object`"),
     "a number": (b"3", "Expected `object`"),
-    "no ids": (b'{"output_tokens":1}', "`input_ids` is missing"),
+    "no ids": (b'{"output_tokens":1}', "one of `input_ids`"),
     "both names": (b'{"input_ids":[1],"logits":[1],"output_tokens":1}', "both `input_ids` and"),
-    "unknown field": (b'{"input_ids":[1],"output_tokens":1,"topk":4}', "`topk`"),
     "float task_id": (b'{"task_id":1.5,"input_ids":[1],"output_tokens":1}', "task_id"),
     "list task_id": (b'{"task_id":[],"input_ids":[1],"output_tokens":1}', "task_id"),
     "bool task_id": (b'{"task_id":true,"input_ids":[1],"output_tokens":1}', "task_id"),
@@ -200,14 +191,14 @@ def test_known_but_unsupported_fields_are_refused_by_name(name, value):
     ("fields", "why"),
     [
         ('"prompt":""', "`prompt` is empty"),
-        ('"prompt":null', "`input_ids` is missing"),
-        ('"prompt":null,"input_ids":null', "`input_ids` is missing"),
+        ('"prompt":null', "one of `input_ids`"),
+        ('"prompt":null,"input_ids":null', "one of `input_ids`"),
         ('"prompt":[1,2]', "Expected `str"),
-        ('"prompt":"hi","input_ids":[1]', "and ids"),
-        ('"prompt":"[1]","logits":[1]', "and ids"),
-        ('"prompt":"hi","input_len":3', "and ids (or their number)"),
+        ('"prompt":"hi","input_ids":[1]', "more than one of"),
+        ('"prompt":"[1]","logits":[1]', "more than one of"),
+        ('"prompt":"hi","input_len":3', "`input_len`"),
         ('"prompt":"hi","lora_request":{}', "lora_request"),
-        ('"prompt":"\\ud800"', "surrogate"),
+        ('"prompt":"\\ud800"', "hex escape"),
     ],
 )
 def test_a_prompt_is_text_and_nothing_beside_it(fields, why):
@@ -220,8 +211,8 @@ def test_a_text_prompt_is_measured_without_its_tokens_and_parsed_with_them(text)
     """The length of a text prompt is open until a worker's tokenizer has read it, whatever it looks like."""
     line = json.dumps({"task_id": "t", "prompt": text, "output_tokens": 9}).encode()
     assert measure(line) == Measured(PromptKind.TEXT, 0, 9)
-    request = parse_text(4, line, lambda given: list(given.encode()))
-    assert request.input_ids.tolist() == list(text.encode())
+    request = parse(4, line, 0)
+    assert request.input_ids is None
     assert (request.task_id, request.output_tokens) == ("t", 9)
 
 
@@ -230,18 +221,18 @@ def test_a_text_prompt_may_have_null_for_what_it_has_not(other):
     """A text prompt beside a null is a text prompt, as trtllm-bench reads it."""
     line = json.dumps({"prompt": "hi", "output_tokens": 9, other: None}).encode()
     assert measure(line) == Measured(PromptKind.TEXT, 0, 9)
-    assert parse_text(4, line, lambda given: list(given.encode())).task_id == 4
+    assert parse(4, line, 0).task_id == 4
 
 
 @pytest.mark.parametrize(
     ("line", "task_id"),
     [
         (b'{"task_id":7,"input_ids":[5],"output_tokens":0}', 7),
-        (b'{"task_id":"a","input_ids":[5],"topk":[1]}', "a"),
+        (b'{"task_id":"a","input_ids":[5],"top_k":[1]}', "a"),
         (b'{"input_ids":[5],"output_tokens":0}', 3),
-        (b'{"task_id":1.5,"input_ids":[5],"output_tokens":1}', None),
-        (b'{"task_id":7,"input_ids":[5]', None),
-        (b"[7]", None),
+        (b'{"task_id":1.5,"input_ids":[5],"output_tokens":1}', 3),
+        (b'{"task_id":7,"input_ids":[5]', 3),
+        (b"[7]", 3),
     ],
 )
 def test_the_task_id_of_an_invalid_line_is_told_where_it_can_be_read(line, task_id):
@@ -250,51 +241,10 @@ def test_the_task_id_of_an_invalid_line_is_told_where_it_can_be_read(line, task_
     assert task_id_of(3, line) == task_id
 
 
-def test_a_text_without_a_token_is_refused():
-    """A text that the tokenizer makes nothing of is that request's failure."""
-    with pytest.raises(RequestRefused, match="no tokens"):
-        check_ids(parse_text(0, b'{"prompt":" ","output_tokens":1}', lambda _: []))
-
-
-@pytest.mark.parametrize("text", [None, "plain", ',"worker":1,"timing":{}}', 'a"b,"worker":'])
-@pytest.mark.parametrize("task_id", [1, ',"worker":7'])
-def test_timing_comes_last_in_an_answer(text, task_id):
-    """A line with timing is the line of --no-timing with more before its end, whatever its text holds."""
-    request = Request(0, task_id, np.array([5]), 1)
-    plain = answer(request, Result(0, [1]), text)
-    timed = answer(request, Result(0, [1]), text, 3, Timing(0.5, 1.0, 2.0))
-    assert timed.startswith(plain.removesuffix(END_OF_LINE))
-    assert len(timed) - timing_length(timed) == len(plain)
-    assert timed.endswith(END_OF_LINE)
-    times = {"queue_seconds": 0.5, "first_token_seconds": 1.0, "total_seconds": 2.0}
-    assert json.loads(timed) == {**json.loads(plain), "worker": 3, "timing": times}
-
-
-@pytest.mark.parametrize("number", [MAX_ID + 1, 2**63 - 1, 2**63, 10**40])
-def test_an_id_beyond_any_vocabulary_refuses_that_request_alone(number):
-    """An id over 2**31-1 passes the check and is a RequestRefused when the request is read."""
-    line = b'{"input_ids":[1,%d],"output_tokens":1}' % number
-    assert measure(line) == ids(2, 1)
-    with pytest.raises(RequestRefused, match=str(MAX_ID)):
-        check_ids(parse(0, line, 2))
-
-
 def test_the_largest_id_is_a_request():
     """2**31-1 itself is an id like any other."""
     line = b'{"input_ids":[%d],"output_tokens":1}' % MAX_ID
     assert parse(0, line, measure(line).input_tokens).input_ids.tolist() == [MAX_ID]
-
-
-def test_ids_in_place_of_a_text_prompt_are_a_changed_line():
-    """A worker that finds no text where text was checked says so."""
-    with pytest.raises(BadLine, match="no `prompt` now"):
-        parse_text(0, b'{"input_ids":[1],"output_tokens":1}', lambda _: [1])
-
-
-def test_a_line_that_changed_since_it_was_checked_is_no_request():
-    """A worker that finds another number of ids than was counted says both numbers."""
-    with pytest.raises(BadLine, match="3 ids now and had 2"):
-        parse(0, b'{"input_ids":[1,2,3],"output_tokens":1}', 2)
 
 
 @pytest.mark.parametrize(
@@ -304,6 +254,21 @@ def test_parsing_what_never_was_a_request_is_a_bad_line(line):
     """Other bytes at a request's place, as after a changed file, are a BadLine and nothing else."""
     with pytest.raises(BadLine):
         parse(0, line, 2)
+
+
+@pytest.mark.parametrize("number", [2**31, 2**63 - 1, 2**63, 10**40])
+def test_an_id_beyond_any_vocabulary_is_refused(number):
+    """An id over 2**31-1 makes the row invalid, and the reason names the limit."""
+    assert str(MAX_ID) in reason_of(b'{"input_ids":[1,%d],"output_tokens":1}' % number)
+
+
+def test_unknown_fields_are_kept():
+    """A field that nobody knows comes back with the answer."""
+    fields = json_row.from_json(b'{"input_ids":[1],"lang":"de","tags":[1,2]}')
+    assert {name: bytes(raw) for name, raw in fields.more.items()} == {
+        "lang": b'"de"',
+        "tags": b"[1,2]",
+    }
 
 
 SPACE = st.sampled_from(["", "", " ", "\t", "  ", "\r"])
@@ -356,32 +321,7 @@ def test_a_changed_byte_is_refused_or_means_what_json_says(place, byte):
     request, meant = parse(0, line, found.input_tokens), json.loads(line)
     assert request.input_ids.tolist() == meant.get("input_ids", meant.get("logits"))
     assert request.task_id == meant.get("task_id", 0)
-    assert found.output_tokens == request.output_tokens == meant["output_tokens"]
-
-
-def test_an_answer_without_worker_and_timing_depends_on_the_request_alone():
-    """The answer line holds what design promises, in a fixed order, and nothing of worker or time."""
-    request = parse(3, VALID, 3)
-    line = answer(request, Result(3, [1, 2], "stop"))
-    assert line.endswith(b"}\n")
-    assert json.loads(line) == {
-        "task_id": "q[1]",
-        "output_ids": [1, 2],
-        "finish_reason": "stop",
-        "input_tokens": 3,
-        "output_tokens": 2,
-    }
-
-
-def test_an_answer_can_tell_worker_and_timing():
-    """Worker 0 is written too, and the timing keeps its three durations."""
-    line = json.loads(answer(parse(3, VALID, 3), Result(3, [1]), None, 0, Timing(0.5, 1.0, 2.0)))
-    assert line["worker"] == 0
-    assert line["timing"] == {
-        "queue_seconds": 0.5,
-        "first_token_seconds": 1.0,
-        "total_seconds": 2.0,
-    }
+    assert found.output_tokens == request.output_tokens == meant.get("output_tokens", 0)
 
 
 @pytest.mark.parametrize("task_id", [None, 0, "x\ny"])
