@@ -35,7 +35,7 @@ def main() -> None:
     asked = parser.parse_args()
     asked.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
-        work = asked.folder or Path(name)
+        work = (asked.folder or Path(name)).resolve()
         work.mkdir(parents=True, exist_ok=True)
         runs = make_runs(work, asked.requests)
         picture(work / runs["killed"] / "report.html", asked.output / "report.png", 1180, 1180)
@@ -44,7 +44,7 @@ def main() -> None:
             [*TRT_DP, "report", *(work / runs[n] for n in ("file", "longest")), "--html", page],
             check=True,
         )
-        picture(page, asked.output / "orders.png", 1180, 860)
+        picture(page, asked.output / "orders.png", 1180, 770)
         page = work / "sweep.html"
         subprocess.run(
             [*TRT_DP, "report", *(work / n for n in runs["sweep"].split()), "--html", page],
@@ -59,7 +59,7 @@ def make_runs(work: Path, requests: int) -> dict[str, str]:
     if not engine.exists():
         subprocess.run([*TRT_DP, "build", "--output", engine], check=True)
     long_tail(dataset, requests)
-    base = ["--engine-path", engine, "--request-path", dataset, "--no-timing", "--plain"]
+    base = ["--engine-path", engine.name, "--request-path", dataset.name, "--no-timing", "--plain"]
     for order in ("file", "longest"):
         run(work / f"{order}-order", [*base, "--n-workers", "2", "--order", order])
     run(work / "one-worker-killed", [*base, "--n-workers", "2"], kill=True)
@@ -87,9 +87,8 @@ def long_tail(path: Path, requests: int) -> None:
 def run(folder: Path, words: list[object], *, kill: bool = False) -> None:
     """One run; `kill` ends a worker by SIGKILL once a third is answered."""
     shutil.rmtree(folder, ignore_errors=True)
-    process = subprocess.Popen(
-        [*TRT_DP, "run", *map(str, words), "--output", folder], stdout=subprocess.DEVNULL
-    )
+    line = [*TRT_DP, "run", *map(str, words), "--output", folder.name]
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, cwd=folder.parent)
     if kill:
         kill_a_worker(folder, process)
     if process.wait() != 0:
@@ -97,7 +96,7 @@ def run(folder: Path, words: list[object], *, kill: bool = False) -> None:
 
 
 def kill_a_worker(folder: Path, process: subprocess.Popen[bytes]) -> None:
-    """End worker 1 once a third of the requests is completed."""
+    """End a worker once a third of the requests is completed."""
     while process.poll() is None:
         time.sleep(0.2)
         status = folder / "status.json"

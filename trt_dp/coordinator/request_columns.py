@@ -1,58 +1,69 @@
-"""What is noted of each request while it runs, in arrays that are as long as the dataset."""
+"""What is noted of each request while it runs: when it was sent, and the records that came back, kept as they are."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_dp.report.columns import Columns, Wasted, since_last_answer
-from trt_dp.types import Records
+from trt_dp.report.columns import Columns, Floats, Wasted, since_last_answer
+from trt_dp.report.counts import Seconds
+from trt_dp.types import RECORD, Records
 
 _NOBODY = -1
 _SAME_SECONDS = 1e-4
 
 Indices = NDArray[np.int64]
+_NONE = np.empty(0, np.int64)
 
 
 class RequestColumns:
-    """Per request: who has it, when it was sent, and what its answer told; NaN where that is not known."""
+    """Per request who has it and when it was sent; per message the records of its answers, put together at the end."""
 
     def __init__(self, requests: int) -> None:
         self.sent_at = np.zeros(requests, np.float64)
-        self.turnaround = np.full(requests, np.nan, np.float32)
-        self.queue = np.full(requests, np.nan, np.float32)
-        self.first_token = np.full(requests, np.nan, np.float32)
-        self.total = np.full(requests, np.nan, np.float32)
         self._worker = np.full(requests, _NOBODY, np.int32)
-        self._input_tokens = np.zeros(requests, np.int32)
-        self._output_tokens = np.zeros(requests, np.int32)
         self._again = np.zeros(requests, np.bool_)
-        self._wasted: list[tuple[int, NDArray[np.float64], float]] = []
+        self._records: list[Records] = [np.empty(0, RECORD)]
+        self._moments: list[float | Floats] = [np.empty(0)]
+        self._wasted: list[tuple[int, Floats, float]] = []
 
     def send(self, worker: int, indices: Indices, now: float) -> Indices:
-        """These were sent to a worker; returns those that had been sent before."""
-        again = indices[self.sent_at[indices] > 0]
+        """These were sent to a worker; returns those that had been sent before, which only a death can cause."""
+        again = indices[self.sent_at[indices] > 0] if self._wasted else _NONE
         self.sent_at[indices] = now
         self._worker[indices] = worker
         return again
 
-    def answer(self, records: Records, answered: Records, now: float) -> None:
+    def answer(self, records: Records, now: float) -> None:
         """Answers came, some of them perhaps failures."""
-        index, good = records["index"], answered["index"]
-        self.turnaround[index] = now - self.sent_at[index]
-        self._input_tokens[index] = records["input_tokens"]
-        self.queue[good] = answered["queue_seconds"]
-        self.first_token[good] = answered["first_token_seconds"]
-        self.total[good] = answered["total_seconds"]
-        self._output_tokens[good] = answered["output_tokens"]
+        self._records.append(records)
+        self._moments.append(now)
 
     def lose(self, worker: int, now: float) -> Indices:
         """What this worker has in flight is lost; returns which requests these are."""
-        lost = np.flatnonzero((self._worker == worker) & np.isnan(self.turnaround))
+        mine = self._worker == worker
+        mine[self.gathered()[0]["index"]] = False
+        lost = np.flatnonzero(mine)
         self._wasted.append((worker, self.sent_at[lost].copy(), now))
         self._worker[lost] = _NOBODY
         self._again[lost] = True
         return lost
+
+    def gathered(self) -> tuple[Records, Floats]:
+        """All records so far as one array, and when each came."""
+        if len(self._records) > 1:
+            counts = [len(records) for records in self._records]
+            parts = zip(self._moments, counts, strict=True)
+            self._moments = [np.concatenate([np.broadcast_to(at, n) for at, n in parts])]
+            self._records = [np.concatenate(self._records)]
+        return self._records[0], np.asarray(self._moments[0])
+
+    def durations(self) -> tuple[Seconds, Seconds, Seconds, Seconds]:
+        """Latency, first token, queue wait and turnaround of what was completed; NaN where it is not known."""
+        records, moments = self.gathered()
+        good = records[~records["failed"]]
+        turnaround = (moments - self.sent_at[records["index"]]).astype(np.float32)
+        return good["total_seconds"], good["first_token_seconds"], good["queue_seconds"], turnaround
 
     def wasted(self) -> Wasted:
         """What was in flight at each death."""
@@ -66,14 +77,11 @@ class RequestColumns:
 
     def columns(self) -> Columns:
         """What was completed, on the coordinator's clock."""
-        done = np.flatnonzero(~np.isnan(self.turnaround))
-        sent = self.sent_at[done]
-        answered = sent + self.turnaround[done]
-        failed = np.isnan(self.total[done])
-        began = answered - (self.total[done] - self.queue[done])
-        began = np.clip(np.where(np.isfinite(began), began, sent), sent, answered)
-        first = self._first_token_at(done, began, answered)
-        worker = self._worker[done]
+        records, answered = self.gathered()
+        index = records["index"]
+        sent, worker = self.sent_at[index], self._worker[index]
+        began = _began(records, sent, answered)
+        first = _first_token_at(records, began, answered)
         return Columns(
             worker=worker,
             sent_at=sent,
@@ -81,18 +89,26 @@ class RequestColumns:
             first_token_at=began if first is None else first,
             made_from=since_last_answer(worker, began, answered) if first is None else first,
             answered_at=answered,
-            input_tokens=self._input_tokens[done].astype(np.int64),
-            output_tokens=self._output_tokens[done].astype(np.int64),
-            failed=failed,
-            again=self._again[done],
+            input_tokens=records["input_tokens"].astype(np.int64),
+            output_tokens=np.where(records["failed"], 0, records["output_tokens"]).astype(np.int64),
+            failed=records["failed"].copy(),
+            again=self._again[index],
         )
 
-    def _first_token_at(
-        self, done: Indices, began: NDArray[np.float64], answered: NDArray[np.float64]
-    ) -> NDArray[np.float64] | None:
-        """When each answer's first token came; None for engines that do not tell."""
-        rest = self.total[done] - self.first_token[done]
-        if not (rest > _SAME_SECONDS).any():
-            return None
-        first = answered - np.where(np.isfinite(rest), rest, 0.0)
-        return np.clip(first, began, answered)
+
+def _began(records: Records, sent: Floats, answered: Floats) -> Floats:
+    """When the engine began with each; when it was sent, where that is not known."""
+    lasted = (records["total_seconds"] - records["queue_seconds"]).astype(np.float64)
+    known = np.isfinite(lasted) & ~records["failed"]
+    began: Floats = np.clip(np.where(known, answered - lasted, sent), sent, answered)
+    return began
+
+
+def _first_token_at(records: Records, began: Floats, answered: Floats) -> Floats | None:
+    """When each answer's first token came; None for engines that do not tell."""
+    rest = (records["total_seconds"] - records["first_token_seconds"]).astype(np.float64)
+    known = np.isfinite(rest) & ~records["failed"]
+    if not (rest[known] > _SAME_SECONDS).any():
+        return None
+    first: Floats = np.clip(answered - np.where(known, rest, 0.0), began, answered)
+    return first

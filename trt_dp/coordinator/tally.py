@@ -138,7 +138,7 @@ class Tally:
         lane.hold(-len(records), now)
         self.output_tokens += output_tokens
         self.wanted_done += int(self._wanted[records["index"]].sum())
-        self._requests.answer(records, answered, now)
+        self._requests.answer(records, now)
         self._receiving.add(started, now, len(records))
 
     def lost(self, worker: int, given_up: int, reason: str) -> None:
@@ -163,6 +163,7 @@ class Tally:
         """Everything, for the report."""
         end, noted = self._receiving.last, self._requests
         serving = end - self._sending.first if self._receiving.requests else 0.0
+        latency, first_token, queue_wait, turnaround = map(_known, noted.durations())
         return Counts(
             serving_seconds=serving,
             sending=self._sending.activity(),
@@ -170,10 +171,10 @@ class Tally:
             workers=[_counts(lane, end) for lane in self.lanes],
             failed=self.failed,
             redone=self.redone,
-            latency=_known(noted.total),
-            first_token=_known(noted.first_token),
-            queue_wait=_known(noted.queue),
-            turnaround=_known(noted.turnaround),
+            latency=latency,
+            first_token=first_token,
+            queue_wait=queue_wait,
+            turnaround=turnaround,
             deaths=self._deaths,
             columns=noted.columns(),
             wasted=noted.wasted(),
