@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trt_dp.coordinator.dispatcher import Dispatcher
 from trt_dp.coordinator.order.choose import NAMES, Known, check_name, choose, group_requests
 from trt_dp.coordinator.order.contract import Answered
 from trt_dp.coordinator.order.file import FileOrder
 from trt_dp.coordinator.order.guess import Exact, Learned
 from trt_dp.coordinator.order.lanes import Lanes
 from trt_dp.coordinator.order.ranked import Ranked
+from trt_dp.coordinator.queue.dispatcher import Dispatcher
 from trt_dp.errors import UsageError
 
 
