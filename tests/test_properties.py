@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from rows import Measured, measure, parse
 
 from trt_dp.dataset.json_row import from_json
-from trt_dp.dataset.result_line import answer, timing_length
 from trt_dp.errors import BadLine, PlacementError
 from trt_dp.placement.machine import Machine, visible
 from trt_dp.placement.plan import plan
 from trt_dp.report.summary import percentiles
 from trt_dp.system.safe_text import brief, plain
-from trt_dp.types import END_OF_LINE, PromptKind, Request, Result, Timing
+from trt_dp.types import PromptKind
 
 NAMES = st.one_of(
     st.integers(0, 15).map(str),
@@ -220,28 +219,6 @@ def test_percentiles_are_the_plain_rule(seconds):
     assert math.isclose(
         found.average, sum(map(float, ordered)) / len(ordered) * 1e3, rel_tol=1e-6, abs_tol=1e-3
     )
-
-
-@given(
-    task=TASK.filter(lambda task: task is not None),
-    ids=IDS,
-    text=st.none() | st.text() | st.sampled_from([',"worker":3', '","worker":1,"timing":{}}']),
-    worker=st.integers(0, 1000),
-    seconds=st.tuples(SECONDS, SECONDS, SECONDS),
-)
-def test_timing_only_adds_fields_at_the_end(task, ids, text, worker, seconds):
-    """Whatever the text is, worker and timing are fields behind those that --no-timing writes."""
-    request = Request(0, task, np.array([1]), 1)
-    result = Result(0, ids, "length")
-    bare = answer(request, result, text)
-    timed = answer(request, result, text, worker, Timing(*seconds))
-    assert len(timed) - timing_length(timed) == len(bare)
-    assert timed.startswith(bare.removesuffix(END_OF_LINE))
-    found = json.loads(timed)
-    assert found.pop("worker") == worker
-    assert list(found.pop("timing")) == ["queue_seconds", "first_token_seconds", "total_seconds"]
-    assert found == json.loads(bare)
-    assert json.loads(bare)["output_ids"] == ids
 
 
 @given(text=st.text(st.characters(codec=None)))
