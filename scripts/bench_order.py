@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 
-from trt_dp.coordinator.dispatcher import Dispatcher
 from trt_dp.coordinator.order.choose import Known, choose
 from trt_dp.coordinator.order.contract import Answered
+from trt_dp.coordinator.queue.dispatcher import Dispatcher
 
 WORKERS, CAPACITY = 8, 256
 ORDERS = ("file", "longest", "lanes")

@@ -21,8 +21,8 @@ from trt_dp.types import Defaults, EngineSpec, Sampling
 if TYPE_CHECKING:
     from trt_dp.builders.build import Built
     from trt_dp.coordinator.job import Display
-    from trt_dp.coordinator.limits import Limits
     from trt_dp.coordinator.run import Outcome
+    from trt_dp.coordinator.workers.limits import Limits
     from trt_dp.dataset.reading import Reading
     from trt_dp.report.schema import Report
     from trt_dp.synthetic.arrivals import Arrivals

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trt_dp.coordinator.blame import given_up
-from trt_dp.coordinator.dispatcher import Dispatcher, Stray
 from trt_dp.coordinator.order.choose import Known, choose
-from trt_dp.coordinator.quarantine import DEATHS_ALONE, SUSPECTS_TOGETHER
+from trt_dp.coordinator.queue.blame import given_up
+from trt_dp.coordinator.queue.dispatcher import Dispatcher, Stray
+from trt_dp.coordinator.queue.quarantine import DEATHS_ALONE, SUSPECTS_TOGETHER
 
 CAPACITY = 256
 

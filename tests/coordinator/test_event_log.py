@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 from conftest import Watcher, echo_job, run_echo, start_trt_dp, wait_until, write_dataset
 
-from trt_dp.coordinator.event_log import EventLog, read_events, read_status, sittings
+from trt_dp.coordinator.record.event_log import EventLog, read_events, read_status, sittings
 from trt_dp.coordinator.run import run
 
 

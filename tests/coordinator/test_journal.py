@@ -8,7 +8,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from trt_dp.coordinator.journal import Journal
+from trt_dp.coordinator.record.journal import Journal
 from trt_dp.errors import FolderError, JournalError
 from trt_dp.system.safe_files import partial_path
 from trt_dp.types import RECORD
@@ -116,7 +116,7 @@ def test_the_digest_of_an_export_is_that_of_its_lines_without_timing(
     opened, tmp_path, monkeypatch, piece
 ):
     """Whatever the lines tell of their run, and however they are read, the digest is that of the rest."""
-    monkeypatch.setattr("trt_dp.coordinator.journal._PIECE", piece)
+    monkeypatch.setattr("trt_dp.coordinator.record.journal._PIECE", piece)
     journal, timing = opened(), b',"worker":1,"timing":{}'
     for indices in ((5, 3), (0,), (7, 6, 4)):
         records, _ = block(*indices)
@@ -150,7 +150,7 @@ def test_an_export_replaces_the_one_before(opened, tmp_path):
 
 def test_more_lines_than_fit_in_one_piece_are_exported(opened, tmp_path, monkeypatch):
     """Small windows and pieces give the same file as large ones."""
-    from trt_dp.coordinator import journal as module
+    from trt_dp.coordinator.record import journal as module
 
     journal = opened()
     order = np.random.default_rng(3).permutation(REQUESTS).tolist()
@@ -280,7 +280,7 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 from trt_dp.errors import JournalError
-from trt_dp.coordinator.journal import Journal
+from trt_dp.coordinator.record.journal import Journal
 from trt_dp.types import RECORD
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trt_dp.coordinator.journal import Journal
+from trt_dp.coordinator.record.journal import Journal
 from trt_dp.errors import FolderError
 from trt_dp.types import RECORD
 

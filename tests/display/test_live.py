@@ -9,7 +9,7 @@ import pytest
 from conftest import run_echo, trt_dp
 from rich.console import Console
 
-from trt_dp.coordinator.event_log import LaneStatus, Status
+from trt_dp.coordinator.record.event_log import LaneStatus, Status
 from trt_dp.display.live import Speeds, clock, picture, remaining_seconds, summary
 
 

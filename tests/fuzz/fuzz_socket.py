@@ -14,7 +14,7 @@ import hostile
 from conftest import Watcher, echo_job, expected_lines, read_lines, write_dataset
 
 from trt_dp.coordinator import run as runner
-from trt_dp.coordinator.limits import Limits
+from trt_dp.coordinator.workers.limits import Limits
 from trt_dp.launchers import local
 
 Turn = Callable[[list[bytes]], bool]

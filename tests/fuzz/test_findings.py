@@ -13,8 +13,8 @@ import pytest
 from conftest import read_lines, run_echo, trt_dp, write_dataset
 
 from trt_dp.builders.trtllm.folders import world_of
-from trt_dp.coordinator.journal import Journal
-from trt_dp.coordinator.tally import Tally
+from trt_dp.coordinator.record.journal import Journal
+from trt_dp.coordinator.record.tally import Tally
 from trt_dp.dataset.json_row import from_json
 from trt_dp.dataset.open import open_dataset
 from trt_dp.engines import choose

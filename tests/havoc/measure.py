@@ -17,7 +17,7 @@ from havoc.figures import detections
 from havoc.plan import Misdeed, Plan, Strike
 from havoc.trial import undergo
 from havoc.world import TRT_DP
-from trt_dp.coordinator.journal import Journal
+from trt_dp.coordinator.record.journal import Journal
 from trt_dp.types import RECORD
 
 KILLS = 5

@@ -13,7 +13,7 @@ from havoc.plan import CLOSE, ONCE, POISON, STRIKES, Misdeed, Plan, Strike, draw
 from havoc.sitting import Ended, Struck
 from havoc.trial import Trial, undergo
 
-from trt_dp.coordinator.journal import Journal
+from trt_dp.coordinator.record.journal import Journal
 from trt_dp.types import RECORD
 
 QUICK = {"inner": "echo", "capacity": "8", "batch": "4", "step_seconds": "0.004"}

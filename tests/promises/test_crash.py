@@ -23,8 +23,8 @@ from conftest import (
     write_dataset,
 )
 
-from trt_dp.coordinator.limits import Limits
 from trt_dp.coordinator.run import run
+from trt_dp.coordinator.workers.limits import Limits
 from trt_dp.errors import EngineRefused, NoWorkersLeft, UsageError
 
 

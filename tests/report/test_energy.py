@@ -8,7 +8,7 @@ import pytest
 from planted import Plan, observe
 from recorded_nvml import Nvml
 
-from trt_dp.coordinator.gpu_meter import GpuMeter
+from trt_dp.coordinator.record.gpu_meter import GpuMeter
 from trt_dp.report.columns import Columns
 from trt_dp.report.energy import Consumption, energy
 from trt_dp.report.page.energy import joules_text

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from trt_dp.coordinator.dispatcher import Dispatcher
 from trt_dp.coordinator.order.choose import Known, choose
+from trt_dp.coordinator.queue.dispatcher import Dispatcher
 from trt_dp.simulate.bounds import all_at_once, best_packing, best_split, bound
 from trt_dp.simulate.cases import CASES, EQUAL
 from trt_dp.simulate.engine import Demand, Engine, EngineShape

@@ -259,7 +259,7 @@ def run(
     """
     from trt_dp import api
     from trt_dp.coordinator.export import copy_to_stdout
-    from trt_dp.coordinator.limits import Limits
+    from trt_dp.coordinator.workers.limits import Limits
     from trt_dp.dataset.reading import Reading
     from trt_dp.display import run as display
     from trt_dp.display.report import print_reports

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Struct
 
 from trt_dp import plugins
-from trt_dp.coordinator.journal import Journal
+from trt_dp.coordinator.record.journal import Journal
 from trt_dp.coordinator.run_folder import Folder, open_folder
 from trt_dp.dataset import open as dataset
 from trt_dp.dataset.index import Index

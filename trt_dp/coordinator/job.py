@@ -9,9 +9,9 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from trt_dp.coordinator.lane import Lane
-from trt_dp.coordinator.limits import Limits
 from trt_dp.coordinator.order.choose import check_name
+from trt_dp.coordinator.record.lane import Lane
+from trt_dp.coordinator.workers.limits import Limits
 from trt_dp.dataset.reading import Reading
 from trt_dp.errors import UsageError
 from trt_dp.types import Defaults, EngineSpec, Sampling

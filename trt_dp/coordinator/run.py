@@ -16,12 +16,12 @@ from msgspec import Struct, structs
 
 from trt_dp import plugins
 from trt_dp.coordinator import abilities, export
-from trt_dp.coordinator.environment import environment, outcome_of
-from trt_dp.coordinator.event_log import EventLog, read_events, sittings, utc_now
-from trt_dp.coordinator.failure_groups import group_failures
-from trt_dp.coordinator.gpu_meter import GpuMeter
 from trt_dp.coordinator.job import Display, Job, check
-from trt_dp.coordinator.journal import Exported, Journal
+from trt_dp.coordinator.record.environment import environment, outcome_of
+from trt_dp.coordinator.record.event_log import EventLog, read_events, sittings, utc_now
+from trt_dp.coordinator.record.failure_groups import group_failures
+from trt_dp.coordinator.record.gpu_meter import GpuMeter
+from trt_dp.coordinator.record.journal import Exported, Journal
 from trt_dp.coordinator.run_folder import Asked, Folder, open_folder, write
 from trt_dp.coordinator.session import Scope, Session
 from trt_dp.coordinator.stopwatch import Stopwatch

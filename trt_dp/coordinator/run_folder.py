@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from trt_dp.coordinator import journal
+from trt_dp.coordinator.record import journal
 from trt_dp.errors import UNREADABLE, FolderError, WriteError
 from trt_dp.system import safe_files
 from trt_dp.types import Defaults, EngineSpec, Sampling

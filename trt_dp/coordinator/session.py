@@ -10,26 +10,26 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from trt_dp.coordinator.abilities import stops_at_words
-from trt_dp.coordinator.answers import checked
-from trt_dp.coordinator.blame import Blame, given_up
-from trt_dp.coordinator.bookkeeping import books, opening
-from trt_dp.coordinator.crew import Crew
-from trt_dp.coordinator.dispatcher import Dispatcher
-from trt_dp.coordinator.event_log import EventLog
-from trt_dp.coordinator.events import Event, Lost
 from trt_dp.coordinator.job import Display, Job, Snapshot
-from trt_dp.coordinator.journal import Journal
-from trt_dp.coordinator.limits import without_time_limits
 from trt_dp.coordinator.order.choose import choose
 from trt_dp.coordinator.order.contract import Indices, Order
 from trt_dp.coordinator.order.file import FileOrder
-from trt_dp.coordinator.ordering import answered, known
-from trt_dp.coordinator.pool import Pool
-from trt_dp.coordinator.recorder import Recorder
+from trt_dp.coordinator.order.ordering import answered, known
+from trt_dp.coordinator.queue.blame import Blame, given_up
+from trt_dp.coordinator.queue.dispatcher import Dispatcher
+from trt_dp.coordinator.record.bookkeeping import books, opening
+from trt_dp.coordinator.record.event_log import EventLog
+from trt_dp.coordinator.record.journal import Journal
+from trt_dp.coordinator.record.recorder import Recorder
+from trt_dp.coordinator.record.tally import Tally
 from trt_dp.coordinator.run_folder import Folder
 from trt_dp.coordinator.stopping import Stopping
 from trt_dp.coordinator.stopwatch import Stopwatch
-from trt_dp.coordinator.tally import Tally
+from trt_dp.coordinator.workers.answers import checked
+from trt_dp.coordinator.workers.crew import Crew
+from trt_dp.coordinator.workers.events import Event, Lost
+from trt_dp.coordinator.workers.limits import without_time_limits
+from trt_dp.coordinator.workers.pool import Pool
 from trt_dp.dataset.index import Index
 from trt_dp.errors import EngineRefused, Interrupted, NoWorkersLeft, UsageError
 from trt_dp.launchers import Launcher

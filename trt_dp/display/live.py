@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import Self
 
-from trt_dp.coordinator.event_log import LaneStatus, Status
+from trt_dp.coordinator.record.event_log import LaneStatus, Status
 from trt_dp.system.safe_text import plain
 
 _REDRAW_SECONDS = 0.25

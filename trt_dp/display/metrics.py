@@ -8,9 +8,9 @@ from typing import Protocol
 
 from typing_extensions import Self
 
-from trt_dp.coordinator.event_log import Status
 from trt_dp.coordinator.job import Snapshot
-from trt_dp.coordinator.recorder import status_of
+from trt_dp.coordinator.record.event_log import Status
+from trt_dp.coordinator.record.recorder import status_of
 from trt_dp.errors import UsageError
 
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from typing_extensions import Self
 
-from trt_dp.coordinator.event_log import Status
 from trt_dp.coordinator.job import Snapshot
-from trt_dp.coordinator.recorder import status_of
+from trt_dp.coordinator.record.event_log import Status
+from trt_dp.coordinator.record.recorder import status_of
 from trt_dp.display.live import LiveView, Speeds, summary
 from trt_dp.display.metrics import WithMetrics
 from trt_dp.display.progress import Lines, megabytes

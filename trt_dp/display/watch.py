@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from trt_dp.coordinator.event_log import Status, read_events, read_status
+from trt_dp.coordinator.record.event_log import Status, read_events, read_status
 from trt_dp.display.live import LiveView, Speeds, summary
 from trt_dp.display.progress import Lines
 from trt_dp.errors import UsageError

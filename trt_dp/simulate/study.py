@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec import Struct
 
-from trt_dp.coordinator.dispatcher import Dispatcher
 from trt_dp.coordinator.order.choose import Known, choose
 from trt_dp.coordinator.order.contract import Order
+from trt_dp.coordinator.queue.dispatcher import Dispatcher
 from trt_dp.simulate.bounds import bound
 from trt_dp.simulate.cases import Case
 from trt_dp.simulate.shapes import Lengths, Workload, whole

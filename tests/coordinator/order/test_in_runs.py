@@ -10,9 +10,9 @@ import pytest
 from conftest import echo_job, expected_lines, read_lines, run_echo, write_dataset
 from msgspec.structs import replace
 
-from trt_dp.coordinator.earlier_run import lengths_of_run
 from trt_dp.coordinator.job import check
 from trt_dp.coordinator.order.choose import NAMES
+from trt_dp.coordinator.order.earlier_run import lengths_of_run
 from trt_dp.dataset.open import open_dataset
 from trt_dp.errors import UsageError
 

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trt_dp.coordinator.dispatcher import Dispatcher
 from trt_dp.coordinator.order.choose import NAMES, Known, check_name, choose, group_requests
 from trt_dp.coordinator.order.contract import Answered
 from trt_dp.coordinator.order.file import FileOrder
 from trt_dp.coordinator.order.guess import Exact, Learned
 from trt_dp.coordinator.order.lanes import Lanes
 from trt_dp.coordinator.order.ranked import Ranked
+from trt_dp.coordinator.queue.dispatcher import Dispatcher
 from trt_dp.errors import UsageError
 
 
@@ -189,3 +189,18 @@ def test_exact_lengths_leave_what_is_left() -> None:
     """What a request still has to do is its length less what is done, never below nothing."""
     rests, _ = Exact(np.array([10.0, 20.0])).rests(np.array([0, 1]), np.array([15.0, 5.0]))
     assert rests.tolist() == [0.0, 15.0]
+
+
+def test_equally_long_answers_leave_in_the_order_of_the_file():
+    """Where no order can be better, auto takes the cheapest and says why."""
+    known = Known(
+        pending=np.arange(100),
+        prompts=np.full(100, 2048),
+        limits=np.full(100, 128),
+        exact=True,
+        earlier=None,
+        clock=lambda: 0.0,
+    )
+    chosen = choose("auto", known)
+    assert isinstance(chosen.order, FileOrder)
+    assert chosen.why == "order: as in the file, because all answers are equally long"

@@ -56,10 +56,17 @@ def choose(name: str, known: Known) -> Chosen:
     guess, what = _guess(known)
     if name == "longest":
         return Chosen(_longest(known, guess), f"order: longest first, {what}")
-    if guess is None:
+    if guess is None or _all_alike(known):
+        what = "because all answers are equally long" if _all_alike(known) else what
         return Chosen(FileOrder(known.pending), f"order: as in the file, {what}")
     prompts = known.prompts.astype(np.float64)
     return Chosen(Lanes(known.pending, guess, known.clock, prompts), f"order: lanes, {what}")
+
+
+def _all_alike(known: Known) -> bool:
+    """Whether every answer has the same exact length: then no order is better than another."""
+    lengths = known.limits[known.pending]
+    return known.exact and bool(len(lengths) == 0 or lengths.min() == lengths.max())
 
 
 def prompt_tokens(lines: NDArray[np.void]) -> NDArray[np.int64]:

@@ -9,8 +9,8 @@ import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
 
-from trt_dp.coordinator.lane import Lane, Way
-from trt_dp.coordinator.request_columns import RequestColumns
+from trt_dp.coordinator.record.lane import Lane, Way
+from trt_dp.coordinator.record.request_columns import RequestColumns
 from trt_dp.report.columns import State, StateChange
 from trt_dp.report.counts import Counts, WorkerCounts
 from trt_dp.report.schema import Activity, Death

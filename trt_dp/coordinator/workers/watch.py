@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
-from trt_dp.coordinator.limits import Limits
-from trt_dp.coordinator.slot import Slot
+from trt_dp.coordinator.workers.limits import Limits
+from trt_dp.coordinator.workers.slot import Slot
 
 SOON = 0.005
 OFTEN = 0.05

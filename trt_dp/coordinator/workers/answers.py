@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trt_dp.coordinator.dispatcher import Stray
+from trt_dp.coordinator.queue.dispatcher import Stray
 from trt_dp.types import END_OF_LINE, RECORD, Records
 from trt_dp.wire.messages import Done
 

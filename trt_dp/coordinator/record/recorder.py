@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 
-from trt_dp.coordinator.event_log import EventLog, LaneStatus, Status, utc_now
-from trt_dp.coordinator.events import Lost
 from trt_dp.coordinator.job import Snapshot
-from trt_dp.coordinator.lane import Lane
-from trt_dp.coordinator.tally import Tally
+from trt_dp.coordinator.record.event_log import EventLog, LaneStatus, Status, utc_now
+from trt_dp.coordinator.record.lane import Lane
+from trt_dp.coordinator.record.tally import Tally
+from trt_dp.coordinator.workers.events import Lost
 from trt_dp.report.columns import State
 from trt_dp.types import Facts
 

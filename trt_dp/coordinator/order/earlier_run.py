@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_dp.coordinator.journal import read_records
+from trt_dp.coordinator.record.journal import read_records
 from trt_dp.coordinator.run_folder import Asked
 from trt_dp.dataset.index import Index
 from trt_dp.errors import UNREADABLE, UsageError

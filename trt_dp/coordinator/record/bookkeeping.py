@@ -6,8 +6,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from trt_dp.coordinator.journal import Journal, Mask
-from trt_dp.coordinator.tally import Tally
+from trt_dp.coordinator.record.journal import Journal, Mask
+from trt_dp.coordinator.record.tally import Tally
 from trt_dp.report.ledger import Books
 from trt_dp.report.sections import Account
 

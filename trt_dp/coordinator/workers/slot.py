@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from trt_dp.coordinator.connection import Connection
-from trt_dp.coordinator.events import Lost
-from trt_dp.coordinator.last_words import last_words, log_size
+from trt_dp.coordinator.workers.connection import Connection
+from trt_dp.coordinator.workers.events import Lost
+from trt_dp.coordinator.workers.last_words import last_words, log_size
 from trt_dp.errors import ChannelClosed
 from trt_dp.launchers import Launcher, Process
 from trt_dp.system.safe_text import brief

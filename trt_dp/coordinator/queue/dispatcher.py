@@ -8,7 +8,7 @@ import numpy as np
 
 from trt_dp.coordinator.order.contract import NOTHING, Asking, Indices, Order, equal_share
 from trt_dp.coordinator.order.file import FileOrder
-from trt_dp.coordinator.quarantine import Quarantine
+from trt_dp.coordinator.queue.quarantine import Quarantine
 
 
 class Stray(ValueError):  # noqa: N818 - the noun for an answer nobody asked for

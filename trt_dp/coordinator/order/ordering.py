@@ -7,10 +7,10 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_dp.coordinator.earlier_run import lengths_of_run
 from trt_dp.coordinator.job import Job
 from trt_dp.coordinator.order.choose import Known, prompt_tokens
 from trt_dp.coordinator.order.contract import Answered, Indices
+from trt_dp.coordinator.order.earlier_run import lengths_of_run
 from trt_dp.dataset.index import Index
 from trt_dp.types import MOST_TOKENS, Records
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from trt_dp.coordinator.events import Event
-from trt_dp.coordinator.slot import Slot
+from trt_dp.coordinator.workers.events import Event
+from trt_dp.coordinator.workers.slot import Slot
 from trt_dp.system.safe_text import brief
 from trt_dp.types import RECORD, Facts
 from trt_dp.wire.messages import Beat, Done, EngineFacts, Fault, Ready, Refused, ToCoordinator

@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from trt_dp.coordinator import watch
-from trt_dp.coordinator.admission import Admission
-from trt_dp.coordinator.connection import Connection
-from trt_dp.coordinator.events import Event
-from trt_dp.coordinator.hearing import hear
-from trt_dp.coordinator.limits import Limits
-from trt_dp.coordinator.slot import KILLED_SECONDS, Slot, wait_for
+from trt_dp.coordinator.workers import watch
+from trt_dp.coordinator.workers.admission import Admission
+from trt_dp.coordinator.workers.connection import Connection
+from trt_dp.coordinator.workers.events import Event
+from trt_dp.coordinator.workers.hearing import hear
+from trt_dp.coordinator.workers.limits import Limits
+from trt_dp.coordinator.workers.slot import KILLED_SECONDS, Slot, wait_for
 from trt_dp.launchers import Launcher
 from trt_dp.placement.environment import clean
 from trt_dp.types import SPAN, Placement

@@ -1,0 +1,1 @@
+"""What a run leaves behind: answers on disk, counts, events and measurements."""

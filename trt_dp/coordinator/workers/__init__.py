@@ -1,0 +1,1 @@
+"""Workers as the coordinator sees them: started, connected, heard, timed, and replaced."""
