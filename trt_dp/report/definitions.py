@@ -71,7 +71,8 @@ DEFINITIONS = {
     "losses.efficiency": "bound / wall time",
     "losses.full_batch": "the most requests that ran in one worker for a tenth of its time; "
     "from nine tenths of them on a batch is full",
-    "losses.full_speed_tok_s": "output tokens per second of each worker while its batch was full, prefill aside; "
+    "losses.full_speed_tok_s": "output tokens per second of each worker while its batch was full, prefill aside, "
+    "or of smaller batches where these were faster for a tenth of the time; "
     "the median for a worker whose batch was never half full",
     "losses.parts.cause": "the cause; see losses.causes",
     "losses.parts.seconds": "lost seconds, averaged over workers by their full speed",
@@ -82,7 +83,7 @@ DEFINITIONS = {
     "losses.causes.skew": "workers that were ready later than the first",
     "losses.causes.dispatch": "empty slots while requests were pending",
     "losses.causes.prefill": "slots that read a prompt and had no token yet, where engines report first tokens",
-    "losses.causes.pace": "full batches that ran slower or faster than their average; negative if faster",
+    "losses.causes.pace": "full batches that ran slower than the full speed of their worker; negative if faster",
     "losses.causes.long": "empty slots after the last send, while requests of more than twice the mean output ran",
     "losses.causes.uneven": "empty slots after the last send, while workers below 90 % of the fastest still ran",
     "losses.causes.ragged": "other empty slots after the last request was sent",
