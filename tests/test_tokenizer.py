@@ -117,3 +117,27 @@ def test_the_library_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(tokenizer, "_installed", lambda _library: False)
     with pytest.raises(UsageError, match=r"pip install 'trt-dp\[tokenizers\]'$"):
         open_tokenizer(str(place))
+
+
+def test_padding_and_truncation_of_the_file_are_not_used(tmp_path):
+    """A prompt has all of its own ids and no others, whatever the file says on batches."""
+    place = folder(tmp_path)
+    found = json.loads((place / "tokenizer.json").read_text())
+    found["truncation"] = {
+        "direction": "Right",
+        "max_length": 1,
+        "strategy": "LongestFirst",
+        "stride": 0,
+    }
+    found["padding"] = {
+        "strategy": {"Fixed": 8},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "<pad>",
+    }
+    plain = open_tokenizer(str(place)).encode(["a b"])
+    (place / "tokenizer.json").write_text(json.dumps(found))
+    assert len(plain[0]) > 1
+    assert open_tokenizer(str(place)).encode(["a b"]) == plain

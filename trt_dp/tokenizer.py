@@ -38,6 +38,8 @@ class FastTokenizer:
 
     def __init__(self, name: str, loaded: Any, special: set[int]) -> None:
         self.name = name
+        loaded.no_truncation()  # a file may ask for both, which are for training in batches
+        loaded.no_padding()
         self._loaded = loaded
         # the fast one does not say which characters each token stands for
         self._encode = getattr(loaded, "encode_batch_fast", loaded.encode_batch)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from trt_dp.cli import key_values
+from trt_dp.cli import run_options as options
 from trt_dp.cli import sampling_flags as flags
-from trt_dp.cli.help import DEVICES, ENGINE, INPUT, ORDER, OUTPUT, RELIABILITY
 from trt_dp.system.safe_text import plain
 
 EXAMPLES = """
@@ -25,95 +22,21 @@ _DEFAULT = "datasets/synthetic_2048_128.jsonl"
 
 
 def run(
-    requests: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Files of requests, folders, globs, or - for stdin. "
-            "[default: datasets/synthetic_2048_128.jsonl]",
-            show_default=False,
-        ),
-    ] = None,
-    request_path: Annotated[
-        list[str] | None,
-        typer.Option(help="The same as REQUESTS. Repeatable.", rich_help_panel=INPUT),
-    ] = None,
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            help="Format of the requests; trt-dp plugins lists the readers. [default: recognised]",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
-    prompt_column: Annotated[
-        str | None,
-        typer.Option(help="Column of a table that holds text.", rich_help_panel=INPUT),
-    ] = None,
-    messages_column: Annotated[
-        str | None,
-        typer.Option(help="Column of a table that holds chat messages.", rich_help_panel=INPUT),
-    ] = None,
-    ids_column: Annotated[
-        str | None,
-        typer.Option(help="Column of a table that holds token ids.", rich_help_panel=INPUT),
-    ] = None,
-    id_column: Annotated[
-        str | None,
-        typer.Option(help="Column of a table that names the requests.", rich_help_panel=INPUT),
-    ] = None,
-    skip_bad: Annotated[
-        bool,
-        typer.Option(
-            "--skip-bad",
-            help="Skip invalid lines. Each becomes a failure with its reason.",
-            rich_help_panel=INPUT,
-        ),
-    ] = False,
-    engine_path: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the engine. [default: engines/default]", rich_help_panel=ENGINE
-        ),
-    ] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            help="Name of the engine; trt-dp plugins lists them. [default: found from the folder]",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Set an option of the engine. Repeatable.",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None,
-    n_workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Worker processes. [default: as many as the GPUs allow; 2 on a CPU]",
-            rich_help_panel=DEVICES,
-        ),
-    ] = None,
-    n_gpus: Annotated[
-        int | None,
-        typer.Option(
-            help="GPUs for each worker; CPU cores on a machine without a GPU. [default: 1]",
-            rich_help_panel=DEVICES,
-        ),
-    ] = None,
-    workers_per_gpu: Annotated[
-        int, typer.Option(help="Workers that share each GPU.", rich_help_panel=DEVICES)
-    ] = 1,
-    launcher: Annotated[
-        str,
-        typer.Option(
-            help="How workers start: local, mpi, or inline for debugging.", rich_help_panel=DEVICES
-        ),
-    ] = "local",
+    requests: options.Requests = None,
+    request_path: options.RequestPath = None,
+    format_: options.Format = None,
+    prompt_column: options.PromptColumn = None,
+    messages_column: options.MessagesColumn = None,
+    ids_column: options.IdsColumn = None,
+    id_column: options.IdColumn = None,
+    skip_bad: options.SkipBad = False,
+    engine_path: options.EnginePath = None,
+    engine: options.Engine = None,
+    set_: options.Set = None,
+    n_workers: options.NWorkers = None,
+    n_gpus: options.NGpus = None,
+    workers_per_gpu: options.WorkersPerGpu = 1,
+    launcher: options.Launcher = "local",
     temperature: flags.Temperature = 0.0,
     top_k: flags.TopK = 0,
     top_p: flags.TopP = 1.0,
@@ -127,131 +50,28 @@ def run(
     stop: flags.Stop = None,
     stop_token_ids: flags.StopTokenIds = None,
     stop_at_eos: flags.StopAtEos = False,
-    order: Annotated[
-        str,
-        typer.Option(
-            help="Which requests go first: auto, file, longest or lanes. Results are the same.",
-            rich_help_panel=ORDER,
-        ),
-    ] = "auto",
-    lengths_from: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="RUN",
-            help="Folder of an earlier run of this dataset: expect answers as long as its answers.",
-            rich_help_panel=ORDER,
-        ),
-    ] = None,
+    order: options.Order = "auto",
+    lengths_from: options.LengthsFrom = None,
     ignore_eos: flags.IgnoreEos = False,
     logprobs: flags.Logprobs = False,
     system: flags.System = None,
     bos: flags.Bos = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for results. Reuse it to resume a run. [default: runs/<UTC time>]",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    fresh: Annotated[
-        bool,
-        typer.Option(
-            "--fresh",
-            help="Delete an earlier run in the folder and start over.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
-    detokenize: Annotated[
-        bool,
-        typer.Option(
-            "--detokenize",
-            help="Write answers to token ids as text as well.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
+    output: options.Output = None,
+    fresh: options.Fresh = False,
+    detokenize: options.Detokenize = False,
     keep_special_tokens: flags.KeepSpecialTokens = False,
-    output_format: Annotated[
-        str | None,
-        typer.Option(
-            help="Write the answers in this format too: text (to stdout), jsonl, csv, parquet or openai.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    no_timing: Annotated[
-        bool,
-        typer.Option(
-            "--no-timing",
-            help="Write results without worker and timing, so that they are the same in every run.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
-    plain_: Annotated[
-        bool,
-        typer.Option(
-            "--plain",
-            help="Print a line now and then instead of a live view.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
-    price_per_gpu_hour: Annotated[
-        float | None,
-        typer.Option(help="Tell in the report what the run cost.", rich_help_panel=OUTPUT),
-    ] = None,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            help="Serve Prometheus metrics on this port; 0 chooses one.", rich_help_panel=OUTPUT
-        ),
-    ] = None,
-    metrics_host: Annotated[
-        str,
-        typer.Option(
-            help="Address for metrics. Anybody who reaches it can read them.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = "127.0.0.1",
-    stall_seconds: Annotated[
-        float,
-        typer.Option(
-            help="Restart a worker that shows no sign of life for this long.",
-            rich_help_panel=RELIABILITY,
-        ),
-    ] = 120.0,
-    start_seconds: Annotated[
-        float,
-        typer.Option(
-            help="Restart a worker that takes longer than this to connect.",
-            rich_help_panel=RELIABILITY,
-        ),
-    ] = 120.0,
-    load_seconds: Annotated[
-        float,
-        typer.Option(
-            help="Restart a worker that takes longer than this to load its engine.",
-            rich_help_panel=RELIABILITY,
-        ),
-    ] = 1800.0,
-    answer_seconds: Annotated[
-        float,
-        typer.Option(
-            help="Restart a worker that has requests in flight and answers none for this long.",
-            rich_help_panel=RELIABILITY,
-        ),
-    ] = 21_600.0,
-    max_restarts: Annotated[
-        int,
-        typer.Option(
-            help="Deaths in a row without an answer before a worker is retired.",
-            rich_help_panel=RELIABILITY,
-        ),
-    ] = 5,
-    grace_seconds: Annotated[
-        float,
-        typer.Option(
-            help="After Ctrl-C, wait up to this long for requests in flight.",
-            rich_help_panel=RELIABILITY,
-        ),
-    ] = 30.0,
+    output_format: options.OutputFormat = None,
+    no_timing: options.NoTiming = False,
+    plain_: options.Plain = False,
+    price_per_gpu_hour: options.PricePerGpuHour = None,
+    metrics_port: options.MetricsPort = None,
+    metrics_host: options.MetricsHost = "127.0.0.1",
+    stall_seconds: options.StallSeconds = 120.0,
+    start_seconds: options.StartSeconds = 120.0,
+    load_seconds: options.LoadSeconds = 1800.0,
+    answer_seconds: options.AnswerSeconds = 21_600.0,
+    max_restarts: options.MaxRestarts = 5,
+    grace_seconds: options.GraceSeconds = 30.0,
 ) -> None:
     """Answer every request of a file or of several, and write the results in input order.
 

@@ -87,7 +87,7 @@ def reopen(folder: Path, source: str, fingerprint: str) -> Index:
         index = open_dataset(Reading(inputs=(source,), format="jsonl"), None, ignore)
         if index.fingerprint == fingerprint:
             return index
-    msg = f"the requests of this run are not there any more: {source} was removed or changed"
+    msg = f"the requests of this run are no longer there: {source} was removed or changed"
     raise DatasetError(msg)
 
 

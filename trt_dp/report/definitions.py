@@ -94,7 +94,7 @@ DEFINITIONS = {
     "ledger.submitted": "requests that were not completed when this session began, and their input tokens",
     "ledger.sent": "sent to workers, every time counted",
     "ledger.resent": "sent after they had been sent before",
-    "ledger.never_sent": "never sent: invalid lines, or not needed any more",
+    "ledger.never_sent": "never sent: invalid lines, or no longer needed",
     "ledger.answered": "answered by workers",
     "ledger.failed": "reported as failed by workers",
     "ledger.lost": "in flight when their worker died",

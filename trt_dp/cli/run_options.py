@@ -1,0 +1,218 @@
+"""The options of run, but for sampling: requests, engine, devices, order, output, and limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trt_dp.cli.help import DEVICES, ENGINE, INPUT, ORDER, OUTPUT, RELIABILITY
+
+Requests = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Files of requests, folders, globs, or - for stdin. "
+        "[default: datasets/synthetic_2048_128.jsonl]",
+        show_default=False,
+    ),
+]
+RequestPath = Annotated[
+    list[str] | None,
+    typer.Option(help="The same as REQUESTS. Repeatable.", rich_help_panel=INPUT),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="Format of the requests; trt-dp plugins lists the readers. [default: recognised]",
+        rich_help_panel=INPUT,
+    ),
+]
+PromptColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of a table that holds text.", rich_help_panel=INPUT),
+]
+MessagesColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of a table that holds chat messages.", rich_help_panel=INPUT),
+]
+IdsColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of a table that holds token ids.", rich_help_panel=INPUT),
+]
+IdColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of a table that names the requests.", rich_help_panel=INPUT),
+]
+SkipBad = Annotated[
+    bool,
+    typer.Option(
+        "--skip-bad",
+        help="Skip invalid lines. Each becomes a failure with its reason.",
+        rich_help_panel=INPUT,
+    ),
+]
+EnginePath = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the engine. [default: engines/default]", rich_help_panel=ENGINE),
+]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the engine; trt-dp plugins lists them. [default: found from the folder]",
+        rich_help_panel=ENGINE,
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set an option of the engine. Repeatable.",
+        rich_help_panel=ENGINE,
+    ),
+]
+NWorkers = Annotated[
+    int | None,
+    typer.Option(
+        help="Worker processes. [default: as many as the GPUs allow; 2 on a CPU]",
+        rich_help_panel=DEVICES,
+    ),
+]
+NGpus = Annotated[
+    int | None,
+    typer.Option(
+        help="GPUs for each worker; CPU cores on a machine without a GPU. [default: 1]",
+        rich_help_panel=DEVICES,
+    ),
+]
+WorkersPerGpu = Annotated[
+    int, typer.Option(help="Workers that share each GPU.", rich_help_panel=DEVICES)
+]
+Launcher = Annotated[
+    str,
+    typer.Option(
+        help="How workers start: local, mpi, or inline for debugging.", rich_help_panel=DEVICES
+    ),
+]
+Order = Annotated[
+    str,
+    typer.Option(
+        help="Which requests go first: auto, file, longest or lanes. Results are the same.",
+        rich_help_panel=ORDER,
+    ),
+]
+LengthsFrom = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN",
+        help="Folder of an earlier run of this dataset: expect answers as long as its answers.",
+        rich_help_panel=ORDER,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for results. Reuse it to resume a run. [default: runs/<UTC time>]",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Fresh = Annotated[
+    bool,
+    typer.Option(
+        "--fresh",
+        help="Delete an earlier run in the folder and start over.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Detokenize = Annotated[
+    bool,
+    typer.Option(
+        "--detokenize",
+        help="Write answers to token ids as text as well.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+OutputFormat = Annotated[
+    str | None,
+    typer.Option(
+        help="Write the answers in this format too: text (to stdout), jsonl, csv, parquet or openai.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+NoTiming = Annotated[
+    bool,
+    typer.Option(
+        "--no-timing",
+        help="Write results without worker and timing, so that they are the same in every run.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Plain = Annotated[
+    bool,
+    typer.Option(
+        "--plain",
+        help="Print a line now and then instead of a live view.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+PricePerGpuHour = Annotated[
+    float | None,
+    typer.Option(help="Tell in the report what the run cost.", rich_help_panel=OUTPUT),
+]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        help="Serve Prometheus metrics on this port; 0 chooses one.", rich_help_panel=OUTPUT
+    ),
+]
+MetricsHost = Annotated[
+    str,
+    typer.Option(
+        help="Address for metrics. Anybody who reaches it can read them.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+StallSeconds = Annotated[
+    float,
+    typer.Option(
+        help="Restart a worker that shows no sign of life for this long.",
+        rich_help_panel=RELIABILITY,
+    ),
+]
+StartSeconds = Annotated[
+    float,
+    typer.Option(
+        help="Restart a worker that takes longer than this to connect.",
+        rich_help_panel=RELIABILITY,
+    ),
+]
+LoadSeconds = Annotated[
+    float,
+    typer.Option(
+        help="Restart a worker that takes longer than this to load its engine.",
+        rich_help_panel=RELIABILITY,
+    ),
+]
+AnswerSeconds = Annotated[
+    float,
+    typer.Option(
+        help="Restart a worker that has requests in flight and answers none for this long.",
+        rich_help_panel=RELIABILITY,
+    ),
+]
+MaxRestarts = Annotated[
+    int,
+    typer.Option(
+        help="Deaths in a row without an answer before a worker is retired.",
+        rich_help_panel=RELIABILITY,
+    ),
+]
+GraceSeconds = Annotated[
+    float,
+    typer.Option(
+        help="After Ctrl-C, wait up to this long for requests in flight.",
+        rich_help_panel=RELIABILITY,
+    ),
+]
