@@ -138,7 +138,7 @@ def bare_process(engine_path: str, dataset: str, part: str) -> None:
 
     from trt_dp.engines.cpu.engine import CpuEngine
     from trt_dp.engines.cpu.pipeline import _generation
-    from trt_dp.types import EngineSpec, Placement, Request
+    from trt_dp.types import EngineSpec, Placement, Request, Sampling
 
     engine = CpuEngine(EngineSpec("cpu", engine_path), Placement(0, cores=(core,)))
     pipeline, settings = engine._decoder._pipeline, engine._settings
@@ -149,6 +149,7 @@ def bare_process(engine_path: str, dataset: str, part: str) -> None:
             task_id=i,
             input_ids=np.array(each["input_ids"]),
             output_tokens=each["output_tokens"],
+            sampling=Sampling(ignore_eos=True),
         )
         for i, each in enumerate(found)
     ]

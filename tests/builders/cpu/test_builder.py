@@ -439,7 +439,7 @@ def test_a_file_that_was_cut_short_is_refused(model):
 
 
 HEADERS = [
-    (b"{", "no JSON"),
+    (b"{", "no valid JSON"),
     (b"[]", "not a JSON object"),
     (b'{"a": {}, "a": {}}', "twice"),
     ({"a": 1}, "no dtype, shape and data_offsets"),

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from trt_dp.builders.cpu.checkpoint import Floats, open_checkpoint
 from trt_dp.errors import UsageError
-from trt_dp.types import EngineSpec, Placement, Request
+from trt_dp.types import EngineSpec, Ids, Placement, Request, Sampling
 
 _LENGTHS = (1, 5, 33, 100)
 
@@ -43,11 +43,22 @@ def answers(engine: Path, prompts: Sequence[Sequence[int]], count: int) -> list[
     found: dict[int, list[int]] = {}
     for index, prompt in enumerate(prompts):
         ids = np.array(prompt, np.int64)
-        loaded.submit(Request(index=index, task_id=index, input_ids=ids, output_tokens=count))
+        loaded.submit(_request(index, ids, count))
     while len(found) < len(prompts):
         found |= {result.index: result.output_ids for result in loaded.step()}
     loaded.close()
     return [found[index] for index in range(len(prompts))]
+
+
+def _request(index: int, ids: Ids, count: int) -> Request:
+    """Exactly so many tokens: an EOS among them is a token like any other here."""
+    return Request(
+        index=index,
+        task_id=index,
+        input_ids=ids,
+        output_tokens=count,
+        sampling=Sampling(ignore_eos=True),
+    )
 
 
 class Reference:
