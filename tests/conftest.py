@@ -41,6 +41,7 @@ settings.load_profile("quick")
 
 # a shell that starts the tests in the background ignores Ctrl-C, and so would every command that they start
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 COMMAND = [sys.executable, "-m", "trt_dp"]
 
@@ -191,6 +192,16 @@ def stand_ins(tmp_path: Path) -> dict[str, str]:
         os.environ.get("PYTHONPATH", ""),
     ]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """No test leaves a variable behind: the launcher inline sets those of its worker in this process."""
+    before = dict(os.environ)
+    yield
+    if before != dict(os.environ):
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.fixture(autouse=True)

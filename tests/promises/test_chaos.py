@@ -200,12 +200,19 @@ def _write_journal(path: Path, blocks: int) -> list[int]:
 
 def test_an_engine_that_will_not_load_again(tmp_path, clean) -> None:
     """An engine that loaded and then refuses to once costs its worker a death more, and does not end the run."""
-    once, settings = (Misdeed("killed", 100),), {**QUICK, "refuse_at": "3"}
+    once = (Misdeed("killed", 100),)
+    settings = {
+        **QUICK,
+        "refuse_at": "3",
+        "step_seconds": "0.02",
+    }  # so that there is time to load again
     trial = _undergo(tmp_path, clean, settings=settings, once=once)
     assert trial.verdict == type(trial.verdict)()
     assert trial.sittings == 1
     reasons = [death["reason"] for death in trial.report["deaths"]]
-    assert any("would not load again: the engine was told to refuse" in why for why in reasons)
+    assert any("would not load again: the engine was told to refuse" in why for why in reasons), (
+        reasons
+    )
 
 
 def test_guards_killed_and_then_the_coordinator(tmp_path, clean) -> None:
@@ -216,7 +223,7 @@ def test_guards_killed_and_then_the_coordinator(tmp_path, clean) -> None:
         Strike("kill_coordinator", 0.5, 0.8),
     )
     once = (Misdeed("hang", 400), Misdeed("hang", 420))
-    settings = {**QUICK, "step_seconds": "0.01"}
+    settings = {**QUICK, "step_seconds": "0.03"}
     trial = _undergo(
         tmp_path, clean, settings=settings, strikes=strikes, once=once, stall_seconds=30.0
     )
