@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from conftest import trt_dp
+import pytest
+from conftest import trt_dp, write_dataset
 
 
 def write(path, lengths):
@@ -47,3 +48,19 @@ def test_plan_refuses_a_file_without_a_valid_request(tmp_path):
     said = trt_dp("plan", "--request-path", dataset, cwd=tmp_path)
     assert said.returncode == 2
     assert "1 invalid line" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--step-ms", "0"], "a step takes more than 0"),
+        (["--step-ms", "-3"], "a step takes more than 0"),
+        (["--step-ms", "6", "--n-workers", "0"], "greater than or equal to 1"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(tmp_path, words, said):
+    """A step takes time, and a run has a worker."""
+    dataset = write_dataset(tmp_path / "requests.jsonl", 3)
+    done = trt_dp("plan", "--request-path", dataset, *words)
+    assert done.returncode == 2
+    assert said in done.stderr

@@ -10,11 +10,13 @@ import zipfile
 
 import numpy as np
 import pytest
+from conftest import write_dataset
 
 from trt_dp.dataset import lines, scan
 from trt_dp.dataset import open as opening
 from trt_dp.dataset.open import open_dataset
 from trt_dp.dataset.piece import LINE
+from trt_dp.dataset.reading import Reading
 from trt_dp.dataset.store import record
 from trt_dp.errors import DatasetError
 from trt_dp.types import Failure
@@ -762,3 +764,11 @@ def test_a_broken_document_is_refused_as_one(place, text):
 def test_a_document_without_samples_is_empty(place):
     """A document may hold no sample, and then it holds no request."""
     assert "has no requests" in place.refusal(b'{"metadata": {}, "samples": []}')
+
+
+def test_columns_of_a_file_without_columns_are_refused(tmp_path):
+    """JSON lines have no columns, so an option that names one is a mistake."""
+    path = write_dataset(tmp_path / "requests.jsonl", 3)
+    reading = Reading(inputs=(str(path),), id_column="id")
+    with pytest.raises(DatasetError, match="jsonl, which has no columns: remove --id-column"):
+        open_dataset(reading, tmp_path / "run", lambda *_: None)

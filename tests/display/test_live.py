@@ -90,7 +90,8 @@ def test_watch_tells_how_a_run_ended(tmp_path, dataset):
     for words in ([], ["--once"], ["--plain"]):
         done = trt_dp("watch", folder, *words)
         assert done.returncode == 0
-        assert "finished: 200 of 200 requests" in done.stderr
+        shown = done.stdout if "--once" in words else done.stderr
+        assert "finished: 200 of 200 requests" in shown
 
 
 def test_watching_nothing_is_one_sentence(tmp_path):

@@ -44,6 +44,7 @@ def plan(
     n_workers: Annotated[
         list[int] | None,
         typer.Option(
+            min=1,
             help="Numbers of workers to compare. Repeatable. [default: 1 2 4 8]",
             rich_help_panel=DEVICES,
         ),
@@ -61,12 +62,16 @@ def plan(
     Times need --step-ms. Every answer is taken to be as long as its request allows.
     """
     from trt_dp.dataset.open import open_dataset
+    from trt_dp.errors import UsageError
 
     index = open_dataset(request_path, None, lambda _done, _total: None)
     _print_requests(index, output)
     if step_ms is None:
         typer.echo("time: not predicted. Give --step-ms, --sequence-us and --slots of the engine")
         return
+    if not (step_ms > 0 and sequence_us >= 0):
+        msg = f"--step-ms is {step_ms} and --sequence-us {sequence_us}: a step takes more than 0"
+        raise UsageError(msg)
     from trt_dp.simulate.forecast import forecast
     from trt_dp.simulate.step_models import Linear
 

@@ -29,7 +29,7 @@ from trt_dp.dataset import open as dataset
 from trt_dp.dataset.index import Index
 from trt_dp.dataset.store import NAME as STORE
 from trt_dp.engines import folder as engine_folder
-from trt_dp.errors import DatasetError
+from trt_dp.errors import UNREADABLE, DatasetError
 from trt_dp.launchers import Launcher
 from trt_dp.placement.machine import look
 from trt_dp.placement.plan import plan as place
@@ -38,7 +38,7 @@ from trt_dp.report.energy import Consumption
 from trt_dp.report.page import page
 from trt_dp.report.schema import Activity, Report
 from trt_dp.report.summary import summarise
-from trt_dp.system import signals
+from trt_dp.system import safe_files, signals
 from trt_dp.system.redact import redact_all
 
 
@@ -115,6 +115,7 @@ def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwa
     with signals.noted() as noted, GpuMeter(_devices(scope)) as meter:
         try:
             session.begin()
+            earlier = _finished_report(scope.folder) if session.finished else None
             stopwatch.end("index")
             if not session.finished:
                 session.serve(make_launcher(), noted)
@@ -138,8 +139,17 @@ def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwa
         )
         story = structs.replace(_story(scope, session, began_utc), consumption=consumption)
         report = summarise(whole, session.tally.counts(), story)
-        _write_report(scope, report)
-    return report
+        if earlier is None:
+            _write_report(scope, report)
+    return earlier or report
+
+
+def _finished_report(folder: Folder) -> Report | None:
+    """The report of a run that is finished already: nothing is measured by finding that out."""
+    try:
+        return msgspec.json.decode(safe_files.read(folder.report), type=Report)
+    except (OSError, *UNREADABLE):
+        return None
 
 
 def _devices(scope: Scope) -> list[str]:

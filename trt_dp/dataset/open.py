@@ -133,10 +133,23 @@ def _in_place(asked: Asked, folder: Path | None) -> Lines | None:
     with opened(asked.files[0].path) as source:
         if source.path is None or choose_reader(source, asked.reading.format) != "jsonl":
             return None
+        _check_columns("jsonl", source, asked.reading)
         first = source.head.removeprefix(BOM).lstrip().partition(b"\n")[0]
         if folder and any(name in first for name in _IDS) and _has_room(folder, asked.size):
             return None
         return Lines(source.path, "jsonl")
+
+
+def _check_columns(name: str, source: Opened, reading: Reading) -> None:
+    """Raises DatasetError for columns of a file that has none."""
+    named = [
+        f"--{name.replace('_', '-')}"
+        for name in ("prompt_column", "messages_column", "ids_column", "id_column")
+        if getattr(reading, name) is not None
+    ]
+    if named and not getattr(find_reader(name), "has_columns", False):
+        msg = f"{source.name} is read as {name}, which has no columns: remove {' and '.join(named)}"
+        raise DatasetError(msg)
 
 
 def _has_room(folder: Path, size: int) -> bool:
@@ -148,6 +161,7 @@ def _read(source: Opened, store: Store, gathered: _Gathered, reading: Reading, s
     """One input into the store; a file of lines by several processes."""
     name = choose_reader(source, reading.format)
     reader = find_reader(name)
+    _check_columns(name, source, reading)
     gathered.begin(source.name, reader.unit)
     if reader.line and source.path and (store.path or source.path.stat().st_size > SLICE):
         lines = Lines(source.path, name, store.path)

@@ -20,7 +20,7 @@ _LATEST = 4
 
 def watch(folder: Path, *, plain: bool, once: bool = False) -> None:
     """Show a run until it has ended; raises UsageError where there is none."""
-    console = Console(stderr=True)
+    console = Console(stderr=not once)  # one line for a script is the result
     if read_status(folder) is None and not (folder / "events.jsonl").exists():
         msg = f"{folder} has no run to watch: it has neither status.json nor events.jsonl"
         raise UsageError(msg)

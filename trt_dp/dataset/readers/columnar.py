@@ -15,6 +15,7 @@ class Parquet:
 
     unit = "row"
     line = None
+    has_columns = True
 
     def recognise(self, head: bytes, name: str) -> bool:
         """Whether it begins with Parquet's mark."""
@@ -32,6 +33,7 @@ class Arrow:
 
     unit = "row"
     line = None
+    has_columns = True
 
     def recognise(self, head: bytes, name: str) -> bool:
         """Whether it begins with a mark of Arrow: that of a file, or that of a stream with its name."""

@@ -24,6 +24,7 @@ class Separated:
 
     unit = "row"
     line = None
+    has_columns = True
 
     def recognise(self, head: bytes, name: str) -> bool:
         """Whether its name ends with .csv or .tsv, before the suffix of a compression."""
