@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trt_dp.demo import byte_ids, write_demo
@@ -60,6 +60,7 @@ def test_the_text_decides_where_an_answer_ends(ids, stops, least):
 
 
 @given(ids=IDS, stops=STOPS, least=st.integers(0, 5))
+@example(ids=[0, 1, 0], stops=["b", "aa"], least=2)
 def test_an_answer_that_stops_early_is_the_one_that_would_have_been_cut(ids, stops, least):
     """Ending at the token where Watch sees a stop string, or answering to the full length: the same answer."""
     tokenizer, watch = Pieces(), Watch(Pieces(), stops, least)
@@ -70,6 +71,25 @@ def test_an_answer_that_stops_early_is_the_one_that_would_have_been_cut(ids, sto
     else:
         assert find_stop(tokenizer, ids[:seen], stops, least) == whole is not None
         assert find_stop(tokenizer, ids[: seen - 1], stops, least) is None
+
+
+@pytest.mark.parametrize("least", range(9))
+@pytest.mark.parametrize("stop", ["a", "日", "日b", "b"])
+def test_half_a_letter_within_min_tokens_is_not_yet_text(tmp_path, stop, least):
+    """A letter that is complete only after min_tokens counts, however its bytes are spread over tokens."""
+    pytest.importorskip("tokenizers")
+    write_demo(tmp_path)
+    tokenizer = open_tokenizer(str(tmp_path))
+    ids = byte_ids("a日ba日b")
+    watch = Watch(tokenizer, [stop], least)
+    seen = next((place for place, one in enumerate(ids, 1) if watch.grows([one])), None)
+    ends = [place for place in range(least + 1, len(ids) + 1) if ends_with(ids[:place], stop)]
+    assert seen == (ends[0] if ends else None)
+
+
+def ends_with(ids: list[int], stop: str) -> bool:
+    """Whether these bytes end with the stop string, every letter of it whole."""
+    return ids[-len(byte_ids(stop)) :] == byte_ids(stop)
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3])

@@ -28,7 +28,7 @@ def find_stop(
 ) -> Stop | None:
     """The end of this answer, if it has one of the strings; one complete within `min_tokens` does not count."""
     text = tokenizer.decode(ids)
-    after = len(tokenizer.decode(ids[:min_tokens])) if min_tokens else 0
+    after = len(tokenizer.decode(ids[:min_tokens]).rstrip(_UNFINISHED)) if min_tokens else 0
     found = _first(text, strings, after)
     if found is None:
         return None
@@ -43,17 +43,24 @@ class Watch:
         self._tokenizer, self._strings, self._least = tokenizer, strings, min_tokens
         self._keep = max(map(len, strings)) - 1
         self._ids: list[int] = []
+        self._answer: list[int] = []
         self._text, self._tail = "", ""
-        self._begin = self._count = 0
+        self._begin = 0
 
     def grows(self, ids: Sequence[int]) -> bool:
-        """Whether the answer with these ids has a stop string."""
-        return any(self._grows(token) for token in ids)
+        """Whether the answer with these ids has a stop string that ends it."""
+        return any(self._grows(token) and self._ends() for token in ids)
+
+    def _ends(self) -> bool:
+        """A string was seen near the end; it may have been complete within `min_tokens`."""
+        if len(self._answer) <= self._least:
+            return False
+        return find_stop(self._tokenizer, self._answer, self._strings, self._least) is not None
 
     def _grows(self, token: int) -> bool:
         """Decode from the last place where text was whole: the ids before it give their text its spaces."""
         self._ids.append(token)
-        self._count += 1
+        self._answer.append(token)
         text = self._tokenizer.decode(self._ids)
         if text.endswith(_UNFINISHED) or len(text) <= len(self._text):
             return False
@@ -65,7 +72,7 @@ class Watch:
             self._tail + new,
             (self._tail + new)[-self._keep :] if self._keep else "",
         )
-        return self._count > self._least and any(one in searched for one in self._strings)
+        return any(one in searched for one in self._strings)
 
 
 def _first(text: str, strings: Sequence[str], after: int) -> tuple[int, str] | None:
