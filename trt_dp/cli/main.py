@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from trt_dp.cli import build, doctor, export, plan, prepare, report, run, watch
+from trt_dp.cli import build, doctor, export, plan, prepare, report, run, watch, workflow
 from trt_dp.cli.help import SPELLINGS, Command
 from trt_dp.cli.plugins import plugins
 from trt_dp.errors import Interrupted, TrtDpError
@@ -18,7 +18,7 @@ from trt_dp.system.safe_text import plain
 
 _ORDER = (
     *("prepare-dataset", "build", "plan", "run", "watch"),
-    *("report", "export", "doctor", "plugins"),
+    *("workflow", "report", "export", "doctor", "plugins"),
 )
 
 
@@ -50,6 +50,7 @@ def _add(function: Callable[..., None], short: str, examples: str = "", cls: Any
 _add(build.build, "Build an engine from a model.", build.EXAMPLES, build.Command)
 _add(plan.plan, "Show what a run will need and how long it will take.", plan.EXAMPLES)
 _add(run.run, "Answer every request of a file.", run.EXAMPLES)
+_add(workflow.workflow, "Run a JSON workflow of prompts.", workflow.EXAMPLES)
 _add(watch.watch, "Show a run that is going on.", watch.EXAMPLES)
 _add(report.report, "Print or compare the reports of runs.", report.EXAMPLES)
 _add(export.export, "Write the answers of a run in another format.", export.EXAMPLES)
