@@ -52,17 +52,20 @@ def command(asking: Asking, folder: Path) -> list[str]:
 
 def _sampling(sampling: Sampling) -> list[str]:
     """The flags of what differs from the defaults."""
-    words: list[str] = []
-    for name, plain in zip(Sampling.__struct_fields__, Sampling.__struct_defaults__, strict=True):
-        value = getattr(sampling, name)
-        flag = f"--{name.replace('_', '-')}"
-        if value == plain:
-            continue
-        if isinstance(value, tuple):
-            words += [word for one in value for word in (flag, str(one))]
-        else:
-            words += [flag] if name == "ignore_eos" else [flag, str(value)]
-    return words
+    plain = Sampling()
+    changed = [
+        name
+        for name in Sampling.__struct_fields__
+        if getattr(sampling, name) != getattr(plain, name)
+    ]
+    return [word for name in changed for word in _flag(name, getattr(sampling, name))]
+
+
+def _flag(name: str, value: object) -> list[str]:
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, tuple):
+        return [word for one in value for word in (flag, str(one))]
+    return [flag] if value is True else [flag, str(value)]
 
 
 def _numbers(flag: str, value: float | None) -> list[str]:

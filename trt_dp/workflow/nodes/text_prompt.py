@@ -131,10 +131,6 @@ def _notes(params: Params) -> list[str]:
             f"engine_timeout: a worker that does not load within {params.engine_timeout:g} s is "
             "restarted (--load-seconds)"
         )
-    if made.defaults.max_tokens is None:
-        found.append(
-            "no max_tokens is given: answers have what the model allows, at most 1,024 tokens"
-        )
     return found
 
 
@@ -163,7 +159,7 @@ def make(work: Work) -> Made:
 def _ask(work: Work, found: Rounds, lines: dict[str, bytes]) -> dict[str, Answer]:
     engine_used: Engine = work.prepared.engine
     with work.scope.watch() as inner:
-        display = NodeDisplay(work.scope.log, inner, engine_used.workers)
+        display = NodeDisplay(work.scope.lines, inner, engine_used.workers)
         answers = found.ask(lines, display)
         display.finished()
     return answers
