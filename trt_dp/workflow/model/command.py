@@ -69,4 +69,4 @@ def _flag(name: str, value: object) -> list[str]:
 
 
 def _numbers(flag: str, value: float | None) -> list[str]:
-    return [] if value is None else [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+    return [] if value is None else [flag, f"{value:.10g}"]
