@@ -32,7 +32,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     info = site / "parrot-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: parrot\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[trt_dp.engines]\nparrot = parrot_engine:ParrotEngine\n")
+    (info / "entry_points.txt").write_text(
+        "[trt_dp.engines]\nparrot = parrot_engine:ParrotEngine\n"
+    )
     return site
 
 

@@ -26,7 +26,11 @@ def table(name: str, keys, attribute: str | None = "v", column: str | None = Non
 @given(one=KEYS, two=KEYS, three=KEYS)
 def test_a_join_has_the_keys_of_its_strategy_in_the_order_of_its_inputs(one, two, three):
     """Inner: those that all have; left: those of the first; outer: all. A value is there or null."""
-    tables = [table("x", one, column="cx"), table("y", two, column="cy"), table("z", three, column="cz")]
+    tables = [
+        table("x", one, column="cx"),
+        table("y", two, column="cy"),
+        table("z", three, column="cz"),
+    ]
     everywhere = [key for key in one if key in two and key in three]
     wanted = {"inner": everywhere, "left": one, "outer": list(dict.fromkeys([*one, *two, *three]))}
     for strategy, keys in wanted.items():
@@ -90,7 +94,10 @@ def test_further_formats_hold_the_same_rows(flow):
     params = {
         "column_mapping": {"up": "a", "dn": "b"},
         "additional_output_formats": ["excel", "json", "parquet"],
-        "output_format_options": {"excel": {"sheet_name": "S", "index": False}, "json": {"indent": None}},
+        "output_format_options": {
+            "excel": {"sheet_name": "S", "index": False},
+            "json": {"indent": None},
+        },
     }
     nodes = [load(), say("up", parse_json=True), say("dn"), combine(["up", "dn"], **params)]
     flow(document(nodes))
@@ -115,7 +122,10 @@ def combine(of: list[str], **params: object) -> dict[str, object]:
     [
         ({"join_strategy": "full"}, "join_strategy: there is no 'full'; known: inner, left, outer"),
         ({"column_mapping": {"one": "x"}}, "column_mapping: it names no column for 'two'"),
-        ({"column_mapping": {"onee": "x"}}, "column_mapping.onee: unknown key (did you mean 'one'?)"),
+        (
+            {"column_mapping": {"onee": "x"}},
+            "column_mapping.onee: unknown key (did you mean 'one'?)",
+        ),
         ({"column_mapping": {"one": "x", "two": "x"}}, "column_mapping: 'x' is given twice"),
         ({"additional_output_formats": ["exel"]}, "there is no 'exel' (did you mean 'excel'?)"),
         ({"output_format_options": {"json": {"indnet": 1}}}, "json.indnet: unknown key"),
@@ -126,7 +136,11 @@ def test_wrong_parameters_of_a_combine_node_are_refused(flow, params, said):
     """Each with its place; options of a format that is not asked for are not looked at in depth."""
     write_rows(Path("d/in.jsonl"), [])
     write_rows(Path("d/in2.jsonl"), [])
-    nodes = [load("one"), load("two", input_data_path="in2.jsonl"), combine(["one", "two"], **params)]
+    nodes = [
+        load("one"),
+        load("two", input_data_path="in2.jsonl"),
+        combine(["one", "two"], **params),
+    ]
     if said is None or "indnet" in said:
         nodes[2]["params"]["additional_output_formats"] = ["excel", "json"]
         said = said or "excel.index: there is no 'True'"

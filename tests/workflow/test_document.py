@@ -37,18 +37,39 @@ def nodes(*changes: dict[str, object]) -> dict[str, object]:
         (json.dumps({**RAW, "nodes": []}), "nodes: there is no node"),
         (json.dumps({**RAW, "name": "a/b"}), "name: 'a/b' names a file"),
         (json.dumps({**RAW, "data_dir": 3}), "data_dir: expected text, got a whole number"),
-        (json.dumps({**RAW, "workflow_settings": {"optimise": 1}}), "workflow_settings.optimise: un"),
+        (
+            json.dumps({**RAW, "workflow_settings": {"optimise": 1}}),
+            "workflow_settings.optimise: un",
+        ),
         (json.dumps(nodes({"depends": []})), "nodes[0].depends: unknown key (did you mean 'depend"),
         (json.dumps(nodes({"params": None})), "nodes[0].params: it is missing"),
         (json.dumps(nodes({}, {})), "nodes[1].id: 'x' is the id of nodes[0] already"),
-        (json.dumps(nodes({"dependencies": ["y"]})), "nodes[0].dependencies[0]: there is no node 'y'"),
-        (json.dumps(nodes({"dependencies": ["x"]})), "nodes[0].dependencies[0]: 'x' is the node itself"),
-        (json.dumps(nodes({"type": "laod"})), "nodes[0].type: there is no node type 'laod' (did you"),
+        (
+            json.dumps(nodes({"dependencies": ["y"]})),
+            "nodes[0].dependencies[0]: there is no node 'y'",
+        ),
+        (
+            json.dumps(nodes({"dependencies": ["x"]})),
+            "nodes[0].dependencies[0]: 'x' is the node itself",
+        ),
+        (
+            json.dumps(nodes({"type": "laod"})),
+            "nodes[0].type: there is no node type 'laod' (did you",
+        ),
         (json.dumps(nodes({"type": ["load"]})), "nodes[0].type: expected text, got a list"),
-        (json.dumps(nodes({"params": {"primary_kye": 1}})), "nodes[0].params.primary_kye: unknown key"),
-        (json.dumps(nodes({"params": {"resume": "yes"}})), "nodes[0].params.resume: expected true or"),
+        (
+            json.dumps(nodes({"params": {"primary_kye": 1}})),
+            "nodes[0].params.primary_kye: unknown key",
+        ),
+        (
+            json.dumps(nodes({"params": {"resume": "yes"}})),
+            "nodes[0].params.resume: expected true or",
+        ),
         (json.dumps(nodes({})), "nodes[0].params.primary_key: it is missing"),
-        (json.dumps(nodes({"params": {"primary_key": "k"}})), "give input_data_path or input_json_data"),
+        (
+            json.dumps(nodes({"params": {"primary_key": "k"}})),
+            "give input_data_path or input_json_data",
+        ),
         (
             json.dumps(nodes({"params": {"primary_key": "k", "input_data_path": "no.csv"}})),
             "nodes[0].params.input_data_path: there is no file d/no.csv",
@@ -97,7 +118,10 @@ def test_nodes_run_after_what_they_depend_on_and_then_by_id():
 def test_two_nodes_may_not_write_the_same_file(flow):
     """Both are named."""
     write_rows(Path("d/in.jsonl"), [])
-    nodes = [load("x"), {**load("y"), "params": {**load()["params"], "output_file_name": "x_output.jsonl"}}]
+    nodes = [
+        load("x"),
+        {**load("y"), "params": {**load()["params"], "output_file_name": "x_output.jsonl"}},
+    ]
     with pytest.raises(UsageError, match=r"nodes\[1\]: it writes .*, and so does nodes\[0\]"):
         flow.check(document(nodes))
 
@@ -117,7 +141,9 @@ def test_comments_and_descriptions_are_allowed_everywhere(flow):
     """They have no effect and are no unknown keys."""
     write_rows(Path("d/in.jsonl"), [{"id": 1}])
     node = load(comment="c")
-    path = document([{**node, "description": "d"}], description="d", workflow_settings={"comment": ""})
+    path = document(
+        [{**node, "description": "d"}], description="d", workflow_settings={"comment": ""}
+    )
     assert flow.statuses(path) == ["completed_successfully"]
 
 

@@ -34,12 +34,13 @@ def command(model: Path, name: str) -> object:
 def test_the_first_example_comes_out_exactly_and_a_rerun_changes_nothing(home, model):
     """Files, prompts and exit status are those of the format; so are the lines that users watch for."""
     write({"d/in.jsonl": IN, "a.json": A})
-    write({"p/say/system_prompt.txt": "Be {{ tone }}.", "p/say/user_prompt.txt": "{{ w }} x{{ n }}"})
+    write(
+        {"p/say/system_prompt.txt": "Be {{ tone }}.", "p/say/user_prompt.txt": "{{ w }} x{{ n }}"}
+    )
     first = command(model, "a.json")
     assert first.returncode == 0, first.stderr
     assert (
-        Path("o/a/in_output.jsonl").read_text()
-        == '{"id":1,"t":"cat","n":2}\n{"id":2,"t":"cow"}\n'
+        Path("o/a/in_output.jsonl").read_text() == '{"id":1,"t":"cat","n":2}\n{"id":2,"t":"cow"}\n'
     )
     assert Path("o/a/say.jsonl").read_text() == "".join(A_OUT)
     requests = Path("o/a/say.run/1/requests.jsonl").read_text().splitlines()

@@ -20,7 +20,9 @@ def requests(name: str = "say") -> list[dict[str, object]]:
 def test_templates_are_filled_as_the_format_says(flow):
     """Blocks leave no blank lines, one line break at the end goes, nothing is escaped, and objects look as in Python."""
     write_rows(Path("d/in.jsonl"), [{"id": 1, "t": "<b>", "o": {"k": True}}])
-    write_prompt("say", "{% if t %}\n  {% set x = 1 %}\n{{ t }}\n{% endif %}\n{{ o }}\n", "S {{ t }}\n")
+    write_prompt(
+        "say", "{% if t %}\n  {% set x = 1 %}\n{{ t }}\n{% endif %}\n{{ o }}\n", "S {{ t }}\n"
+    )
     flow(document([load(), say()]))
     assert requests()[0]["prompt"] == "system: S <b>\nuser: <b>\n{'k': True}\nassistant:"
 
@@ -31,8 +33,12 @@ def test_only_mapped_names_are_seen(flow):
     write_prompt("say", "{{ v }}|{{ t }}")
     flow(document([load(), say(template_context_map={"v": "t"})]))
     assert [one["prompt"].split("user: ")[1].split("\n")[0] for one in requests()] == ["x|", "|"]
-    assert flow.heard("`t` in user_prompt.txt is empty in 2 of 2 prompts: template_context_map does")
-    assert flow.heard("`v` in user_prompt.txt is empty in 1 of 2 prompts: template_context_map says")
+    assert flow.heard(
+        "`t` in user_prompt.txt is empty in 2 of 2 prompts: template_context_map does"
+    )
+    assert flow.heard(
+        "`v` in user_prompt.txt is empty in 1 of 2 prompts: template_context_map says"
+    )
 
 
 def test_with_strict_an_empty_place_is_refused_before_anything_is_asked(flow):

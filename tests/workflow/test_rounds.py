@@ -35,7 +35,10 @@ def asked(number: int) -> list[str]:
 def failing(words: str) -> dict[str, object]:
     """An engine on which requests with these words fail while the file is there."""
     Path("words").write_text(words)
-    return {"inference_engine": "parrot", "engine_options": {"failing": str(Path("words").resolve())}}
+    return {
+        "inference_engine": "parrot",
+        "engine_options": {"failing": str(Path("words").resolve())},
+    }
 
 
 def test_a_failed_row_is_listed_with_its_reason_and_asked_again(flow, three):
@@ -67,13 +70,18 @@ def test_the_exit_status_says_that_rows_failed(home, model, three):
     done = trt_dp("workflow", "a.json", "--n-workers", 1)
     assert done.returncode == 3
     assert "Node 'say' finished with status: completed_with_errors" in done.stdout
-    assert "1 rows failed, listed in o/a/say.failures.jsonl; the first is '1': told to fail: t1" in done.stdout
+    assert (
+        "1 rows failed, listed in o/a/say.failures.jsonl; the first is '1': told to fail: t1"
+        in done.stdout
+    )
 
 
 def test_a_second_run_asks_only_rows_that_changed(flow, three):
     """Answers to the same words are kept, new rows and changed ones are asked, rows that are gone go."""
     flow(three)
-    write_rows(Path("d/in.jsonl"), [{"id": n, "t": t} for n, t in ((3, "t3"), (1, "new"), (0, "t0"))])
+    write_rows(
+        Path("d/in.jsonl"), [{"id": n, "t": t} for n, t in ((3, "t3"), (1, "new"), (0, "t0"))]
+    )
     flow(three)
     assert asked(2) == ["3", "1"]
     assert list(answers().items()) == [("3", "t3"), ("1", "new"), ("0", "t0")]
@@ -104,7 +112,9 @@ def test_other_settings_ask_everything_again_and_fresh_does_too(flow, three):
     assert (asked(1), asked(2)) == (["0", "1", "2"], [])
 
 
-def test_a_workflow_that_is_killed_in_a_node_leaves_the_same_files_when_it_is_run_again(flow, three):
+def test_a_workflow_that_is_killed_in_a_node_leaves_the_same_files_when_it_is_run_again(
+    flow, three
+):
     """The answers that it had are kept: no request is asked twice; and no worker outlives it."""
     write_rows(Path("d/in.jsonl"), [{"id": n, "t": f"t{n}"} for n in range(40)])
     node = say(inference_engine="parrot", engine_options={"step_seconds": 0.05})
@@ -132,7 +142,9 @@ def test_a_workflow_that_is_killed_in_a_node_leaves_the_same_files_when_it_is_ru
 
 def test_a_row_that_kills_every_worker_fails_and_the_others_are_answered(flow, three):
     """The workflow goes on."""
-    write_rows(Path("d/in.jsonl"), [{"id": 0, "t": "t0"}, {"id": 1, "t": "KILL"}, {"id": 2, "t": "t2"}])
+    write_rows(
+        Path("d/in.jsonl"), [{"id": 0, "t": "t0"}, {"id": 1, "t": "KILL"}, {"id": 2, "t": "t2"}]
+    )
     node = say(**failing("KILL"))
     node["params"]["model_name"] = str(flow._model)
     flow(document([load(), node]), engine=None, engine_path=None)

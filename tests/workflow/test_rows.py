@@ -18,7 +18,9 @@ from trt_dp.workflow.data.rows import last_of_each, read
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
     max_leaves=5,
 )
 
@@ -26,7 +28,7 @@ VALUES = st.recursive(
 def test_csv_columns_keep_their_kinds(tmp_path):
     """Whole numbers, decimals and truths are what they are; the key and numbers with zeros in front are text."""
     path = tmp_path / "x.csv"
-    path.write_text("\ufeffid,n,f,zip,b,t\n1,2,0.5,01234,true,\n2,,1e3,99,false,\"a,\nb\"\n")
+    path.write_text('\ufeffid,n,f,zip,b,t\n1,2,0.5,01234,true,\n2,,1e3,99,false,"a,\nb"\n')
     assert read(path, "id").rows == [
         {"id": "1", "n": 2, "f": 0.5, "zip": "01234", "b": True, "t": None},
         {"id": "2", "n": None, "f": 1000.0, "zip": "99", "b": False, "t": "a,\nb"},
@@ -74,10 +76,14 @@ def test_excel_numbers_and_dates_are_read(tmp_path):
 def test_rows_that_cannot_be_used_are_skipped_with_their_places(tmp_path):
     """Broken JSON, no object, no key, and what cannot be written again."""
     path = tmp_path / "x.jsonl"
-    path.write_text('{"id":1}\n{\n[1]\n{"k":1}\n{"id":null}\n\n{"id":2,"v":NaN}\n{"id":3,"v":"\\ud800"}\n')
+    path.write_text(
+        '{"id":1}\n{\n[1]\n{"k":1}\n{"id":null}\n\n{"id":2,"v":NaN}\n{"id":3,"v":"\\ud800"}\n'
+    )
     found = read(path, "id")
     assert found.rows == [{"id": 1}]
-    assert [one.partition(":")[0] for one in found.skipped] == [f"line {n}" for n in (2, 3, 4, 5, 7, 8)]
+    assert [one.partition(":")[0] for one in found.skipped] == [
+        f"line {n}" for n in (2, 3, 4, 5, 7, 8)
+    ]
 
 
 def test_with_strict_a_row_that_would_be_skipped_is_refused(flow):
@@ -105,7 +111,9 @@ def test_a_load_node_keeps_listed_columns_and_makes_the_key_text(flow):
 
 def test_a_load_node_takes_one_object_from_the_document(flow):
     """No file is read."""
-    node = load(input_data_path=None, input_json_data={"id": 5, "t": "x"}, output_file_name="one.jsonl")
+    node = load(
+        input_data_path=None, input_json_data={"id": 5, "t": "x"}, output_file_name="one.jsonl"
+    )
     flow(document([node]))
     assert lines("o/a/one.jsonl") == ['{"id":5,"t":"x"}']
 

@@ -20,7 +20,9 @@ from trt_dp.workflow.nodes import (
 
 TEXT = st.text("ab .!?\n", max_size=40)
 ROWS = st.lists(
-    st.fixed_dictionaries({"id": st.integers(0, 3), "text": st.sampled_from(["a", "A", "b", "", 1])}),
+    st.fixed_dictionaries(
+        {"id": st.integers(0, 3), "text": st.sampled_from(["a", "A", "b", "", 1])}
+    ),
     max_size=12,
 )
 
@@ -65,7 +67,10 @@ def test_sentences_keep_their_own_endings_or_none():
     """An ending is never changed into another."""
     row = {"id": 1, "text": "Is it? Yes! It is. So"}
     kept = sentence_split.Params(sentences_per_split=2)
-    assert [one["text"] for one in sentence_split.split(row, "id", kept)] == ["Is it? Yes!", "It is. So"]
+    assert [one["text"] for one in sentence_split.split(row, "id", kept)] == [
+        "Is it? Yes!",
+        "It is. So",
+    ]
     bare = sentence_split.Params(sentences_per_split=4, preserve_endings=False)
     assert [one["text"] for one in sentence_split.split(row, "id", bare)] == ["Is it Yes It is So"]
 
@@ -162,7 +167,12 @@ def test_the_utility_nodes_run_one_after_another(flow):
 def test_a_row_without_the_text_fails_by_name(flow):
     """The others are made; the file of failures goes once none fails."""
     write_rows(Path("d/in.jsonl"), [{"id": 1}, {"id": 2, "text": "a,b"}])
-    cut = {"id": "cut", "type": "regex_split", "params": {"split_regex": ","}, "dependencies": ["in"]}
+    cut = {
+        "id": "cut",
+        "type": "regex_split",
+        "params": {"split_regex": ","},
+        "dependencies": ["in"],
+    }
     assert flow.statuses(document([load(), cut]))[1] == "completed_with_errors"
     assert len(lines("o/a/cut.jsonl")) == 2
     assert "the row has no 'text'" in lines("o/a/cut.failures.jsonl")[0]
@@ -175,19 +185,43 @@ def test_a_row_without_the_text_fails_by_name(flow):
     ("kind", "params", "said"),
     [
         ("regex_split", {}, "params.split_regex: it is missing"),
-        ("regex_split", {"split_regex": "("}, "params.split_regex: '(' is not a regular expression"),
+        (
+            "regex_split",
+            {"split_regex": "("},
+            "params.split_regex: '(' is not a regular expression",
+        ),
         ("regex_split", {"split_regex": ""}, "params.split_regex: the expression is empty"),
-        ("sentence_split", {"sentences_per_split": 0}, "sentences_per_split: expected a whole number >= 1"),
-        ("sentence_split", {"sentences_per_split": 1, "sentence_endings": "x*"}, "matches empty text"),
+        (
+            "sentence_split",
+            {"sentences_per_split": 0},
+            "sentences_per_split: expected a whole number >= 1",
+        ),
+        (
+            "sentence_split",
+            {"sentences_per_split": 1, "sentence_endings": "x*"},
+            "matches empty text",
+        ),
         (
             "sentence_split",
             {"sentences_per_split": 1, "min_sentences_per_split": 2},
             "every part but the last would be dropped",
         ),
-        ("deduplication", {"dedup_attribute": "a", "keep_strategy": "frist"}, "did you mean 'first'?"),
-        ("row_concatenation", {"concat_attribute": 1}, "concat_attribute: expected text, got a whole"),
+        (
+            "deduplication",
+            {"dedup_attribute": "a", "keep_strategy": "frist"},
+            "did you mean 'first'?",
+        ),
+        (
+            "row_concatenation",
+            {"concat_attribute": 1},
+            "concat_attribute: expected text, got a whole",
+        ),
         ("column_concatenation", {"columns_to_concat": []}, "columns_to_concat: the list is empty"),
-        ("column_concatenation", {"columns_to_concat": ["a", "a"]}, "columns_to_concat[1]: 'a' is listed"),
+        (
+            "column_concatenation",
+            {"columns_to_concat": ["a", "a"]},
+            "columns_to_concat[1]: 'a' is listed",
+        ),
     ],
 )
 def test_wrong_parameters_of_utility_nodes_are_refused(flow, kind, params, said):

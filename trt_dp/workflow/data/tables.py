@@ -14,7 +14,9 @@ from trt_dp.errors import UsageError
 from trt_dp.workflow.json_text import read_text
 
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,300}")
-_DECIMAL = re.compile(r"-?((0|[1-9][0-9]{0,16})(\.[0-9]{1,16})?|\.[0-9]{1,16})([eE][-+]?[0-9]{1,2})?")
+_DECIMAL = re.compile(
+    r"-?((0|[1-9][0-9]{0,16})(\.[0-9]{1,16})?|\.[0-9]{1,16})([eE][-+]?[0-9]{1,2})?"
+)
 _TRUTH = {"true": True, "false": False}
 
 
