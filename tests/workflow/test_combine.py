@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import python_calamine
 import pytest
+import python_calamine
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet

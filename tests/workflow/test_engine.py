@@ -148,6 +148,14 @@ def test_with_another_engine_only_the_placing_options_count(node, flow):
             {"template_context_map": {"a": 1}},
             "template_context_map[...]: expected text, got a whole",
         ),
+        (
+            {"generation_options": {"min_p": 0.1, "temperature": 1}},
+            "engine parrot does not support --min-p",
+        ),
+        (
+            {"generation_options": {"max_tokens": 2, "min_tokens": 3}},
+            "--min-tokens is 3 and --max-tokens 2",
+        ),
         ({"prompt_form": "chats"}, "prompt_form: there is no 'chats' (did you mean 'chat'?)"),
     ],
 )

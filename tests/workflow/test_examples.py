@@ -5,15 +5,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from conftest import trt_dp
 
 IN = '{"id":1,"t":"cat","n":2}\n{"id":2,"t":"dog"}\n{"id":2,"t":"cow"}\n{"t":"x"}\n'
-A = """{"name":"a","data_dir":"d","output_dir":"o","prompts_dir":"p","nodes":[{"id":"in","type":"load","params":{"name":"l","input_data_path":"in.jsonl","primary_key":"id","resume":true},"dependencies":[]},
-{"id":"say","type":"text_prompt","params":{"name":"say","model_name":"m","inference_engine":"vllm_dp","batch_size":2,"resume":true,"template_context_map":{"w":"t","n":"n"},"output_data_attribute":"ans"},"dependencies":["in"]}]}"""
-B = """{"name":"b","data_dir":"d","output_dir":"o","prompts_dir":"p","nodes":[{"id":"in","type":"load","params":{"name":"l","input_data_path":"in.json","primary_key":"k"},"dependencies":[]},
-{"id":"up","type":"text_prompt","params":{"name":"up","model_name":"m","inference_engine":"vllm_dp","batch_size":8,"parse_json":true,"output_data_attribute":"f"},"dependencies":["in"]},
-{"id":"dn","type":"text_prompt","params":{"name":"dn","model_name":"m","inference_engine":"vllm_dp","batch_size":8},"dependencies":["up"]},
-{"id":"all","type":"combine_intermediate_outputs","params":{"column_mapping":{"up":"cf","dn":"ct"},"additional_output_formats":["json"]},"dependencies":["up","dn"]}]}"""
+A = """{"name":"a","data_dir":"d","output_dir":"o","prompts_dir":"p",
+"nodes":[{"id":"in","type":"load","params":{"name":"l","input_data_path":"in.jsonl","primary_key":"id","resume":true},
+"dependencies":[]},
+{"id":"say","type":"text_prompt","params":{"name":"say","model_name":"m","inference_engine":"vllm_dp",
+"batch_size":2,"resume":true,"template_context_map":{"w":"t","n":"n"},"output_data_attribute":"ans"},"dependencies":["in"]}]}"""
+B = """{"name":"b","data_dir":"d","output_dir":"o","prompts_dir":"p",
+"nodes":[{"id":"in","type":"load","params":{"name":"l","input_data_path":"in.json","primary_key":"k"},
+"dependencies":[]},
+{"id":"up","type":"text_prompt","params":{"name":"up","model_name":"m","inference_engine":"vllm_dp",
+"batch_size":8,"parse_json":true,"output_data_attribute":"f"},"dependencies":["in"]},
+{"id":"dn","type":"text_prompt","params":{"name":"dn","model_name":"m","inference_engine":"vllm_dp",
+"batch_size":8},"dependencies":["up"]},
+{"id":"all","type":"combine_intermediate_outputs","params":{"column_mapping":{"up":"cf","dn":"ct"},
+"additional_output_formats":["json"]},"dependencies":["up","dn"]}]}"""
 A_OUT = (
     '{"id":"1","ans":"cat x2","t":"cat","n":2}\n',
     '{"id":"2","ans":"cow x","t":"cow"}\n',
@@ -31,7 +40,8 @@ def command(model: Path, name: str) -> object:
     return trt_dp("workflow", name, "--engine", "parrot", "--engine-path", model)
 
 
-def test_the_first_example_comes_out_exactly_and_a_rerun_changes_nothing(home, model):
+@pytest.mark.usefixtures("home")
+def test_the_first_example_comes_out_exactly_and_a_rerun_changes_nothing(model):
     """Files, prompts and exit status are those of the format; so are the lines that users watch for."""
     write({"d/in.jsonl": IN, "a.json": A})
     write(
@@ -60,7 +70,8 @@ def test_the_first_example_comes_out_exactly_and_a_rerun_changes_nothing(home, m
     assert "Starting" not in again.stdout
 
 
-def test_the_second_example_comes_out_exactly(home, model, flow):
+@pytest.mark.usefixtures("home")
+def test_the_second_example_comes_out_exactly(flow):
     """Answers feed the next node, JSON in them is parsed, and the combined rows are there as a list too."""
     write({"d/in.json": '[{"k":"a","q":"x"}]', "b.json": B})
     for name, user in (("up", '{"n": 1}'), ("dn", "{{ f }}")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import pytest
 from conftest import trt_dp
 from workflows import document, load, say, write_prompt, write_rows
 
@@ -45,11 +46,12 @@ def test_a_plan_shows_nodes_workers_and_commands_and_writes_nothing(home, model)
     second = trt_dp(*words[1:])
     assert second.returncode == 0, second.stderr
     results = [Path(folder, "results.jsonl").read_text() for folder in ("o/a/say.run/1", "again")]
-    assert [text.partition('"timing"')[0] for text in results][0].count('"text":"x "') == 1
+    assert '"text":"x "' in results[0]
     assert results[0].partition(',"worker"')[0] == results[1].partition(',"worker"')[0]
 
 
-def test_the_document_may_be_named_by_the_environment(home, model):
+@pytest.mark.usefixtures("home", "model")
+def test_the_document_may_be_named_by_the_environment():
     """As containers do it."""
     write_rows(Path("d/in.jsonl"), [{"id": 1}])
     path = document([load()])
@@ -57,7 +59,8 @@ def test_the_document_may_be_named_by_the_environment(home, model):
     assert (done.returncode, "[1/1] load 'in'" in done.stdout) == (0, True)
 
 
-def test_a_mistake_ends_the_command_with_status_2_and_one_sentence(home):
+@pytest.mark.usefixtures("home")
+def test_a_mistake_ends_the_command_with_status_2_and_one_sentence():
     """On stderr, with the file and the place."""
     path = document([load()])
     done = trt_dp("workflow", path)

@@ -18,7 +18,7 @@ def requests(name: str = "say") -> list[dict[str, object]]:
 
 
 def test_templates_are_filled_as_the_format_says(flow):
-    """Blocks leave no blank lines, one line break at the end goes, nothing is escaped, and objects look as in Python."""
+    """Blocks leave no blank lines, the last line break goes, nothing is escaped, objects look as in Python."""
     write_rows(Path("d/in.jsonl"), [{"id": 1, "t": "<b>", "o": {"k": True}}])
     write_prompt(
         "say", "{% if t %}\n  {% set x = 1 %}\n{{ t }}\n{% endif %}\n{{ o }}\n", "S {{ t }}\n"

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 from conftest import children, start_trt_dp, wait_until
-from workflows import Flow, document, lines, load, say, write_prompt, write_rows
+from workflows import document, lines, load, say, write_prompt, write_rows
 
 from trt_dp.errors import FolderError, NoWorkersLeft
 from trt_dp.system.safe_files import look_into
 
 
 @pytest.fixture
-def three(flow: Flow) -> Path:
+def three(home: Path) -> Path:
     """A workflow of three rows."""
+    del home
     write_rows(Path("d/in.jsonl"), [{"id": n, "t": f"t{n}"} for n in range(3)])
     write_prompt("say", "{{ t }}")
     return document([load(), say()])
@@ -41,7 +42,8 @@ def failing(words: str) -> dict[str, object]:
     }
 
 
-def test_a_failed_row_is_listed_with_its_reason_and_asked_again(flow, three):
+@pytest.mark.usefixtures("three")
+def test_a_failed_row_is_listed_with_its_reason_and_asked_again(flow):
     """Its error is never an answer; the next run asks only what failed, and keeps the order of the input."""
     node = say(**failing("t1"), model_name="")
     node["params"]["model_name"] = str(flow._model)
@@ -60,7 +62,8 @@ def test_a_failed_row_is_listed_with_its_reason_and_asked_again(flow, three):
     assert not Path("o/a/say.failures.jsonl").exists()
 
 
-def test_the_exit_status_says_that_rows_failed(home, model, three):
+@pytest.mark.usefixtures("home", "three")
+def test_the_exit_status_says_that_rows_failed(model):
     """It is 3, as for trt-dp run."""
     from conftest import trt_dp
 
@@ -87,7 +90,8 @@ def test_a_second_run_asks_only_rows_that_changed(flow, three):
     assert list(answers().items()) == [("3", "t3"), ("1", "new"), ("0", "t0")]
 
 
-def test_with_resume_rows_of_the_output_file_are_kept_whatever_the_prompt_is(flow, three):
+@pytest.mark.usefixtures("three")
+def test_with_resume_rows_of_the_output_file_are_kept_whatever_the_prompt_is(flow):
     """Also rows that are no longer in the input, and those that another tool wrote; its error texts are asked again."""
     Path("o/a").mkdir(parents=True)
     earlier = [
@@ -112,9 +116,8 @@ def test_other_settings_ask_everything_again_and_fresh_does_too(flow, three):
     assert (asked(1), asked(2)) == (["0", "1", "2"], [])
 
 
-def test_a_workflow_that_is_killed_in_a_node_leaves_the_same_files_when_it_is_run_again(
-    flow, three
-):
+@pytest.mark.usefixtures("three")
+def test_a_workflow_that_is_killed_in_a_node_leaves_the_same_files_when_it_is_run_again(flow):
     """The answers that it had are kept: no request is asked twice; and no worker outlives it."""
     write_rows(Path("d/in.jsonl"), [{"id": n, "t": f"t{n}"} for n in range(40)])
     node = say(inference_engine="parrot", engine_options={"step_seconds": 0.05})
@@ -140,7 +143,8 @@ def test_a_workflow_that_is_killed_in_a_node_leaves_the_same_files_when_it_is_ru
     assert Path("o/a/say.jsonl").read_bytes() == untouched
 
 
-def test_a_row_that_kills_every_worker_fails_and_the_others_are_answered(flow, three):
+@pytest.mark.usefixtures("three")
+def test_a_row_that_kills_every_worker_fails_and_the_others_are_answered(flow):
     """The workflow goes on."""
     write_rows(
         Path("d/in.jsonl"), [{"id": 0, "t": "t0"}, {"id": 1, "t": "KILL"}, {"id": 2, "t": "t2"}]
@@ -152,7 +156,8 @@ def test_a_row_that_kills_every_worker_fails_and_the_others_are_answered(flow, t
     assert "worker_died" in lines("o/a/say.failures.jsonl")[0]
 
 
-def test_answers_of_a_run_that_was_cut_off_count_when_the_input_changed(flow, three):
+@pytest.mark.usefixtures("three")
+def test_answers_of_a_run_that_was_cut_off_count_when_the_input_changed(flow):
     """What is still asked in the same words is not asked again, though the run itself cannot be resumed."""
     node = say(**failing(""), num_few_shots=0)
     node["params"] |= {"model_name": str(flow._model), "engine_options": {"step_seconds": 0.2}}
@@ -168,7 +173,8 @@ def test_answers_of_a_run_that_was_cut_off_count_when_the_input_changed(flow, th
     assert "0" not in asked(2)
 
 
-def test_two_workflows_cannot_write_the_same_results(flow, three):
+@pytest.mark.usefixtures("three")
+def test_two_workflows_cannot_write_the_same_results(flow):
     """The second one is refused in a sentence."""
     node = say(inference_engine="parrot", engine_options={"step_seconds": 60.0})
     node["params"]["model_name"] = str(flow._model)
@@ -183,7 +189,8 @@ def test_two_workflows_cannot_write_the_same_results(flow, three):
         process.communicate()
 
 
-def test_a_node_that_cannot_run_is_named(flow, three):
+@pytest.mark.usefixtures("three")
+def test_a_node_that_cannot_run_is_named(flow):
     """The sentence of the run follows the line that says which node it is."""
     node = say(inference_engine="echo", engine_options={"exit_after": 0, "refuse": "no room here"})
     node["params"]["model_name"] = str(flow._model)
@@ -191,3 +198,19 @@ def test_a_node_that_cannot_run_is_named(flow, three):
         flow(document([load(), node]), engine=None, engine_path=None)
     assert flow.heard("Node 'say' finished with status: failed")
     assert not Path("o/a/say.jsonl").exists()
+
+
+@pytest.mark.usefixtures("three")
+def test_ctrl_c_keeps_the_answers_and_says_how_to_resume(flow):
+    """The exit status is 130, and the sentence names the command, not a folder of a run."""
+    write_rows(Path("d/in.jsonl"), [{"id": n, "t": f"t{n}"} for n in range(300)])
+    node = say(inference_engine="parrot", engine_options={"step_seconds": 0.1})
+    node["params"]["model_name"] = str(flow._model)
+    process = start_trt_dp("workflow", document([load(), node]), "--n-workers", 1)
+    journal = Path("o/a/say.run/1/journal")
+    wait_until(lambda: journal.exists() and journal.stat().st_size > 100)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.rstrip().endswith("To resume, repeat the command")
+    assert "Node 'say' finished with status: interrupted" in out

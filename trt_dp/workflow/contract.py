@@ -17,7 +17,7 @@ from trt_dp.workflow.document import Document, Node, Places
 from trt_dp.workflow.log import Log
 
 Status = Literal["completed_successfully", "completed_with_errors", "completed_no_new_items"]
-NODE_FAILED = "failed"
+NODE_FAILED, INTERRUPTED = "failed", "interrupted"
 Watch = Callable[[], AbstractContextManager[Display]]
 
 

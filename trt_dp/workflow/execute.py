@@ -10,8 +10,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from trt_dp.errors import FolderError, TrtDpError
-from trt_dp.workflow.contract import NODE_FAILED, Failed, Made, Scope, Status, Work
+from trt_dp.errors import FolderError, Interrupted, TrtDpError
+from trt_dp.workflow.contract import INTERRUPTED, NODE_FAILED, Failed, Made, Scope, Status, Work
 from trt_dp.workflow.data import rows as data
 from trt_dp.workflow.nodes import TYPES
 
@@ -46,7 +46,10 @@ def _run(work: Work) -> Ended:
     try:
         made = TYPES[work.node.type].make(work)
         _write(work, made)
-    except (TrtDpError, KeyboardInterrupt) as error:
+    except Interrupted as error:
+        lines.failure(f"Node '{work.node.id}' finished with status: {INTERRUPTED}")
+        raise Interrupted(_as_workflow(str(error))) from error
+    except TrtDpError as error:
         lines.failure(f"Node '{work.node.id}' finished with status: {NODE_FAILED}")
         lines.debug(f"{type(error).__name__}: {error}")
         raise
@@ -60,6 +63,11 @@ def _run(work: Work) -> Ended:
             f"the first is {first.key!r}: {first.message}"
         )
     return ended
+
+
+def _as_workflow(text: str) -> str:
+    """A run says how to resume it: here it is the command of the workflow that does so."""
+    return text.partition("To resume, ")[0] + "To resume, repeat the command"
 
 
 def _write(work: Work, made: Made) -> None:

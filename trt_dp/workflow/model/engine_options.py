@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import msgspec
@@ -50,6 +51,11 @@ def read(given: dict[str, Any], engine: str, place: str) -> EngineOptions:
         if key not in Workers.__struct_fields__ and key not in _NO_EFFECT
     }
     settings = _settings(rest, engine, place)
+    notes += [
+        f"{key} has no effect on the engine {engine}"
+        for key in rest
+        if _name(engine, key) not in settings
+    ]
     return EngineOptions(workers=workers, settings=settings, notes=tuple(notes))
 
 
@@ -61,12 +67,12 @@ def _settings(given: dict[str, Any], engine: str, place: str) -> dict[str, str]:
     """As --set takes them, each checked by the engine itself."""
     found = {}
     for key, value in given.items():
-        name = key if _takes(engine, key) else _OTHER_NAMES.get(key, key)
+        name = _name(engine, key)
         text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
         try:
             plugins.check_options(plugins.ENGINES, engine, {name: text})
         except UsageError as error:
-            if harmless(name, value):
+            if _is_harmless(name, value) and not _takes(engine, name):
                 continue
             ours = [*Workers.__struct_fields__, *_NO_EFFECT]
             refuse(f"{place}.{key}", _refusal(key, (engine, str(error)), ours))
@@ -74,9 +80,14 @@ def _settings(given: dict[str, Any], engine: str, place: str) -> dict[str, str]:
     return found
 
 
-def harmless(name: str, value: object) -> bool:
-    """Whether an option that an engine lacks asks for what every engine does anyway."""
-    return (name, value) in (("dtype", "auto"), ("trust_remote_code", False))
+def _name(engine: str, key: str) -> str:
+    """The engine's own name of an option that others call differently."""
+    return key if _takes(engine, key) else _OTHER_NAMES.get(key, key)
+
+
+def _is_harmless(name: str, value: object) -> bool:
+    """Whether an engine without this option does what it asks for anyway."""
+    return name == "trust_remote_code" or (name, value) == ("dtype", "auto")
 
 
 def _takes(engine: str, key: str) -> bool:
@@ -90,7 +101,9 @@ def _takes(engine: str, key: str) -> bool:
 def _refusal(key: str, said: tuple[str, str], ours: list[str]) -> str:
     """What the engine says of an option; for an unknown one, the options of trt-dp are near misses too."""
     engine, sentence = said
-    if not sentence.startswith("there is no option"):
+    unknown, here, rest = sentence.partition("for --set here")
+    if not here or not unknown.startswith("there is no option"):
         return f"the engine {engine} refuses it: {sentence}"
-    known = sentence.rpartition("; known: ")[2].split(", ")
-    return f"unknown option of the engine {engine}{plugins.alternatives(key, [*known, *ours])}"
+    if near := get_close_matches(key, ours, n=1):
+        rest = f" (did you mean {near[0]!r}?); known: {rest.rpartition('; known: ')[2]}"
+    return f"unknown option of the engine {engine}{rest}"

@@ -19,9 +19,15 @@ _NO_EFFECT = {
 }
 _PASSED = (
     *("response_format", "structured_outputs", "guided_json", "guided_regex"),
-    *("guided_choice", "guided_grammar", "chat_template_kwargs"),
+    *("guided_choice", "guided_grammar", "lora_request", "chat_template_kwargs"),
 )
 """Given to every request as they are: the engine that supports them takes them."""
+
+
+_SAMPLING = (
+    *("temperature", "top_k", "top_p", "min_p", "seed", "min_tokens", "stop", "stop_token_ids"),
+    *("ignore_eos", "repetition_penalty", "presence_penalty", "frequency_penalty"),
+)
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -46,7 +52,7 @@ class Generation(Struct, frozen=True, kw_only=True):
 
 
 _KNOWN = (
-    *(name for name in SamplingFields.__struct_fields__ if name != "logprobs"),
+    *_SAMPLING,
     *Options.__struct_fields__,
     *_NO_EFFECT,
     *_PASSED,
@@ -56,8 +62,8 @@ _KNOWN = (
 def read(given: dict[str, Any], place: str, *, samples: bool) -> Generation:
     """The options as a run understands them; `samples`: the document's engine draws answers unless told not to."""
     check_keys(given, _KNOWN, place)
-    options = struct(_part(given, Options), Options, place)
-    fields = struct(_part(given, SamplingFields), SamplingFields, place)
+    options = struct(_part(given, Options.__struct_fields__), Options, place)
+    fields = struct(_part(given, _SAMPLING), SamplingFields, place)
     _refuse_several(options, place)
     temperature, notes = _temperature(options, fields, samples=samples)
     sampling = _sampling(fields, temperature)
@@ -73,8 +79,8 @@ def read(given: dict[str, Any], place: str, *, samples: bool) -> Generation:
     )
 
 
-def _part(given: dict[str, Any], kind: type[Struct]) -> dict[str, Any]:
-    return {name: given[name] for name in kind.__struct_fields__ if name in given}
+def _part(given: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: given[name] for name in names if name in given}
 
 
 def _refuse_several(options: Options, place: str) -> None:

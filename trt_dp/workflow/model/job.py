@@ -7,8 +7,11 @@ from pathlib import Path
 from msgspec import Struct, structs
 
 from trt_dp.builders import hub
+from trt_dp.coordinator.abilities import check_flags
 from trt_dp.coordinator.job import Job
+from trt_dp.coordinator.job import check as check_job
 from trt_dp.coordinator.workers.limits import Limits
+from trt_dp.errors import UsageError
 from trt_dp.types import EngineSpec
 from trt_dp.workflow.checks import refuse
 from trt_dp.workflow.contract import Scope
@@ -35,16 +38,30 @@ def job_of(scope: Scope, asking: Asking) -> tuple[Job, Asking]:
         engine.model, lambda what, _done, _total: scope.lines.info(what)
     )
     form = form_of(asking, folder, scope)
-    job = Job(
+    return _job(asking, str(folder)), structs.replace(asking, form=form)
+
+
+def check(asking: Asking) -> None:
+    """Raises UsageError for settings that no run takes, or that the engine does not support."""
+    try:
+        job = _job(asking, str(asking.engine.folder or ""))
+        check_job(job)
+        check_flags(job)
+    except UsageError as error:
+        refuse(f"{asking.place}.generation_options", str(error))
+
+
+def _job(asking: Asking, folder: str) -> Job:
+    engine = asking.engine
+    return Job(
         dataset=Path(),  # each round has its own
         folder=Path(),
-        engine=EngineSpec(engine.name, str(folder), engine.settings),
+        engine=EngineSpec(engine.name, folder, engine.settings),
         workers=engine.workers,
         gpus_per_worker=engine.gpus_per_worker,
         defaults=asking.generation.defaults,
         limits=limits_of(asking),
     )
-    return job, structs.replace(asking, form=form)
 
 
 def form_of(asking: Asking, folder: Path, scope: Scope) -> str:

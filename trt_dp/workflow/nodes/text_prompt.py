@@ -17,6 +17,7 @@ from trt_dp.workflow.model.command import description
 from trt_dp.workflow.model.engine import Engine
 from trt_dp.workflow.model.generation import Generation
 from trt_dp.workflow.model.job import Asking, job_of
+from trt_dp.workflow.model.job import check as check_run
 from trt_dp.workflow.model.requests import requests_of
 from trt_dp.workflow.model.rounds import Answer, Rounds
 from trt_dp.workflow.model.watching import NodeDisplay
@@ -44,12 +45,12 @@ class Params(Struct, frozen=True, kw_only=True):
     num_few_shots: Annotated[int, Meta(ge=0)] = 0
     few_shot_context_key: str = "context"
     few_shot_assistant_key: str = "assistant"
-    few_shot_id_key: str = "id"
+    few_shot_id_key: str | None = None
     batch_size: _Count | None = None
     batch_timeout: _Seconds | None = None
     parse_json: bool = False
     output_data_attribute: str = "output"
-    use_shared_engines: bool = True
+    use_shared_engines: bool | None = None
     engine_timeout: _Seconds | None = None
     prompt_form: Literal["chat", "roles"] | None = None
 
@@ -81,7 +82,9 @@ def check(work: Work) -> Prepared:
     made = generation.read(params.generation_options, place, samples=chosen.draws)
     for note in (*chosen.notes, *made.notes, *_notes(params)):
         work.note(note)
-    return Prepared(engine=chosen, generation=made, prompts=_prompts(work))
+    prepared = Prepared(engine=chosen, generation=made, prompts=_prompts(work))
+    check_run(_asking(work, prepared))
+    return prepared
 
 
 def _prompts(work: Work) -> Prompts:
@@ -117,6 +120,10 @@ def _shots(work: Work, folder: Path) -> few_shots.Shots:
 def _notes(params: Params) -> list[str]:
     """What is taken and works in another way here."""
     found = []
+    if params.few_shot_id_key is not None:
+        found.append("few_shot_id_key has no effect: examples are drawn whatever their id")
+    if params.use_shared_engines is not None:
+        found.append("use_shared_engines has no effect: each node loads an engine of its own")
     if params.batch_size is not None:
         found.append(
             "batch_size has no effect: each worker batches by itself, and none waits for a batch to end"
@@ -136,15 +143,23 @@ def _notes(params: Params) -> list[str]:
 
 def make(work: Work) -> Made:
     """Ask what has no answer yet, and put the answers into the rows."""
-    prepared: Prepared = work.prepared
-    rows, earlier = read_input(work), _earlier(work)
-    to_ask = [row for row in rows if data.key_of(row, work.output.key) not in earlier]
-    for doubt in empty_names(prepared.prompts, to_ask):
-        work.doubt(doubt)
-    job, asking = job_of(work.scope, _asking(work))
-    lines, failed = requests_of(to_ask, work.output.key, (prepared.prompts, asking))
     if work.scope.wishes.fresh:
         rounds.forget(_parent(work))
+    rows, earlier = read_input(work), _earlier(work)
+    to_ask = [row for row in rows if data.key_of(row, work.output.key) not in earlier]
+    if not to_ask:
+        return Made(rows=_rows(work, rows, (earlier, {})), new=0)
+    for doubt in empty_names(work.prepared.prompts, to_ask):
+        work.doubt(doubt)
+    answers, failed, new = _answers(work, to_ask)
+    return Made(rows=_rows(work, rows, (earlier, answers)), failed=failed, new=new)
+
+
+def _answers(work: Work, rows: list[Row]) -> tuple[dict[str, Answer], list[Failed], int]:
+    """What became of these rows, those that failed, and how many were asked now."""
+    prepared: Prepared = work.prepared
+    job, asking = job_of(work.scope, _asking(work, prepared))
+    lines, failed = requests_of(rows, work.output.key, (prepared.prompts, asking))
     found = Rounds(_parent(work), job)
     new = len(found.pending(lines))
     answers = _ask(work, found, lines) if new else found.known(lines)
@@ -153,7 +168,7 @@ def make(work: Work) -> Made:
         for key, answer in answers.items()
         if answer.failure
     ]
-    return Made(rows=_rows(work, rows, (earlier, answers)), failed=failed, new=new)
+    return answers, failed, new
 
 
 def _ask(work: Work, found: Rounds, lines: dict[str, bytes]) -> dict[str, Answer]:
@@ -165,8 +180,8 @@ def _ask(work: Work, found: Rounds, lines: dict[str, bytes]) -> dict[str, Answer
     return answers
 
 
-def _asking(work: Work) -> Asking:
-    prepared, params = work.prepared, work.params
+def _asking(work: Work, prepared: Prepared) -> Asking:
+    params: Params = work.params
     return Asking(
         engine=prepared.engine,
         generation=prepared.generation,
@@ -231,7 +246,7 @@ def describe(work: Work) -> list[str]:
     """The engine, its workers and the command of its run, for --dry-run."""
     folder = rounds.folders(_parent(work))
     number = str(int(folder[-1].name) if folder else 1)
-    return description(_asking(work), _parent(work) / number)
+    return description(_asking(work, work.prepared), _parent(work) / number)
 
 
 TYPE = Type(
