@@ -31,7 +31,7 @@ def test_a_plan_shows_nodes_workers_and_commands_and_writes_nothing(home, model)
         "      reads d/in.jsonl",
         "      writes o/a/in_output.jsonl",
         "[2/2] text_prompt 'say'",
-        f"      engine parrot, model {model} in {model}",
+        f"      engine parrot, model {model}",
         "      1 worker: worker 0 on core",
         "      answers: temperature 0.5, at most 2 tokens",
     ):

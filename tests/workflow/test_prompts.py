@@ -41,6 +41,18 @@ def test_only_mapped_names_are_seen(flow):
     )
 
 
+def test_a_mapped_field_that_no_row_has_is_refused(flow):
+    """All prompts would have a gap where the document says there is none; nothing is asked."""
+    write_rows(Path("d/in.jsonl"), [{"id": 1, "text": "x"}])
+    write_prompt("say", "{{ v }}")
+    with pytest.raises(UsageError) as refusal:
+        flow(document([load(), say(template_context_map={"v": "txet"})]))
+    place = "a.json: nodes[1].params.template_context_map.v"
+    said = "no row has a field 'txet' (did you mean 'text'?); known: id, text"
+    assert str(refusal.value) == f"{place}: {said}"
+    assert flow.heard("Node 'say' finished with status: failed")
+
+
 def test_with_strict_an_empty_place_is_refused_before_anything_is_asked(flow):
     """The sentence names the variable and the template."""
     write_rows(Path("d/in.jsonl"), [{"id": 1}])
@@ -99,9 +111,9 @@ def test_examples_that_cannot_be_used_are_said(flow):
     write_rows(Path("p/say/few_shot.jsonl"), [{"question": "q"}, {"context": {}}, SHOTS[0]])
     path = document([load(), say(num_few_shots=2)])
     flow.check(path)
-    assert flow.heard("skipped 2 examples of few_shot.jsonl: line 1: it has no object 'context'")
+    assert flow.heard("skipped examples of few_shot.jsonl: 2 (line 1: it has no object 'context'")
     assert flow.heard("num_few_shots is 2, and few_shot.jsonl has 1 that can be used")
-    with pytest.raises(UsageError, match="skipped 2 examples"):
+    with pytest.raises(UsageError, match="skipped examples"):
         flow.check(path, strict=True)
 
 

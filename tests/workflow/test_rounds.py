@@ -74,7 +74,7 @@ def test_the_exit_status_says_that_rows_failed(model):
     assert done.returncode == 3
     assert "Node 'say' finished with status: completed_with_errors" in done.stdout
     assert (
-        "1 rows failed, listed in o/a/say.failures.jsonl; the first is '1': told to fail: t1"
+        "failed rows: 1, listed in o/a/say.failures.jsonl; the first is '1': told to fail: t1"
         in done.stdout
     )
 

@@ -90,7 +90,7 @@ def test_with_strict_a_row_that_would_be_skipped_is_refused(flow):
     """So is a row that repeats a key."""
     for rows in ([{"k": 1}], [{"id": 1}, {"id": 1}]):
         write_rows(Path("d/in.jsonl"), rows)
-        with pytest.raises(UsageError, match=r"nodes\[0\]: .*--strict"):
+        with pytest.raises(UsageError, match=r"a.json: nodes\[0\]: .*--strict"):
             flow(document([load()]), strict=True)
 
 

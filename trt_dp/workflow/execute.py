@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from trt_dp.errors import FolderError, Interrupted, TrtDpError
+from trt_dp.errors import FolderError, Interrupted, TrtDpError, UsageError
 from trt_dp.workflow.contract import INTERRUPTED, NODE_FAILED, Failed, Made, Scope, Status, Work
 from trt_dp.workflow.data import rows as data
 from trt_dp.workflow.nodes import TYPES
@@ -37,7 +37,7 @@ def execute(scope: Scope, works: Sequence[Work]) -> list[Ended]:
             lines.info(f"[{number}/{len(works)}] Executing Node: '{work.node.id}'")
             ended.append(_run(work))
         failed = sum(one.failed for one in ended)
-        lines.info(f"Workflow '{document.name}' finished: {failed:,} rows failed")
+        lines.info(f"Workflow '{document.name}' finished, failed rows: {failed:,}")
     return ended
 
 
@@ -52,14 +52,17 @@ def _run(work: Work) -> Ended:
     except TrtDpError as error:
         lines.failure(f"Node '{work.node.id}' finished with status: {NODE_FAILED}")
         lines.debug(f"{type(error).__name__}: {error}")
+        if isinstance(error, UsageError) and str(error).startswith(work.node.place):
+            msg = f"{work.scope.document.path}: {error}"
+            raise UsageError(msg) from error
         raise
     ended = Ended(work, _status(made), len(made.rows), len(made.failed))
     lines.info(f"Node '{work.node.id}' finished with status: {ended.status}")
-    lines.info(f"Node '{work.node.id}': {ended.rows:,} rows in {work.output.path}")
+    lines.info(f"Node '{work.node.id}': rows: {ended.rows:,} ({work.output.path})")
     if made.failed:
         first = made.failed[0]
         lines.warning(
-            f"Node '{work.node.id}': {ended.failed:,} rows failed, listed in {work.failures}; "
+            f"Node '{work.node.id}': failed rows: {ended.failed:,}, listed in {work.failures}; "
             f"the first is {first.key!r}: {first.message}"
         )
     return ended

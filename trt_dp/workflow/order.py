@@ -31,5 +31,6 @@ def in_order(nodes: Sequence[Node]) -> list[Node]:
 
 def _circle(names: list[str], by_id: dict[str, Node]) -> str:
     """The circle as a sentence: graphlib names it from the one that is waited for to the one that waits."""
-    waits = " waits for ".join(repr(name) for name in reversed(names))
+    first, *others = (repr(name) for name in reversed(names))
+    waits = f"{first} waits for {', which waits for '.join(others)}"
     return f"{by_id[names[-1]].place}.dependencies: {waits}: remove one of these dependencies"

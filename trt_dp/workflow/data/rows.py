@@ -79,6 +79,11 @@ def last_of_each(rows: Iterable[Row], key: str) -> list[Row]:
     return list(found.values())
 
 
+def repeating(count: int) -> str:
+    """What is said where so many rows are replaced by a later one."""
+    return f"rows that repeat a key: {count:,} (the last row of each key counts)"
+
+
 def in_short(skipped: Sequence[str]) -> str:
     """The first of many reasons, and how many more there are."""
     more = len(skipped) - _SHOWN

@@ -14,12 +14,12 @@ from trt_dp.workflow.model.rounds import REQUESTS
 def description(asking: Asking, folder: Path) -> list[str]:
     """The lines of a plan."""
     engine = asking.engine
-    where = "from the Hugging Face hub" if engine.folder is None else f"in {engine.folder}"
+    where = " from the Hugging Face hub" if engine.folder is None else ""
     count = f"{engine.workers} worker{'s' * (engine.workers > 1)}"
     defaults = asking.generation.defaults
     longest = defaults.max_tokens or MOST_TOKENS
     return [
-        f"engine {engine.name}, model {engine.model} {where}",
+        f"engine {engine.name}, model {engine.model}{where}",
         f"{count}: {'; '.join(map(_place, engine.plan.placements))}",
         f"answers: temperature {defaults.sampling.temperature:g}, at most {longest:,} tokens",
         f"command: {shlex.join(command(asking, folder))}",

@@ -101,7 +101,7 @@ def make(work: Work) -> Made:
     joined = {data.key_of(row, work.output.key) for row in rows}
     for table in tables:
         if lost := len(table.rows.keys() - joined):
-            work.note(f"{lost:,} rows of {table.source} are left out: others lack their key")
+            work.note(f"rows of {table.source} that are left out: {lost:,} (others lack their key)")
     for form, options in work.prepared.items():
         path = formats.path_of(form, work.output.path)
         formats.write(form, path, rows, options)
@@ -113,7 +113,7 @@ def _table(work: Work, name: str, output: Output) -> Table:
     found = data.read(output.path, output.key)
     by_key = {data.key_of(row, output.key): row for row in found.rows}
     if repeated := len(found.rows) - len(by_key):
-        work.doubt(f"{repeated:,} rows of {name} repeat a key: the last row of each counts")
+        work.doubt(f"{name}: {data.repeating(repeated)}")
     column = work.params.column_mapping.get(name) or output.attribute or name
     return Table(name, output.attribute, column, by_key)
 

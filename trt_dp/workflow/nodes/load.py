@@ -39,12 +39,12 @@ def make(work: Work) -> Made:
     found = _found(work)
     rows = [_kept(row, work) for row in found.rows]
     if found.skipped:
-        work.doubt(f"skipped {len(found.skipped):,} rows: {data.in_short(found.skipped)}")
+        work.doubt(f"skipped rows: {len(found.skipped):,} ({data.in_short(found.skipped)})")
     if work.params.gc_mode:
         work.note("gc_mode has no effect: rows are read the same way in every mode")
     unique = rows if work.output.repeats else data.last_of_each(rows, work.output.key)
     if len(unique) < len(rows):
-        work.doubt(f"{len(rows) - len(unique):,} rows repeat a key: the last row of each counts")
+        work.doubt(data.repeating(len(rows) - len(unique)))
     earlier = _earlier(work)
     done = {data.key_of(row, work.output.key) for row in earlier}
     new = [row for row in unique if data.key_of(row, work.output.key) not in done]

@@ -12,13 +12,13 @@ def read_input(work: Work) -> list[Row]:
     """The rows; of several with one key the last, unless the node takes all. What is left out is said."""
     found = data.read(work.input, work.output.key)
     if found.skipped:
-        skipped = f"skipped {len(found.skipped):,} rows of {work.input.name}"
-        work.doubt(f"{skipped}: {data.in_short(found.skipped)}")
+        skipped = f"skipped rows of {work.input.name}: {len(found.skipped):,}"
+        work.doubt(f"{skipped} ({data.in_short(found.skipped)})")
     if work.output.repeats:
         return found.rows
     rows = data.last_of_each(found.rows, work.output.key)
     if repeated := len(found.rows) - len(rows):
-        work.doubt(f"{repeated:,} rows repeat a key: the last row of each counts")
+        work.doubt(data.repeating(repeated))
     return rows
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from trt_dp.plugins import alternatives
 from trt_dp.workflow.checks import refuse
 from trt_dp.workflow.contract import Failed, Made, Type, Work
 from trt_dp.workflow.data import parse_json
@@ -23,7 +24,7 @@ from trt_dp.workflow.model.rounds import Answer, Rounds
 from trt_dp.workflow.model.watching import NodeDisplay
 from trt_dp.workflow.nodes.reading import read_input
 from trt_dp.workflow.prompts import few_shots, templates
-from trt_dp.workflow.prompts.messages import Prompts, empty_names
+from trt_dp.workflow.prompts.messages import Prompts, empty_names, lost_field
 
 _Count = Annotated[int, Meta(ge=1)]
 _Seconds = Annotated[float, Meta(gt=0)]
@@ -109,8 +110,8 @@ def _shots(work: Work, folder: Path) -> few_shots.Shots:
     file = folder / params.few_shot_lines_file
     shots = few_shots.load(file, keys, f"{work.place}.few_shot_lines_file")
     if shots.skipped:
-        skipped = f"skipped {len(shots.skipped):,} examples of {file.name}"
-        work.doubt(f"{skipped}: {data.in_short(shots.skipped)}")
+        skipped = f"skipped examples of {file.name}: {len(shots.skipped):,}"
+        work.doubt(f"{skipped} ({data.in_short(shots.skipped)})")
     if len(shots.shots) < params.num_few_shots:
         have = f"{file.name} has {len(shots.shots):,} that can be used"
         work.doubt(f"num_few_shots is {params.num_few_shots}, and {have}")
@@ -149,10 +150,20 @@ def make(work: Work) -> Made:
     to_ask = [row for row in rows if data.key_of(row, work.output.key) not in earlier]
     if not to_ask:
         return Made(rows=_rows(work, rows, (earlier, {})), new=0)
+    _check_mapping(work, rows)
     for doubt in empty_names(work.prepared.prompts, to_ask):
         work.doubt(doubt)
     answers, failed, new = _answers(work, to_ask)
     return Made(rows=_rows(work, rows, (earlier, answers)), failed=failed, new=new)
+
+
+def _check_mapping(work: Work, rows: list[Row]) -> None:
+    """Raises UsageError where all prompts would have an empty place that the document says is filled."""
+    name = lost_field(work.prepared.prompts, rows)
+    if name is not None:
+        field, fields = work.params.template_context_map[name], {one for row in rows for one in row}
+        place = f"{work.place}.template_context_map.{name}"
+        refuse(place, f"no row has a field {field!r}{alternatives(field, fields)}")
 
 
 def _answers(work: Work, rows: list[Row]) -> tuple[dict[str, Answer], list[Failed], int]:
@@ -230,7 +241,7 @@ def _rows(
             first = {key: name, work.params.output_data_attribute: value}
             made[name] = {**first, **row, **first}
     if unread:
-        work.note(f"{unread:,} answers are not JSON: they stay text")
+        work.note(f"answers that are not JSON: {unread:,} (they stay text)")
     others = made.keys() - set(keys)
     order = [*(name for name in earlier if name in others), *keys]
     return [made[name] for name in order if name in made]

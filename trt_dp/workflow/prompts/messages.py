@@ -72,6 +72,13 @@ def empty_names(prompts: Prompts, rows: list[Row]) -> list[str]:
     return found
 
 
+def lost_field(prompts: Prompts, rows: list[Row]) -> str | None:
+    """A variable whose field no row has, though the mapping says that rows have it."""
+    known = {name for row in rows for name in row}
+    lost = (name for name, field in prompts.mapping.items() if field not in known)
+    return next((name for name in lost if name in _used(prompts)), None)
+
+
 def _used(prompts: Prompts) -> frozenset[str]:
     return prompts.system.uses | prompts.user.uses
 
