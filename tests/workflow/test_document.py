@@ -29,14 +29,14 @@ def nodes(*changes: dict[str, object]) -> dict[str, object]:
     [
         ("{", "w.json, line 1, column 2: expecting property name"),
         ('{"a": NaN}', "w.json is not valid JSON: NaN is no number"),
-        ("[]", "the document: expected an object, got a list"),
+        ("[]", "the document: it must be an object, not a list"),
         ('{"nodes": [{"id": 1, "id": 2}]}', "nodes[0].id: the key is given twice"),
         (json.dumps(without("nodes")), "nodes: it is missing"),
         (json.dumps(without("data_dir")), "data_dir: it is missing"),
         (json.dumps({**RAW, "nodez": 1}), "nodez: unknown key (did you mean 'nodes'?)"),
         (json.dumps({**RAW, "nodes": []}), "nodes: there is no node"),
         (json.dumps({**RAW, "name": "a/b"}), "name: 'a/b' names a file"),
-        (json.dumps({**RAW, "data_dir": 3}), "data_dir: expected text, got a whole number"),
+        (json.dumps({**RAW, "data_dir": 3}), "data_dir: it must be text, not a whole number"),
         (
             json.dumps({**RAW, "workflow_settings": {"optimise": 1}}),
             "workflow_settings.optimise: un",
@@ -56,14 +56,14 @@ def nodes(*changes: dict[str, object]) -> dict[str, object]:
             json.dumps(nodes({"type": "laod"})),
             "nodes[0].type: there is no node type 'laod' (did you",
         ),
-        (json.dumps(nodes({"type": ["load"]})), "nodes[0].type: expected text, got a list"),
+        (json.dumps(nodes({"type": ["load"]})), "nodes[0].type: it must be text, not a list"),
         (
             json.dumps(nodes({"params": {"primary_kye": 1}})),
             "nodes[0].params.primary_kye: unknown key",
         ),
         (
             json.dumps(nodes({"params": {"resume": "yes"}})),
-            "nodes[0].params.resume: expected true or",
+            "nodes[0].params.resume: it must be true or",
         ),
         (json.dumps(nodes({})), "nodes[0].params.primary_key: it is missing"),
         (

@@ -105,7 +105,9 @@ def test_an_unknown_option_of_an_engine_is_refused_with_the_nearest(node):
 
 def test_a_wrong_value_of_an_option_is_refused_by_the_engine(node):
     """With the place in the document."""
-    with pytest.raises(UsageError, match=r"engine_options.step_seconds: the engine parrot refuses it"):
+    with pytest.raises(
+        UsageError, match=r"engine_options.step_seconds: the engine parrot refuses it"
+    ):
         node(engine_options={"step_seconds": "long"})
 
 
@@ -140,13 +142,13 @@ def test_with_another_engine_only_the_placing_options_count(node, flow):
         ({"model_name": "nowhere"}, "model_name: there is no folder nowhere"),
         ({"inference_engine": "cpu"}, "is for the engine parrot, not for cpu"),
         ({"model_name": None}, "model_name: it is missing"),
-        ({"batch_size": 0}, "batch_size: expected a whole number >= 1"),
-        ({"batch_timeout": -1}, "batch_timeout: expected a number > 0"),
+        ({"batch_size": 0}, "batch_size: it must be at least 1"),
+        ({"batch_timeout": -1}, "batch_timeout: it must be more than 0"),
         ({"output_data_attribute": "id"}, "output_data_attribute: 'id' is the key"),
         ({"num_workers": 2}, "num_workers: unknown key"),
         (
             {"template_context_map": {"a": 1}},
-            "template_context_map[...]: expected text, got a whole",
+            "template_context_map[...]: it must be text, not a whole",
         ),
         (
             {"generation_options": {"min_p": 0.1, "temperature": 1}},
@@ -236,12 +238,12 @@ def test_what_narrows_a_drawing_is_left_out_where_nothing_is_drawn():
     ("given", "said"),
     [
         ({"temprature": 1}, r"g.temprature: unknown key \(did you mean 'temperature'\?\)"),
-        ({"temperature": -1}, "g.temperature: expected a number >= 0"),
-        ({"top_p": 0}, "g.top_p: expected a number > 0"),
+        ({"temperature": -1}, "g.temperature: it must be at least 0"),
+        ({"top_p": 0}, "g.top_p: it must be more than 0"),
         ({"num_beams": 4}, "g.num_beams: it must be 1"),
         ({"n": 2}, "g.n: it must be 1"),
-        ({"max_tokens": 0}, "g.max_tokens: expected a whole number >= 1"),
-        ({"stop": [1]}, r"g.stop\[0\]: expected text"),
+        ({"max_tokens": 0}, "g.max_tokens: it must be at least 1"),
+        ({"stop": [1]}, r"g.stop\[0\]: it must be text"),
     ],
 )
 def test_wrong_generation_options_are_refused(given, said):

@@ -194,7 +194,7 @@ def test_a_row_without_the_text_fails_by_name(flow):
         (
             "sentence_split",
             {"sentences_per_split": 0},
-            "sentences_per_split: expected a whole number >= 1",
+            "sentences_per_split: it must be at least 1",
         ),
         (
             "sentence_split",
@@ -214,7 +214,7 @@ def test_a_row_without_the_text_fails_by_name(flow):
         (
             "row_concatenation",
             {"concat_attribute": 1},
-            "concat_attribute: expected text, got a whole",
+            "concat_attribute: it must be text, not a whole",
         ),
         ("column_concatenation", {"columns_to_concat": []}, "columns_to_concat: the list is empty"),
         (

@@ -10,18 +10,10 @@ import msgspec
 
 from trt_dp.errors import UsageError
 from trt_dp.plugins import alternatives
+from trt_dp.system.reasons import why
 
 T = TypeVar("T")
 COMMENTS = ("comment", "description", "_comment")
-_WORDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "text",
-    "bool": "true or false",
-    "object": "an object",
-    "array": "a list",
-    "null": "null",
-}
 _PLACE = re.compile(r" - at `\$(.*)`$")
 _SIMPLE_NAME = re.compile(r"[^/\\\0]+")
 
@@ -43,21 +35,21 @@ def check_keys(given: Iterable[str], known: Iterable[str], place: str) -> None:
 def need_object(value: object, place: str) -> dict[str, Any]:
     """The value, if it is an object."""
     if not isinstance(value, dict):
-        refuse(place, f"expected an object, got {_kind(value)}")
+        refuse(place, _must_be("object", value))
     return value
 
 
 def need_list(value: object, place: str) -> list[Any]:
     """The value, if it is a list."""
     if not isinstance(value, list):
-        refuse(place, f"expected a list, got {_kind(value)}")
+        refuse(place, _must_be("array", value))
     return value
 
 
 def need_text(value: object, place: str) -> str:
     """The value, if it is text with something in it."""
     if not isinstance(value, str):
-        refuse(place, f"expected text, got {_kind(value)}")
+        refuse(place, _must_be("str", value))
     if not value:
         refuse(place, "the text is empty")
     return value
@@ -88,8 +80,7 @@ def _sentence(said: str, kind: type, place: str) -> str:
         return f"{where}.{missing[1]}: it is missing, and this node needs it"
     if what.startswith("Invalid enum value"):
         return f"{where}: {_not_one_of(what, kind, where.rpartition('.')[2])}"
-    words = re.sub(r"`([\w| ]+)`", lambda found: _in_words(found[1]), what)
-    return f"{where}: {words[0].lower()}{words[1:]}"
+    return f"{where}: {why(what)}"
 
 
 def _not_one_of(what: str, kind: type, field: str) -> str:
@@ -108,10 +99,7 @@ def _literals(hint: Any) -> list[str]:
     return [one for part in get_args(hint) for one in _literals(part)]
 
 
-def _in_words(types: str) -> str:
-    return " or ".join(_WORDS.get(one.strip(), one.strip()) for one in types.split("|"))
-
-
-def _kind(value: object) -> str:
+def _must_be(wanted: str, value: object) -> str:
+    """What is said of a value of the wrong kind, as of those that are converted."""
     names = {dict: "object", list: "array", str: "str", bool: "bool", int: "int", float: "float"}
-    return _WORDS[names.get(type(value), "null")]
+    return why(f"Expected `{wanted}`, got `{names.get(type(value), 'null')}`")
