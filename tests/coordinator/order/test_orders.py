@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from trt_dp.coordinator.order.choose import NAMES, Known, check_name, choose, group_requests
 from trt_dp.coordinator.order.contract import Answered
@@ -46,7 +47,9 @@ def test_each_request_leaves_once_and_no_worker_idles_while_work_waits(name, dat
     workers = data.draw(st.integers(1, 4), "workers")
     capacity = data.draw(st.integers(1, 20), "capacity")
     clock = Clock()
-    order = choose(name, known(limits, exact=exact, prompts=limits, clock=clock)).order
+    knows = known(limits, exact=exact, prompts=limits, clock=clock)
+    groups = data.draw(st.lists(st.integers(-1, 5), min_size=len(limits), max_size=len(limits)))
+    order = choose(name, replace(knows, prefixes=lambda: np.array(groups))).order
     queue = Dispatcher(order, workers, proven=True)
     held = {worker: [] for worker in range(workers)}
     answered = set()
