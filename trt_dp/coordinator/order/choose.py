@@ -10,6 +10,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from trt_dp.coordinator.order.contract import Clock, Indices, Order
+from trt_dp.coordinator.order.even import EvenOrder
 from trt_dp.coordinator.order.file import FileOrder
 from trt_dp.coordinator.order.guess import Exact, Floats, Guess, Learned
 from trt_dp.coordinator.order.lanes import Lanes
@@ -63,8 +64,10 @@ def choose(name: str, known: Known) -> Chosen:
     guess, what = _guess(known)
     if name == "longest":
         return Chosen(_longest(known, guess), f"order: longest first, {what}")
-    if guess is None or _all_alike(known):
-        what = "because all answers are equally long" if _all_alike(known) else what
+    if _all_alike(known):
+        why = "order: as in the file, because all answers are equally long"
+        return Chosen(EvenOrder(known.pending), why)
+    if guess is None:
         return Chosen(FileOrder(known.pending), f"order: as in the file, {what}")
     prompts = known.prompts.astype(np.float64)
     return Chosen(Lanes(known.pending, guess, known.clock, prompts), f"order: lanes, {what}")
