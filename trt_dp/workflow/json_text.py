@@ -39,13 +39,15 @@ def read_document(path: Path) -> Any:
         value = json.loads(
             read_text(path), object_pairs_hook=_object, parse_constant=_no_such_number
         )
+        _refuse_twice(value, "")
+    except UsageError:
+        raise
     except json.JSONDecodeError as error:
         msg = f"{path}, line {error.lineno}, column {error.colno}: {error.msg[0].lower()}{error.msg[1:]}"
         raise UsageError(msg) from error
     except (ValueError, RecursionError) as error:
         msg = f"{path} is not valid JSON: {error}"
         raise UsageError(msg) from error
-    _refuse_twice(value, "")
     return value
 
 

@@ -123,11 +123,11 @@ def _check_files(document: Document, works: Sequence[Work]) -> None:
     """Raises UsageError where two nodes would write the same file, or one would write what it reads."""
     writer: dict[str, Work] = {}
     for work in works:
-        stem = work.output.path.stem
-        if stem in writer:
-            other = writer[stem].node
-            where = f"{document.results}/{work.output.path.name}"
-            refuse(work.node.place, f"it writes {where}, and so does {other.place} ({other.id!r})")
-        writer[stem] = work
+        for path in (work.output.path, work.failures):
+            if path.name in writer:
+                other = writer[path.name].node
+                both = f"and so does {other.place} ({other.id!r})"
+                refuse(work.node.place, f"it writes {document.results / path.name}, {both}")
+            writer[path.name] = work
         if not work.sources and work.input.resolve() == work.output.path.resolve():
             refuse(work.node.place, f"it would write the file that it reads, {work.input}")

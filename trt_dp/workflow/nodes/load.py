@@ -10,6 +10,7 @@ from trt_dp.workflow.checks import refuse
 from trt_dp.workflow.contract import Made, Type, Work
 from trt_dp.workflow.data import rows as data
 from trt_dp.workflow.data.rows import Found, Row
+from trt_dp.workflow.nodes.reading import read_output
 
 
 class Params(Struct, frozen=True, kw_only=True):
@@ -45,7 +46,7 @@ def make(work: Work) -> Made:
     unique = rows if work.output.repeats else data.last_of_each(rows, work.output.key)
     if len(unique) < len(rows):
         work.doubt(data.repeating(len(rows) - len(unique)))
-    earlier = _earlier(work)
+    earlier = read_output(work)
     done = {data.key_of(row, work.output.key) for row in earlier}
     new = [row for row in unique if data.key_of(row, work.output.key) not in done]
     return Made(rows=[*earlier, *new], new=len(new))
@@ -56,12 +57,6 @@ def _found(work: Work) -> Found:
     if given is not None:
         return data.from_objects([("input_json_data", given)], work.output.key)
     return data.read(work.input, work.output.key)
-
-
-def _earlier(work: Work) -> list[Row]:
-    if not work.common.resume or work.scope.wishes.fresh or not work.output.path.is_file():
-        return []
-    return data.read(work.output.path, work.output.key).rows
 
 
 def _kept(row: Row, work: Work) -> Row:

@@ -22,6 +22,17 @@ def read_input(work: Work) -> list[Row]:
     return rows
 
 
+def read_output(work: Work) -> list[Row]:
+    """The rows that an earlier run of a node left, for `resume`; none with --fresh."""
+    if not work.common.resume or work.scope.wishes.fresh or not work.output.path.is_file():
+        return []
+    found = data.read(work.output.path, work.output.key)
+    if found.skipped:
+        dropped = f"dropped lines of {work.output.path.name}: {len(found.skipped):,}"
+        work.doubt(f"{dropped} ({data.in_short(found.skipped)})")
+    return found.rows
+
+
 def check_input(work: Work) -> None:
     """Raises UsageError where a node has nothing to read."""
     if work.sources:

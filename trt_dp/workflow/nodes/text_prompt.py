@@ -22,7 +22,7 @@ from trt_dp.workflow.model.job import check as check_run
 from trt_dp.workflow.model.requests import requests_of
 from trt_dp.workflow.model.rounds import Answer, Rounds
 from trt_dp.workflow.model.watching import NodeDisplay
-from trt_dp.workflow.nodes.reading import read_input
+from trt_dp.workflow.nodes.reading import read_input, read_output
 from trt_dp.workflow.prompts import few_shots, templates
 from trt_dp.workflow.prompts.messages import Prompts, empty_names, lost_field
 
@@ -209,12 +209,9 @@ def _parent(work: Work) -> Path:
 
 def _earlier(work: Work) -> dict[str, Row]:
     """With `resume`, the rows of the output file that have an answer, by their keys."""
-    if not work.common.resume or work.scope.wishes.fresh or not work.output.path.is_file():
-        return {}
-    found = data.read(work.output.path, work.output.key).rows
     return {
         data.key_of(row, work.output.key): row
-        for row in found
+        for row in read_output(work)
         if _is_answer(row.get(work.params.output_data_attribute))
     }
 
