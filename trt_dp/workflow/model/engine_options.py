@@ -14,9 +14,10 @@ from trt_dp.workflow.checks import refuse, struct
 
 _Count = Annotated[int, Meta(ge=1)]
 _OTHER_NAMES = {"torch_dtype": "dtype", "attn_implementation": "attention"}
+_LOCKSTEP = ("dp_master_ip", "dp_master_port")
 _NO_EFFECT = {
-    "dp_master_ip": "workers connect to trt-dp itself, on this machine",
-    "dp_master_port": "workers connect to trt-dp itself, on a free port",
+    "dp_master_ip": "workers connect to trt-dp itself, but for those with lockstep",
+    "dp_master_port": "workers connect to trt-dp itself, but for those with lockstep",
     "disable_progress_bars": "the engine's own bars never show; --plain turns off those of trt-dp",
     "device_map": "every worker gets its own GPUs: data_parallel_size and gpus_per_dp_rank say how many",
     "verbose": "what an engine prints is in the log of its worker",
@@ -44,11 +45,14 @@ def read(given: dict[str, Any], engine: str, place: str) -> EngineOptions:
     """The options; raises UsageError for one that neither trt-dp nor the engine knows."""
     named = {key: value for key, value in given.items() if value is not None}
     workers = struct(_part(named), Workers, place)
-    notes = [f"{key} has no effect: {why}" for key, why in _NO_EFFECT.items() if key in named]
+    idle = {
+        key: why for key, why in _NO_EFFECT.items() if key in named and not _is_meant(key, named)
+    }
+    notes = [f"{key} has no effect: {why}" for key, why in idle.items()]
     rest = {
         key: value
         for key, value in named.items()
-        if key not in Workers.__struct_fields__ and key not in _NO_EFFECT
+        if key not in Workers.__struct_fields__ and key not in idle
     }
     settings = _settings(rest, engine, place)
     notes += [
@@ -57,6 +61,11 @@ def read(given: dict[str, Any], engine: str, place: str) -> EngineOptions:
         if _name(engine, key) not in settings
     ]
     return EngineOptions(workers=workers, settings=settings, notes=tuple(notes))
+
+
+def _is_meant(key: str, given: dict[str, Any]) -> bool:
+    """Whether an option that has no effect elsewhere is for workers that run in lock step."""
+    return key in _LOCKSTEP and bool(given.get("lockstep"))
 
 
 def _part(given: dict[str, Any]) -> dict[str, Any]:
