@@ -69,7 +69,7 @@ class Flow:
         given = {"engine": "parrot", "engine_path": self._model, **wishes}
         lines = Log(self.said.append)
         watch = lambda: contextlib.nullcontext(Silent())  # noqa: E731
-        return prepare(scope_of(path, Wishes(**given), (lines, watch)))
+        return prepare(scope_of(path, Wishes(**given), lines, watch))
 
     def statuses(self, path: Path, **wishes: object) -> list[str]:
         """How each node ended."""

@@ -115,7 +115,7 @@ def workflow(
         fresh=fresh,
     )
     log = Log(typer.echo, log_level.value)
-    scope = scope_of(file, wishes, (log, lambda: display.live(plain=plain_)))
+    scope = scope_of(file, wishes, log, lambda: display.live(plain=plain_))
     works = prepare(scope)
     if dry_run:
         typer.echo("\n".join(plan(works)))

@@ -56,7 +56,7 @@ def _run(work: Work) -> Ended:
             msg = f"{work.scope.document.path}: {error}"
             raise UsageError(msg) from error
         raise
-    ended = Ended(work, _status(made), len(made.rows), len(made.failed))
+    ended = Ended(work=work, status=_status(made), rows=len(made.rows), failed=len(made.failed))
     lines.info(f"Node '{work.node.id}' finished with status: {ended.status}")
     lines.info(f"Node '{work.node.id}': rows: {ended.rows:,} ({work.output.path})")
     if made.failed:

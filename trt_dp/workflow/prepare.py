@@ -20,9 +20,8 @@ from trt_dp.workflow.nodes.reading import check_input
 from trt_dp.workflow.order import in_order
 
 
-def scope_of(path: Path, wishes: Wishes, how: tuple[Log, Watch]) -> Scope:
+def scope_of(path: Path, wishes: Wishes, lines: Log, watch: Watch) -> Scope:
     """What the nodes of a document share; raises UsageError where the document is wrong."""
-    lines, watch = how
     return Scope(
         document=documents.read(path),
         wishes=wishes,

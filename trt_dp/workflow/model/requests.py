@@ -17,24 +17,22 @@ _SEED_BYTES = 7  # so that it fits in a signed number of 64 bits
 
 
 def requests_of(
-    rows: list[Row], key: str, how: tuple[Prompts, Asking]
+    rows: list[Row], key: str, prompts: Prompts, asking: Asking
 ) -> tuple[dict[str, bytes], list[Failed]]:
     """The lines by their keys, and the rows whose templates cannot be filled in."""
-    prompts, asking = how
     lines: dict[str, bytes] = {}
     failed: list[Failed] = []
     for row in rows:
         name = key_of(row, key)
         try:
-            lines[name] = line_of(name, prompts.messages(row, name), (asking, prompts.seed))
+            lines[name] = line_of(name, prompts.messages(row, name), asking, prompts.seed)
         except RequestRefused as reason:
-            failed.append(Failed(name, "template_error", str(reason)))
+            failed.append(Failed(key=name, kind="template_error", message=str(reason)))
     return lines, failed
 
 
-def line_of(name: str, messages: list[Message], how: tuple[Asking, int]) -> bytes:
+def line_of(name: str, messages: list[Message], asking: Asking, seed: int) -> bytes:
     """The line of one request."""
-    asking, seed = how
     made = asking.generation
     line: dict[str, Any] = {"task_id": name}
     line |= {"prompt": as_roles(messages)} if asking.form == "roles" else {"messages": messages}

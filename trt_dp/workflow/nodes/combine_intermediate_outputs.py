@@ -39,6 +39,15 @@ class Table(Struct, frozen=True):
     rows: dict[str, Row]
 
 
+class _Shape(Struct, frozen=True, kw_only=True):
+    """What all joined rows have: their key, the name of each dependency's column, or of all its columns, and a base."""
+
+    key: str
+    columns: Mapping[str, str]
+    whole: Mapping[str, list[str]]
+    base: Mapping[str, Row]
+
+
 class ClashError(ValueError):
     """Two columns of the result would have one name; the text says which."""
 
@@ -115,17 +124,18 @@ def _table(work: Work, name: str, output: Output) -> Table:
     if repeated := len(found.rows) - len(by_key):
         work.doubt(f"{name}: {data.repeating(repeated)}")
     column = work.params.column_mapping.get(name) or output.attribute or name
-    return Table(name, output.attribute, column, by_key)
+    return Table(source=name, attribute=output.attribute, column=column, rows=by_key)
 
 
 def join(tables: Sequence[Table], key: str, params: Params) -> list[Row]:
     """One row for each key that the strategy asks for; raises ClashError."""
-    columns = _columns(tables, key, params)
-    whole = {table.source: _names(table, key) for table in tables if table.attribute is None}
-    return [
-        _row(name, tables, (key, params, columns, whole))
-        for name in _joined_keys(tables, params.join_strategy)
-    ]
+    shape = _Shape(
+        key=key,
+        columns=_columns(tables, key, params),
+        whole={one.source: _names(one, key) for one in tables if one.attribute is None},
+        base=tables[0].rows if params.retain_original_attributes else {},
+    )
+    return [_row(name, tables, shape) for name in _joined_keys(tables, params.join_strategy)]
 
 
 def _joined_keys(tables: Sequence[Table], strategy: str) -> list[str]:
@@ -177,20 +187,15 @@ def _names(table: Table, key: str) -> list[str]:
     return list(dict.fromkeys(name for row in table.rows.values() for name in row if name != key))
 
 
-def _row(
-    name: str,
-    tables: Sequence[Table],
-    how: tuple[str, Params, Mapping[str, str], Mapping[str, list[str]]],
-) -> Row:
-    key, params, columns, whole = how
-    base = tables[0].rows.get(name, {}) if params.retain_original_attributes else {}
-    row: Row = {**base, key: name} if base else {key: name}
+def _row(name: str, tables: Sequence[Table], shape: _Shape) -> Row:
+    row: Row = {shape.key: name, **shape.base.get(name, {})} | {shape.key: name}
     for table in tables:
         found = table.rows.get(name, {})
         if table.attribute is None:
-            row.update({f"{table.source}_{one}": found.get(one) for one in whole[table.source]})
+            names = shape.whole[table.source]
+            row.update({f"{table.source}_{one}": found.get(one) for one in names})
         else:
-            row[columns[table.source]] = found.get(table.attribute)
+            row[shape.columns[table.source]] = found.get(table.attribute)
     return row
 
 

@@ -27,11 +27,10 @@ def concatenate(rows: list[Row], key: str, params: Params) -> list[Row]:
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(key_of(row, key), []).append(row)
-    return [_joined(group, name, (key, params)) for name, group in groups.items()]
+    return [_joined(group, name, key, params) for name, group in groups.items()]
 
 
-def _joined(group: list[Row], name: str, how: tuple[str, Params]) -> Row:
-    key, params = how
+def _joined(group: list[Row], name: str, key: str, params: Params) -> Row:
     if params.sort_by_attribute is not None:
         group = sorted(group, key=lambda row: _rank(row.get(params.sort_by_attribute or "")))
     texts = [str(row[params.concat_attribute]) for row in group if _has_text(row, params)]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from trt_dp.plugins import alternatives
+from trt_dp.types import Failure
 from trt_dp.workflow.checks import refuse
 from trt_dp.workflow.contract import Failed, Made, Type, Work
 from trt_dp.workflow.data import parse_json
@@ -149,12 +150,12 @@ def make(work: Work) -> Made:
     rows, earlier = read_input(work), _earlier(work)
     to_ask = [row for row in rows if data.key_of(row, work.output.key) not in earlier]
     if not to_ask:
-        return Made(rows=_rows(work, rows, (earlier, {})), new=0)
+        return Made(rows=_rows(work, rows, earlier, {}), new=0)
     _check_mapping(work, rows)
     for doubt in empty_names(work.prepared.prompts, to_ask):
         work.doubt(doubt)
     answers, failed, new = _answers(work, to_ask)
-    return Made(rows=_rows(work, rows, (earlier, answers)), failed=failed, new=new)
+    return Made(rows=_rows(work, rows, earlier, answers), failed=failed, new=new)
 
 
 def _check_mapping(work: Work, rows: list[Row]) -> None:
@@ -170,16 +171,16 @@ def _answers(work: Work, rows: list[Row]) -> tuple[dict[str, Answer], list[Faile
     """What became of these rows, those that failed, and how many were asked now."""
     prepared: Prepared = work.prepared
     job, asking = job_of(work.scope, _asking(work, prepared))
-    lines, failed = requests_of(rows, work.output.key, (prepared.prompts, asking))
+    lines, failed = requests_of(rows, work.output.key, prepared.prompts, asking)
     found = Rounds(_parent(work), job)
     new = len(found.pending(lines))
     answers = _ask(work, found, lines) if new else found.known(lines)
-    failed += [
-        Failed(key, answer.failure.kind, answer.failure.message, answer.failure.attempts)
-        for key, answer in answers.items()
-        if answer.failure
-    ]
+    failed += [_failed(key, answer.failure) for key, answer in answers.items() if answer.failure]
     return answers, failed, new
+
+
+def _failed(key: str, failure: Failure) -> Failed:
+    return Failed(key=key, kind=failure.kind, message=failure.message, attempts=failure.attempts)
 
 
 def _ask(work: Work, found: Rounds, lines: dict[str, bytes]) -> dict[str, Answer]:
@@ -222,10 +223,9 @@ def _is_answer(value: object) -> bool:
 
 
 def _rows(
-    work: Work, rows: list[Row], found: tuple[dict[str, Row], dict[str, Answer]]
+    work: Work, rows: list[Row], earlier: dict[str, Row], answers: dict[str, Answer]
 ) -> list[Row]:
     """Rows that are in the output alone, then those of the input in their order; without an answer none."""
-    earlier, answers = found
     key = work.output.key
     keys = [data.key_of(row, key) for row in rows]
     made = dict(earlier)

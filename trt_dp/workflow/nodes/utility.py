@@ -16,33 +16,32 @@ def each(change: Callable[[Row, str, Any], list[Row]]) -> Callable[[Work], Made]
     """A node that makes rows of each row; BadLine from `change` is the reason why one fails."""
 
     def make(work: Work) -> Made:
-        made, failed = apply(change, read_input(work), (work.output.key, work.params))
+        made, failed = apply(change, read_input(work), work.output.key, work.params)
         return Made(rows=made, failed=failed)
 
     return make
 
 
 def apply(
-    change: Callable[[Row, str, Any], list[Row]], rows: list[Row], how: tuple[str, Any]
+    change: Callable[[Row, str, Any], list[Row]], rows: list[Row], key: str, params: Any
 ) -> tuple[list[Row], list[Failed]]:
-    """The rows made of all these, and those that failed; `how` is the key's name and the parameters."""
-    key, _ = how
+    """The rows made of all these, and those that failed."""
     made: list[Row] = []
     failed: list[Failed] = []
     for row in rows:
-        found = _changed(change, row, how)
+        found = _changed(change, row, key, params)
         if isinstance(found, BadLine):
-            failed.append(Failed(data.key_of(row, key), "bad_row", str(found)))
+            failed.append(Failed(key=data.key_of(row, key), kind="bad_row", message=str(found)))
         else:
             made += found
     return made, failed
 
 
 def _changed(
-    change: Callable[[Row, str, Any], list[Row]], row: Row, how: tuple[str, Any]
+    change: Callable[[Row, str, Any], list[Row]], row: Row, key: str, params: Any
 ) -> list[Row] | BadLine:
     try:
-        return change(row, *how)
+        return change(row, key, params)
     except BadLine as reason:
         return reason
 
