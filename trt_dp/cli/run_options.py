@@ -73,6 +73,21 @@ Set = Annotated[
         rich_help_panel=ENGINE,
     ),
 ]
+Endpoint = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="URL",
+        help="A server to send requests to, with --engine openai or triton. Repeatable.",
+        rich_help_panel=ENGINE,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the model on the servers. [default: the one they have]",
+        rich_help_panel=ENGINE,
+    ),
+]
 NWorkers = Annotated[
     int | None,
     typer.Option(
