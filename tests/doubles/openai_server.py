@@ -15,7 +15,13 @@ import sys
 import zlib
 from dataclasses import dataclass, field
 
-PHRASES = {200: "OK", 400: "Bad Request", 404: "Not Found", 429: "Too Many Requests", 500: "Internal Server Error"}
+PHRASES = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+}
 CHUNKED = "content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
 
 
@@ -125,7 +131,7 @@ class Server:
         more = f"retry-after: {self.how.retry_after}\r\n" if self.how.retry_after else ""
         return await _reply(writer, status, _error("overloaded"), more)
 
-    async def _misbehave(self, writer, path, asked, prompt) -> bool:
+    async def _misbehave(self, writer, path, asked, prompt) -> bool:  # noqa: PLR0911 - a list of mischief
         kind = self.how.trouble
         if kind.isdigit():
             return await self._refuse(writer, int(kind))
@@ -145,56 +151,63 @@ class Server:
         return False
 
     async def _say(self, writer, path, asked, prompt, trouble: str = "") -> None:
-        """`cut`: the connection ends half-way; `cut-cleanly`: the answer does, as if it were whole; `error`: words of woe."""
-        how, chat = self.how, "chat" in path
+        """`cut`: the connection ends half-way; `cut-cleanly`: the answer does, as if it were whole."""
+        how = self.how
         limit = asked.get("max_completion_tokens") or asked.get("max_tokens") or 16
         words = answer_words(prompt, min(limit, how.tokens or limit))
-        count = _length(prompt)
-        usage = {"prompt_tokens": count, "completion_tokens": len(words), "total_tokens": count + len(words)}
+        counts = {"prompt_tokens": _length(prompt), "completion_tokens": len(words)}
         await asyncio.sleep(how.delay)
-        if not asked.get("stream"):
-            await asyncio.sleep(how.gap * len(words))
-            ids = {"token_ids": [int(w[2:]) for w in words]} if asked.get("return_token_ids") else {}
-            said = {"message": {"role": "assistant", "content": "".join(words)}} if chat else {"text": "".join(words)}
-            done = {"index": 0, **said, **ids, "finish_reason": "abort" if trouble == "abort" else "length"}
-            body = json.dumps({"choices": [done], "usage": usage}).encode()
-            if trouble in ("cut", "cut-cleanly"):
-                writer.write(_head(200, "application/json", f"content-length: {len(body)}\r\n") + body[: len(body) // 2])
-                await writer.drain()
-                return
-            if trouble == "error":
-                body = json.dumps({"error": {"message": "engine died", "code": 500}}).encode()
-            await _raw(writer, 200, body, "application/json")
-            return
-        writer.write(_head(200, "", CHUNKED))
-        if chat:
-            await _event(writer, {"choices": [{"delta": {"role": "assistant", "content": ""}}]})
-        for place, word in enumerate(words):
-            if trouble and place >= len(words) // 2:
-                break
-            await asyncio.sleep(how.gap)
-            piece = {"delta": {"content": word}} if chat else {"text": word}
-            if asked.get("return_token_ids"):
-                piece["token_ids"] = [int(word[2:])]
-            last = "length" if place == len(words) - 1 else None
-            await _event(writer, {"choices": [{"index": 0, **piece, "finish_reason": last}]})
-        if trouble == "cut":
+        say = self._stream if asked.get("stream") else self._whole
+        await say(writer, asked, words, counts, trouble)
+
+    async def _whole(self, writer, asked, words, usage, trouble) -> None:
+        await asyncio.sleep(self.how.gap * len(words))
+        end = "abort" if trouble == "abort" else "length"
+        said = {"choices": [_piece(asked, words, "message", end)], "usage": usage}
+        if trouble == "error":
+            said = {"error": {"message": "engine died", "code": 500}}
+        body = json.dumps(said).encode()
+        if trouble.startswith("cut"):
+            writer.write(
+                _head(200, "application/json", f"content-length: {len(body)}\r\n")
+                + body[: len(body) // 2]
+            )
             await writer.drain()
             return
+        await _raw(writer, 200, body, "application/json")
+
+    async def _stream(self, writer, asked, words, usage, trouble) -> None:
+        writer.write(_head(200, "", CHUNKED))
+        if "messages" in asked:
+            await _event(writer, {"choices": [{"delta": {"role": "assistant", "content": ""}}]})
+        for place, word in enumerate(words[: len(words) // 2] if trouble else words):
+            await asyncio.sleep(self.how.gap)
+            last = "length" if place == len(words) - 1 else None
+            await _event(writer, {"choices": [_piece(asked, [word], "delta", last)]})
         if trouble == "error":
             await _event(writer, {"error": {"message": "engine died", "code": 500}})
-        elif not trouble:
+        if not trouble:
             if asked.get("stream_options", {}).get("include_usage"):
                 await _event(writer, {"choices": [], "usage": usage})
             await _event(writer, None)
-        writer.write(b"0\r\n\r\n")
+        writer.write(b"" if trouble == "cut" else b"0\r\n\r\n")
         await writer.drain()
+
+
+def _piece(asked, words: list[str], name: str, end: str | None) -> dict:
+    """A choice, or a part of one."""
+    text = "".join(words)
+    said = {name: {"role": "assistant", "content": text}} if "messages" in asked else {"text": text}
+    ids = {"token_ids": [int(one[2:]) for one in words]} if asked.get("return_token_ids") else {}
+    return {"index": 0, **said, **ids, "finish_reason": end}
 
 
 def _length(prompt) -> int:
     if isinstance(prompt, str):
         return len(prompt.split())
-    return sum(_length(m["content"]) for m in prompt) if isinstance(prompt[0], dict) else len(prompt)
+    return (
+        sum(_length(m["content"]) for m in prompt) if isinstance(prompt[0], dict) else len(prompt)
+    )
 
 
 def _error(message: str) -> dict:

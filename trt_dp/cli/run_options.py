@@ -9,6 +9,7 @@ import typer
 
 from trt_dp.cli.help import DEVICES, ENGINE, INPUT, ORDER, OUTPUT, RELIABILITY
 
+DEFAULT_REQUESTS = "datasets/synthetic_2048_128.jsonl"
 Requests = Annotated[
     list[str] | None,
     typer.Argument(
@@ -86,6 +87,13 @@ Model = Annotated[
     typer.Option(
         help="Name of the model on the servers. [default: the one they have]",
         rich_help_panel=ENGINE,
+    ),
+]
+Plan = Annotated[
+    bool,
+    typer.Option(
+        "--plan",
+        help="Show what the run needs and which worker gets what, and stop before anything is loaded.",
     ),
 ]
 NWorkers = Annotated[
@@ -214,6 +222,13 @@ AnswerSeconds = Annotated[
     float,
     typer.Option(
         help="Restart a worker that has requests in flight and answers none for this long.",
+        rich_help_panel=RELIABILITY,
+    ),
+]
+PausedSeconds = Annotated[
+    float,
+    typer.Option(
+        help="End the run, to be resumed, when no worker takes requests for this long: all servers are gone.",
         rich_help_panel=RELIABILITY,
     ),
 ]
