@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import urllib.request
@@ -60,10 +59,7 @@ class Stub:
             return json.load(reply)
 
     def close(self) -> None:
-        if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                self.signal(signal.SIGCONT)
-            self.kill()
+        self.kill()
 
 
 @contextlib.contextmanager

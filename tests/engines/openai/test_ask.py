@@ -33,7 +33,11 @@ def test_prompts_go_as_they_are():
     assert asked(IDS, manner())["prompt"] == [1, 2, 3]
     assert asked(TEXT, manner())["prompt"] == "Hello"
     assert asked(CHAT, manner())["messages"] == [{"role": "user", "content": "Hi"}]
-    assert [api_of(one, manner()) for one in (IDS, TEXT, CHAT)] == ["completions", "completions", "chat"]
+    assert [api_of(one, manner()) for one in (IDS, TEXT, CHAT)] == [
+        "completions",
+        "completions",
+        "chat",
+    ]
 
 
 def test_text_as_a_chat():
@@ -85,7 +89,9 @@ def test_everything_that_was_wished_is_said():
     said = {name: value for name, value in structs.asdict(wished).items() if name != "seed"}
     assert {name: found[name] for name in said} == {**said, "stop": ["a"], "stop_token_ids": [9]}
     assert 0 <= found["seed"] < 2**63
-    other = asked(structs.replace(TEXT, sampling=Sampling(repetition_penalty=1.2)), manner("llamacpp"))
+    other = asked(
+        structs.replace(TEXT, sampling=Sampling(repetition_penalty=1.2)), manner("llamacpp")
+    )
     assert other["repeat_penalty"] == 1.2
 
 
@@ -111,5 +117,9 @@ def test_dialects_are_recognised():
 
 def test_canary_is_small():
     """The canary of each API is a whole request of a few tokens."""
-    assert json.loads(canary("completions", manner())) == {"model": "m", "prompt": "Hello", "max_tokens": 4}
+    assert json.loads(canary("completions", manner())) == {
+        "model": "m",
+        "prompt": "Hello",
+        "max_tokens": 4,
+    }
     assert json.loads(canary("chat", manner("openai")))["max_completion_tokens"] == 4

@@ -56,7 +56,9 @@ def test_streams_are_joined():
 def test_logprobs():
     """Those of completions and those of chats are the same list."""
     old = choice(text="a", finish_reason="stop", logprobs={"token_logprobs": [-0.5]})
-    new = choice(message={"content": "a"}, finish_reason="stop", logprobs={"content": [{"logprob": -0.5}]})
+    new = choice(
+        message={"content": "a"}, finish_reason="stop", logprobs={"content": [{"logprob": -0.5}]}
+    )
     assert read(reply(old)).logprobs == read(reply(new)).logprobs == [-0.5]
 
 
@@ -103,7 +105,9 @@ def test_a_proxys_verdict_is_doubtful():
     assert read(reply(b"<html>Bad Request</html>", 400)).kind == "doubtful"
 
 
-@pytest.mark.parametrize("said", [b"", b"{", b"[]", b'{"choices":[]}', b'{"choices":[{"text":5}]}', b"\xff"])
+@pytest.mark.parametrize(
+    "said", [b"", b"{", b"[]", b'{"choices":[]}', b'{"choices":[{"text":5}]}', b"\xff"]
+)
 def test_nonsense_is_doubtful(said):
     """An answer that cannot be read may be the request's fault or the server's."""
     assert read(reply(said)).kind == "doubtful"
@@ -136,7 +140,13 @@ def test_retry_after(headers, seconds):
 
 @pytest.mark.parametrize(
     ("fault", "kind"),
-    [("connect", "gone"), ("tls", "gone"), ("redirect", "gone"), ("protocol", "doubtful"), ("closed", "lost")],
+    [
+        ("connect", "gone"),
+        ("tls", "gone"),
+        ("redirect", "gone"),
+        ("protocol", "doubtful"),
+        ("closed", "lost"),
+    ],
 )
 def test_faults(fault, kind):
     """What a fault of the connection means."""

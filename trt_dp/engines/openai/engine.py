@@ -19,7 +19,7 @@ from trt_dp.engines.openai.results import result_of
 from trt_dp.engines.openai.standing import Standing
 from trt_dp.errors import EngineRefused, RequestRefused, UsageError
 from trt_dp.types import EngineSpec, Facts, Failure, Placement, Request, Result, Returned
-from trt_dp.web import Client, Exchange, Reply
+from trt_dp.web import Client, Exchange, Reply, Target
 
 _SOON, _LATER = 0.01, 0.1
 _MOST_RESERVE = 32
@@ -98,7 +98,7 @@ class OpenaiEngine:
         )
         self._client = Client()
         named = servers(endpoint)
-        self._endpoint = Endpoint(named[placement.worker % len(named)], wanted, self._client)
+        self._endpoint = _open(named[placement.worker % len(named)], wanted, self._client)
         self._concurrency = Concurrency(concurrency)
         self._standing = Standing()
         self._probe_seconds = probe_seconds
@@ -288,3 +288,12 @@ class OpenaiEngine:
                 self._sang(reply) if reply.exchange.tag == _CANARY else self._looked(reply)
         if self._standing.may_probe(now):
             self._probe(self._endpoint.canary(self._canary_api, _CANARY, hasty=True))
+
+
+def _open(server: Target, wanted: Wanted, client: Client) -> Endpoint:
+    """The server, asked what it is; where it cannot be used, no connection is left."""
+    try:
+        return Endpoint(server, wanted, client)
+    except Exception:
+        client.close()
+        raise
