@@ -27,6 +27,11 @@ class Stub:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def runs(self) -> bool:
+        """Whether its process lives."""
+        return self._process.poll() is None
+
     def start(self) -> None:
         """Start it, or start it again with what it was told at first."""
         command = [sys.executable, str(DOUBLE), str(self.port), json.dumps(self._behaviour)]

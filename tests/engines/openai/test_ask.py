@@ -72,7 +72,7 @@ def test_strict_servers_get_standard_fields_only(name, request_):
 
 
 def test_own_defaults_of_a_model_do_not_apply():
-    """vLLM and SGLang are told the neutral value of what a model's own settings would change."""
+    """Servers of vLLM and SGLang are told the neutral value of what a model's own settings would change."""
     found = asked(TEXT, manner("vllm"))
     assert (found["top_k"], found["min_p"], found["repetition_penalty"]) == (-1, 0.0, 1.0)
     assert found["temperature"] == 0

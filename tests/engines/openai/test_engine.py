@@ -116,8 +116,8 @@ def test_every_trouble_ends(plain, make, trouble, stream):
         if isinstance(one, Result) and not one.error:
             assert one.text == "".join(answer_words(f"question {one.index}", 4))
         elif isinstance(one, Result):
-            assert trouble == "html"
-    assert trouble == "html" or returned(found) or (stream and trouble == "abort")
+            raise AssertionError(one.error)
+    assert returned(found)
 
 
 def test_a_verdict_fails_at_once_with_the_servers_words(plain, make):
@@ -226,7 +226,7 @@ def test_what_cannot_work_is_refused_at_loading(plain, make, monkeypatch, option
 def test_a_broken_server_is_refused_at_loading(plain, make):
     """A server that lists its model but cannot answer the smallest request is refused with its words."""
     plain.behave(trouble="500", every=1, spare_canary=False)
-    with pytest.raises(EngineRefused, match="smallest request.*overloaded"):
+    with pytest.raises(ConnectionError, match=r"smallest request.*overloaded"):
         make(plain)
 
 
@@ -234,7 +234,7 @@ def test_nobody_there(make):
     """Where nobody listens, loading waits a moment and says so."""
     with stubs(1) as (server,):
         server.kill()
-        with pytest.raises(EngineRefused, match="does not answer.*refused"):
+        with pytest.raises(ConnectionError, match=r"does not answer.*refused"):
             make(server, wait_seconds=0.3)
 
 

@@ -71,7 +71,11 @@ def key_for(server: Target, name: str, environment: Mapping[str, str]) -> Secret
 
 
 class Endpoint:
-    """A server that was asked what it is; raises EngineRefused where it cannot answer."""
+    """A server that was asked what it is.
+
+    Raises EngineRefused where it never will serve this run, and ConnectionError where it cannot just now: other
+    servers may.
+    """
 
     def __init__(self, server: Target, wanted: Wanted, client: Client) -> None:
         self.server = server
@@ -135,7 +139,7 @@ class Endpoint:
                 trouble = read(reply)
                 why = trouble.message if isinstance(trouble, Trouble) else "no answer"
                 msg = f"{self.server} does not answer: {why}. Is the server running?"
-                raise EngineRefused(msg)
+                raise ConnectionError(msg)
             time.sleep(_AGAIN_SECONDS)
 
     def _listed(self, reply: Reply) -> list[_Model]:
@@ -163,19 +167,23 @@ class Endpoint:
         raise EngineRefused(msg)
 
     def _try(self, client: Client) -> dict[Api, str]:
-        """Why an API cannot be used here; raises EngineRefused where none can: the server must answer something."""
+        """Why an API cannot be used here; raises where none can, since a server must answer something."""
         apis: tuple[Api, ...] = (
             ("completions", "chat") if self.manner.api == "auto" else (self.manner.api,)
         )
-        refusals: dict[Api, str] = {}
+        refusals: dict[Api, Trouble] = {}
         for api in apis:
             trouble = read(_ask(client, self.canary(api, None)))
             if isinstance(trouble, Trouble) and trouble.kind != "busy":
-                refusals[api] = self.words(trouble)
-        if len(refusals) == len(apis):
-            msg = f"the server fails the smallest request: {refusals[apis[0]]}"
-            raise EngineRefused(msg)
-        return refusals
+                refusals[api] = trouble
+        if len(refusals) < len(apis):
+            return {api: self.words(trouble) for api, trouble in refusals.items()}
+        msg = f"the server fails the smallest request: {self.words(refusals[apis[0]])}"
+        raise (
+            EngineRefused(msg)
+            if refusals[apis[0]].status in range(400, 500)
+            else ConnectionError(msg)
+        )
 
 
 def _starts_up(reply: Reply) -> bool:

@@ -79,7 +79,7 @@ class OpenaiEngine:
         dialect: DialectName = "auto",
         stream: bool = False,
         key_env: str = "",
-        wait_seconds: float = 30.0,
+        wait_seconds: float = 15.0,
         silent_seconds: float = 600.0,
         probe_seconds: float = 15.0,
     ) -> None:
@@ -261,7 +261,7 @@ class OpenaiEngine:
         trouble = sent.trouble
         assert trouble is not None  # noqa: S101 - only those with one are doubtful
         words = self._endpoint.words(trouble)
-        if 400 <= trouble.status < 500:
+        if trouble.final:
             return Result(sent.request.index, error=Failure("refused", words))
         return Returned(sent.request.index, words, "request")
 

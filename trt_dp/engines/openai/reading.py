@@ -37,6 +37,7 @@ class Trouble(Struct, frozen=True):
     message: str
     status: int = 0
     wait_seconds: float | None = None
+    final: bool = False  # the server itself said that it never will: no other try would help
 
 
 def read(reply: Reply) -> Answer | Trouble:
@@ -89,7 +90,8 @@ def _of_status(reply: Reply, status: int, words: str) -> Trouble:
         return Trouble("gone", message, status)
     if status in _OWN_WORDS and _is_json(reply):
         return Trouble("refused", message, status)
-    return Trouble("doubtful", message, status)
+    final = 400 <= status < 500 and _is_json(reply)
+    return Trouble("doubtful", message, status, final=final)
 
 
 def _retry_after(reply: Reply) -> float | None:
