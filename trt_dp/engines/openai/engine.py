@@ -140,6 +140,11 @@ class OpenaiEngine:
         limit = self._concurrency.limit
         return limit + min(_MOST_RESERVE, limit // 2)
 
+    @property
+    def paused_because(self) -> str:
+        """What the server did last that made it unusable for now."""
+        return self._standing.why
+
     def submit(self, request: Request) -> None:
         """Take a request; raises RequestRefused for one that the server does not accept."""
         manner = self._endpoint.manner
