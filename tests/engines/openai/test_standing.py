@@ -23,8 +23,7 @@ def test_pauses_double():
 def test_a_burst_of_failures_is_one():
     """What fails during a pause was sent before it, and does not prolong it."""
     standing = Standing()
-    for _ in range(100):
-        standing.hold(0.0, None, "busy")
+    assert [standing.hold(0.0, None, "busy") for _ in range(100)] == [True] + [False] * 99
     assert standing.is_open(0.51)
 
 
@@ -74,9 +73,23 @@ def test_it_shrinks_when_the_server_is_too_busy():
     """A refusal halves it, down to one; a number that was asked for stays."""
     learnt, fixed = Concurrency(), Concurrency(8)
     for _ in range(10):
-        learnt.too_busy(0.0)
-        fixed.too_busy(0.0)
+        learnt.too_busy()
+        fixed.too_busy()
     assert (learnt.limit, fixed.limit) == (1, 8)
+
+
+def test_it_finds_the_limit_of_a_server_that_refuses():
+    """Where a server refuses more than 20 at once, about so many are in flight, however often it refuses."""
+    learnt, now, seen = Concurrency(), 0.0, []
+    while now < 600:
+        now += 0.1
+        if learnt.limit > 20:
+            learnt.too_busy()
+        learnt.answered(10, now, full=True)
+        seen.append(learnt.limit)
+    late = seen[len(seen) // 2 :]
+    assert min(late) >= 10
+    assert max(late) <= 21
 
 
 def test_it_does_not_judge_what_it_does_not_use():

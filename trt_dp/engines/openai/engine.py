@@ -218,8 +218,8 @@ class OpenaiEngine:
             self._doubtful.append(sent)
             return []
         if said.kind == "busy":
-            self._standing.hold(now, said.wait_seconds, words)
-            self._concurrency.too_busy(now)
+            if self._standing.hold(now, said.wait_seconds, words):
+                self._concurrency.too_busy()
         elif said.kind == "gone":
             self._standing.leave(now, words)
         else:

@@ -9,7 +9,10 @@ _LOOK_AGAIN_SECONDS = 60.0
 
 
 class Concurrency:
-    """Grows by half while that makes answers come faster, shrinks when the server says it is too busy."""
+    """Grows by half while that makes answers come faster.
+
+    When the server says that it is too busy it is halved, and grows by one at a time from then on.
+    """
 
     def __init__(self, fixed: int = 0) -> None:
         self.limit = fixed or _FIRST
@@ -17,6 +20,7 @@ class Concurrency:
         self._grows = not fixed
         self._best = 0.0
         self._again_at = 0.0
+        self._careful = False
         self._answers = self._tokens = 0
         self._since = 0.0
 
@@ -36,15 +40,16 @@ class Concurrency:
         if self._answers > self.limit * _ROUNDS and now > self._since:
             self._judge(self._tokens / (now - self._since), now)
 
-    def too_busy(self, now: float) -> None:
-        """The server refused for now: half as many, and no more for a while."""
-        self.limit = max(1, self.limit // 2) if not self._fixed else self._fixed
-        self._grows, self._answers = False, 0
-        self._again_at = now + _LOOK_AGAIN_SECONDS
+    def too_busy(self) -> None:
+        """The server refused requests because it had too many."""
+        self.limit = self._fixed or max(1, self.limit // 2)
+        self._careful, self._answers = True, 0
 
     def _judge(self, speed: float, now: float) -> None:
         self._answers = 0
-        if self._grows and speed > self._best * _BETTER:
+        if self._careful:
+            self._set(self.limit + 1)
+        elif self._grows and speed > self._best * _BETTER:
             self._best = speed
             self._set(self.limit + max(1, self.limit // 2))
         elif self._grows:

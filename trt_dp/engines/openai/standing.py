@@ -36,14 +36,16 @@ class Standing:
         """It answered the canary."""
         self.away = False
 
-    def hold(self, now: float, wait_seconds: float | None, why: str) -> None:
-        """It is too busy: wait as long as it says; what comes back meanwhile for the same reason changes nothing."""
+    def hold(self, now: float, wait_seconds: float | None, why: str) -> bool:
+        """It is too busy: wait as long as it says. False if it paused already: what was sent before counts once."""
+        first = now >= self._until
         if wait_seconds is not None:
             self._until = max(self._until, now + wait_seconds)
-        elif now >= self._until:
+        elif first:
             self._until = now + self._pause()
         self.why = why
-        self.pauses += 1
+        self.pauses += first
+        return first
 
     def leave(self, now: float, why: str) -> None:
         """It is gone, or fails whatever it is asked."""
