@@ -137,8 +137,8 @@ class Endpoint:
                 return self._listed(reply)
             if time.monotonic() > until:
                 trouble = read(reply)
-                why = trouble.message if isinstance(trouble, Trouble) else "no answer"
-                msg = f"{self.server} does not answer: {why}. Is the server running?"
+                why = self.words(trouble) if isinstance(trouble, Trouble) else str(self.server)
+                msg = f"no answer from {why}. Is the server running?"
                 raise ConnectionError(msg)
             time.sleep(_AGAIN_SECONDS)
 

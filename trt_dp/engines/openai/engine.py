@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Literal
 
 from msgspec import Struct
@@ -106,12 +107,17 @@ class OpenaiEngine:
         self._flying: dict[int, Sent] = {}
         self._doubtful: list[Sent] = []
         self._losses: dict[int, int] = {}
-        self._probing: set[str] = set()
+        self._probing: dict[str, int] = {}
         self._unseen = 0
         self._canary_api: Api = (
             "chat" if "completions" in self._endpoint.refusals else "completions"
         )
         self._lost = self._retried = 0
+
+    @staticmethod
+    def why_not() -> str | None:
+        """Whether the HTTP client's library is missing."""
+        return None if find_spec("httptools") else "install httptools: pip install 'trt-dp[openai]'"
 
     @staticmethod
     def targets(options: Mapping[str, str]) -> int:
@@ -246,12 +252,11 @@ class OpenaiEngine:
 
     def _probe(self, exchange: Exchange) -> None:
         if exchange.tag not in self._probing:
-            self._probing.add(exchange.tag)
-            self._client.submit(exchange)
+            self._probing[exchange.tag] = self._client.submit(exchange)
 
     def _sang(self, reply: Reply) -> list[Result | Returned]:
         """The canary's fate decides on whatever is doubtful."""
-        self._probing.discard(_CANARY)
+        self._probing.pop(_CANARY, None)
         doubtful, self._doubtful = self._doubtful, []
         said, now = read(reply), time.monotonic()
         if isinstance(said, Trouble):
@@ -272,7 +277,7 @@ class OpenaiEngine:
 
     def _looked(self, reply: Reply) -> list[Result | Returned]:
         """A server that twice gives no sign of life hangs: what it has goes back."""
-        self._probing.discard(_LOOK)
+        self._probing.pop(_LOOK, None)
         if not reply.fault:
             self._unseen = 0
             return []
@@ -282,9 +287,10 @@ class OpenaiEngine:
         words = f"{self._endpoint.server} gives no sign of life: {reply.fault.message}"
         self._standing.leave(time.monotonic(), words)
         flying, self._flying = list(self._flying.values()), {}
-        for sent in flying:
-            self._client.cancel(sent.number)
-        return [self._lose(sent, words) for sent in flying]
+        doubtful, self._doubtful = self._doubtful, []
+        for number in (*(sent.number for sent in flying), self._probing.pop(_CANARY, 0)):
+            self._client.cancel(number)
+        return [*(self._lose(sent, words) for sent in flying), *self._give_back(doubtful, words)]
 
     def _look_for_it(self, now: float) -> None:
         """While nothing is in flight, nobody calls `step`."""
