@@ -101,11 +101,13 @@ def run(
     )
     if plan:
         from trt_dp.display.plan import print_run_plan
-        from trt_dp.engines.choose import choose_engine
+        from trt_dp.engines.choose import choose_engine, server_options
+        from trt_dp.types import EngineSpec
 
+        settings = key_values.parse(set_) | server_options(endpoint, model)
         print_run_plan(
             reading,
-            choose_engine(engine, engine_path),
+            EngineSpec(*choose_engine(engine, engine_path), options=settings),
             (n_workers, n_gpus, workers_per_gpu),
             max_tokens,
             output or Path("runs"),
