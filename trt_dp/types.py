@@ -113,6 +113,14 @@ class Result(Struct, frozen=True):
     logprobs: list[float] | None = None
 
 
+class Progress(Struct, frozen=True):
+    """What an engine has of an answer in flight: the ids since it was last asked, without one that stops it."""
+
+    index: int
+    output_ids: list[int]
+    logprobs: list[float] | None = None
+
+
 class Defaults(Struct, frozen=True, kw_only=True):
     """What a run sets for every row that does not say otherwise itself."""
 
