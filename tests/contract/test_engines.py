@@ -234,7 +234,7 @@ def test_progress_is_the_beginning_of_the_answer(engine):
 
 
 def test_a_cancelled_request_has_no_answer(engine):
-    """Cancelled while it waits or while it runs, it is forgotten; the others are answered as ever, and so is a new one."""
+    """Cancelled while it waits or while it runs, it is forgotten; the others, and new ones, are answered as ever."""
     if not hasattr(engine, "cancel"):
         pytest.skip("it cannot cancel")
     whole = answers(engine, LONG)

@@ -11,6 +11,8 @@ from trt_dp.tokenizer import Tokenizer
 from trt_dp.types import Progress, Request, Result
 from trt_dp.worker.ending import ended
 
+_STATUS = {"refused": 400, "returned": 503}
+
 
 class Answer:
     """The answer to one call while it comes."""
@@ -86,7 +88,7 @@ class Answer:
     def _ended(self, result: Result) -> tuple[Result, str]:
         """The answer up to its stop, and its text."""
         if result.error:
-            status = 400 if result.error.kind == "refused" else 500
+            status = _STATUS.get(result.error.kind, 500)
             raise CallRefused(status, result.error.message)
         request = self._requests[self._places[result.index]]
         result, text = ended(request, result, self._tokenizer)

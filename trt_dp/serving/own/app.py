@@ -28,6 +28,7 @@ from trt_dp.worker.resolve import Rules, asked_of
 
 _COMPLETION_TOKENS = 16  # what the API gives where a completion says nothing
 _JSON = "application/json"
+_PASSING = (429, 503)  # the same call may be answered later
 
 
 class Loaded(Struct, frozen=True):
@@ -70,7 +71,7 @@ class App:
             await route(heard, client)
         except CallRefused as fault:
             self._counters.requests[fault.status] += 1
-            again = (("Retry-After", "1"),) if fault.status == 429 else ()
+            again = (("Retry-After", "1"),) if fault.status in _PASSING else ()
             await client.send(fault.status, bodies.error(fault), headers=again)
 
     def _no_route(self, heard: Heard) -> CallRefused:

@@ -9,6 +9,7 @@ from trt_dp.dataset import json_row
 from trt_dp.dataset.fields import Fields
 from trt_dp.dataset.row import nearest
 from trt_dp.errors import UNREADABLE, BadLine, CallRefused
+from trt_dp.system.reasons import why
 
 _LABELS = frozenset(  # they say who asks or where it is billed, and change no answer
     {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
@@ -78,7 +79,7 @@ def read(body: bytes, model: str, *, chat: bool) -> Call:
             _encode({name: given.pop(name) for name in _Own.__struct_fields__ if name in given})
         )
     except UNREADABLE as error:
-        raise CallRefused(400, f"the body is not as it should be: {error}") from error
+        raise CallRefused(400, f"the body is no call: {why(error)}") from error
     if own.model not in (None, model):
         raise CallRefused(
             404, f"the model {own.model!r} is not here; this server has {model!r}", "model"
@@ -138,7 +139,7 @@ def _listed(prompt: Raw) -> list[dict[str, Raw]]:
     try:
         items = msgspec.json.decode(prompt, type=list[Raw])
     except UNREADABLE as error:
-        raise CallRefused(400, f"`prompt`: {error}", "prompt") from error
+        raise CallRefused(400, why(error, "prompt"), "prompt") from error
     if not items:
         raise CallRefused(400, "`prompt` is empty", "prompt")
     if bytes(items[0])[:1] not in (b'"', b"["):

@@ -1,7 +1,4 @@
-"""HTTP/1.1 as the own server speaks it: one connection, its requests one after the other, all within limits.
-
-httptools parses; it is imported nowhere else.
-"""
+"""HTTP/1.1 as the own server speaks it: one connection, its requests one after the other, all within limits."""
 
 from __future__ import annotations
 

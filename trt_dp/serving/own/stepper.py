@@ -10,7 +10,7 @@ from typing import Any
 
 from trt_dp.engines import Engine
 from trt_dp.errors import RequestRefused
-from trt_dp.types import Failure, Progress, Request, Result
+from trt_dp.types import Failure, Progress, Request, Result, Returned
 
 _PAUSED_SECONDS = 0.05
 _log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class Stepper:
             self._deliver(refused)
 
     def _step(self) -> None:
-        results: list[Result] = self._engine.step()
+        results = [_result(one) for one in self._engine.step()]
         for result in results:
             self._in_flight.remove(result.index)
             self._streamed.discard(result.index)
@@ -136,3 +136,11 @@ class Stepper:
         wanted = self._streamed & self._in_flight
         found: list[Progress] = self._engine.progress(wanted) if wanted else []
         return found
+
+
+def _result(found: Result | Returned) -> Result:
+    """What the engine gave back is for the client to ask again, unless the request itself is to blame."""
+    if isinstance(found, Result):
+        return found
+    kind = "returned" if found.blame == "none" else "engine_error"
+    return Result(found.index, error=Failure(kind, found.reason))
