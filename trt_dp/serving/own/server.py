@@ -45,7 +45,7 @@ async def _until_signal(settings: Settings, listening: socket.socket) -> None:
 def bound(host: str, port: int) -> socket.socket:
     """A socket on this address, taken before anything is loaded; raises UsageError if it is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # else asyncio leaves Nagle on
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host, port))
