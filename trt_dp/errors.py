@@ -9,6 +9,7 @@ TrtDpError              one sentence for the user; the command ends with `exit_s
 ├── EngineRefused       1    an engine does not load
 ├── EngineDied          1    the engine of a server raised while it answered
 ├── NoWorkersLeft       1    every worker died too often
+├── NoServersLeft       1    every server that trt-dp started died too often
 ├── JournalError        1    the journal cannot be written or read
 ├── WriteError          1    a dataset, or a file of a run, cannot be written
 ├── BuildFailed         1    a tool that builds engines failed; its own exit status, if it has one
@@ -71,6 +72,10 @@ class EngineDied(TrtDpError):
 
 class NoWorkersLeft(TrtDpError):
     """Every worker died more often than allowed."""
+
+
+class NoServersLeft(TrtDpError):
+    """Every server died more often than allowed."""
 
 
 class JournalError(TrtDpError):

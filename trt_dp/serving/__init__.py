@@ -1,1 +1,1 @@
-"""Servers: starting several of them on devices of their own, and a small one of trt-dp itself."""
+"""Starting servers: which there are, where each runs, and how they are kept alive."""

@@ -51,6 +51,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
         host=given.host,
         port=given.port,
         placement=Placement(given.worker, tuple(given.devices)),
+        at_once=given.at_once,
         limits=Limits(
             body_bytes=int(given.body_mb * 2**20),
             connections=given.connections,
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--served-model-name", help="what clients call it [the folder's name]")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000, help="0: a free one")
+    parser.add_argument("--at-once", type=int, help="requests in the engine [what it takes]")
     parser.add_argument("--worker", type=int, default=0, help="its number among several")
     parser.add_argument("--devices", type=lambda text: text.split(","), default=[])
     for name, value in _LIMITS.items():

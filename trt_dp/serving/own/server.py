@@ -45,7 +45,9 @@ async def _until_signal(settings: Settings, listening: socket.socket) -> None:
 def bound(host: str, port: int) -> socket.socket:
     """A socket on this address, taken before anything is loaded; raises UsageError if it is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # else asyncio leaves Nagle on
+    found = socket.socket(
+        family, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )  # else asyncio leaves Nagle on
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind((host, port))
@@ -71,8 +73,9 @@ async def run(settings: Settings, listening: socket.socket, over: Over) -> None:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(end, over, error)
 
-    stepper = Stepper(engine, deliver, failed)
-    desk = Desk(stepper, max(1, engine.capacity) + settings.limits.queue)
+    at_once = settings.at_once or max(1, engine.capacity)
+    stepper = Stepper(engine, at_once, deliver, failed)
+    desk = Desk(stepper, at_once + settings.limits.queue)
     app = App(settings, Loaded(tokenizer, getattr(engine, "context", None)), desk)
     stepper.start()
     connections = Connections(app.handle, bodies.error, settings.limits)

@@ -16,4 +16,5 @@ class Settings(Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8000
     placement: Placement = Placement(0)
+    at_once: int | None = None  # requests in the engine; None: as many as it takes
     limits: Limits = Limits()

@@ -27,10 +27,12 @@ class Stepper:
     def __init__(
         self,
         engine: Engine,
+        at_once: int,
         deliver: Callable[[Events], None],
         failed: Callable[[Exception], None],
     ) -> None:
         self._engine: Any = engine
+        self._at_once = at_once  # requests in the engine, where it takes so many
         self._deliver, self._failed = deliver, failed
         self._changed = threading.Condition()
         self._new: deque[Request] = deque()
@@ -111,7 +113,7 @@ class Stepper:
 
     def _submit(self) -> None:
         refused: Events = []
-        while self._waiting and len(self._in_flight) < self._engine.capacity:
+        while self._waiting and len(self._in_flight) < min(self._at_once, self._engine.capacity):
             request = self._waiting.popleft()
             try:
                 self._engine.submit(request)
