@@ -19,6 +19,7 @@ from trt_dp.cli import (
     prepare,
     report,
     run,
+    serve,
     watch,
     workflow,
 )
@@ -28,7 +29,7 @@ from trt_dp.errors import Interrupted, TrtDpError
 from trt_dp.system.safe_text import plain
 
 _ORDER = (
-    *("prepare-dataset", "build", "calibrate", "plan", "run", "workflow", "watch"),
+    *("prepare-dataset", "build", "calibrate", "plan", "run", "workflow", "serve", "watch"),
     *("report", "export", "doctor", "plugins"),
 )
 
@@ -63,11 +64,12 @@ _add(calibrate.calibrate, "Measure how long an engine's steps take, for plan.", 
 _add(plan.plan, "Show what a run will need and how long it will take.", plan.EXAMPLES)
 _add(run.run, "Answer every request of a file.", run.EXAMPLES)
 _add(workflow.workflow, "Run a JSON workflow of prompts.", workflow.EXAMPLES)
+_add(serve.serve, "Start servers of OpenAI's API on all devices.", serve.EXAMPLES, serve.Command)
 _add(watch.watch, "Show a run that is going on.", watch.EXAMPLES)
 _add(report.report, "Print or compare the reports of runs.", report.EXAMPLES)
 _add(export.export, "Write the answers of a run in another format.", export.EXAMPLES)
 _add(doctor.doctor, "Show what is installed and what can run here.")
-_add(plugins, "List engines, builders and launchers.")
+_add(plugins, "List engines, builders, launchers and servers.")
 
 
 def main() -> None:
