@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 from conftest import trt_dp
-from workflows import document, load, say, write_prompt, write_rows
+from workflows import document, lines, load, say, write_prompt, write_rows
 
 
 def test_a_plan_shows_nodes_workers_and_commands_and_writes_nothing(home, model):
@@ -48,6 +50,29 @@ def test_a_plan_shows_nodes_workers_and_commands_and_writes_nothing(home, model)
     results = [Path(folder, "results.jsonl").read_text() for folder in ("o/a/say.run/1", "again")]
     assert '"text":"x "' in results[0]
     assert results[0].partition(',"worker"')[0] == results[1].partition(',"worker"')[0]
+
+
+def test_the_document_of_the_page_is_right(flow):
+    """What docs/workflow.md shows passes all checks, on another engine."""
+    page = (Path(__file__).parents[2] / "docs/workflow.md").read_text()
+    text, rows = (
+        re.search(rf"^```{kind}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[1]
+        for kind in ("json", "csv")
+    )
+    Path("data").mkdir()
+    Path("data/countries.csv").write_text(rows)
+    Path("travel.json").write_text(text)
+    write_prompt("capital", "What is the capital of {{ place }}?")
+    write_prompt("sentence", "{{ answer }} in {{ country }}, {{ visitors }}")
+    Path("p").rename("prompts")
+    flow(Path("travel.json"))
+    (first, *_) = map(json.loads, lines("output/travel/all.jsonl"))
+    assert first["city"] == "What is the capi"  # 16 tokens of the engine that repeats
+    assert [json.loads(line)["visitors"] for line in lines("output/travel/capital.jsonl")] == [
+        102,
+        37,
+        15,
+    ]
 
 
 @pytest.mark.usefixtures("home", "model")

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from trt_dp import plugins
+from trt_dp.coordinator.places import places
 from trt_dp.engines.about import about, recognises
 from trt_dp.engines.choose import recognise
 from trt_dp.errors import PlacementError, UsageError
@@ -15,6 +16,7 @@ from trt_dp.placement.plan import Plan
 from trt_dp.placement.plan import plan as place_workers
 from trt_dp.text import chat_template
 from trt_dp.tokenizer import holds_tokenizer
+from trt_dp.types import EngineSpec
 from trt_dp.workflow.checks import refuse
 from trt_dp.workflow.contract import Scope
 from trt_dp.workflow.model import engine_options
@@ -41,7 +43,7 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 class Engine(Struct, frozen=True, kw_only=True):
-    """The engine of a node; without a `folder` its model comes from the Hugging Face hub when the node runs."""
+    """The engine of a node; without a `folder` its model is on servers, or comes from the hub when the node runs."""
 
     name: str
     model: str
@@ -51,6 +53,7 @@ class Engine(Struct, frozen=True, kw_only=True):
     workers: int
     gpus_per_worker: int | None
     draws: bool  # unless the document says otherwise
+    remote: bool = False  # it drives servers, which write the prompts of chats themselves
     notes: tuple[str, ...] = ()
 
 
@@ -65,13 +68,14 @@ def choose(asked: Asked, scope: Scope) -> Engine:
         options = engine_options.read(asked.options, name, f"{asked.place}.engine_options")
     else:
         options = _of_another(asked, name)
+    if about(plugins.find(plugins.ENGINES, name)).has_tokenizer:
+        return _of_servers(name, asked, options, scope)
     _check_model(name, folder, asked)
     workers, per_worker, notes = _fit(asked, options.workers, scope)
-    where = f"{asked.place}.engine_options"
     try:
         plan = place_workers(scope.machine, workers, per_worker)
     except PlacementError as error:
-        refuse(where, str(error))
+        refuse(f"{asked.place}.engine_options", str(error))
     return Engine(
         name=name,
         model=str(wishes.engine_path or asked.model_name),
@@ -82,6 +86,28 @@ def choose(asked: Asked, scope: Scope) -> Engine:
         gpus_per_worker=per_worker,
         draws=asked.inference_engine in _SAMPLING,
         notes=(*options.notes, *notes),
+    )
+
+
+def _of_servers(name: str, asked: Asked, options: EngineOptions, scope: Scope) -> Engine:
+    """An engine that drives servers, which have their own models: a worker for each, and no device for any."""
+    settings = {"model": asked.model_name, **options.settings}
+    workers = scope.wishes.workers or options.workers.data_parallel_size
+    try:
+        plan = places(EngineSpec(name, None, settings), (workers, None, 1))
+    except UsageError as error:
+        refuse(f"{asked.place}.engine_options", str(error))
+    return Engine(
+        name=name,
+        model=asked.model_name,
+        folder=None,
+        settings=settings,
+        plan=plan,
+        workers=len(plan.placements),
+        gpus_per_worker=None,
+        draws=False,
+        remote=True,
+        notes=options.notes,
     )
 
 

@@ -34,29 +34,31 @@ class Asking(Struct, frozen=True, kw_only=True):
 def job_of(scope: Scope, asking: Asking) -> tuple[Job, Asking]:
     """The job without its requests, and the form that the prompts have; a model is fetched if it is not here."""
     engine = asking.engine
+    if engine.remote:
+        return _job(asking, None), structs.replace(asking, form=asking.form or "chat")
     folder = engine.folder or hub.download(
         engine.model, lambda what, _done, _total: scope.lines.info(what)
     )
     form = form_of(asking, folder, scope)
-    return _job(asking, str(folder)), structs.replace(asking, form=form)
+    return _job(asking, folder), structs.replace(asking, form=form)
 
 
 def check(asking: Asking) -> None:
     """Raises UsageError for settings that no run takes, or that the engine does not support."""
     try:
-        job = _job(asking, str(asking.engine.folder or ""))
+        job = _job(asking, asking.engine.folder)
         check_job(job)
         check_flags(job)
     except UsageError as error:
         refuse(f"{asking.place}.generation_options", str(error))
 
 
-def _job(asking: Asking, folder: str) -> Job:
+def _job(asking: Asking, folder: Path | None) -> Job:
     engine = asking.engine
     return Job(
         dataset=Path(),  # each round has its own
         folder=Path(),
-        engine=EngineSpec(engine.name, folder, engine.settings),
+        engine=EngineSpec(engine.name, None if folder is None else str(folder), engine.settings),
         workers=engine.workers,
         gpus_per_worker=engine.gpus_per_worker,
         defaults=asking.generation.defaults,
