@@ -46,8 +46,10 @@ def test_only_mapped_names_are_seen(flow):
     assert [user(made.messages(row, "")) for row in rows] == ["x|", "|"]
     assert empty_names(made, rows) == [
         "`t` in user_prompt.txt is empty in 2 of 2 prompts: template_context_map does not name it",
-        "`v` in user_prompt.txt is empty in 1 of 2 prompts: template_context_map says it is the field "
-        "'t', which the rows lack",
+        (
+            "`v` in user_prompt.txt is empty in 1 of 2 prompts: template_context_map says it is the field "
+            "'t', which the rows lack"
+        ),
     ]
 
 
