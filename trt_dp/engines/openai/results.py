@@ -29,26 +29,28 @@ def result_of(sent: Sent, answer: Answer, reply: Reply, dialect: Dialect) -> Res
     """The Result; its times count from when the request was submitted, where the answer was streamed."""
     request = sent.request
     reason = answer.finish_reason or "stop"
+    ids = _ids(answer, dialect)
     return Result(
         request.index,
-        _ids(answer, dialect),
+        ids or [],
         finish_reason=_REASONS.get(reason, reason),
         stop_reason=answer.stop_reason,
         logprobs=answer.logprobs if request.sampling.logprobs is not None else None,
-        text=answer.text,
+        text=None
+        if ids == []
+        else answer.text,  # no ids at all: it stopped at once, and no text is left
         input_tokens=answer.usage.prompt_tokens,
-        output_tokens=answer.usage.completion_tokens,
+        output_tokens=answer.usage.completion_tokens if ids is None else None,
         timing=_timing(answer, reply, sent.began) if reply.times else None,
     )
 
 
-def _ids(answer: Answer, dialect: Dialect) -> list[int]:
-    """The ids without the one that stopped the answer; none where a stop string cut the text and not the ids."""
-    if answer.finish_reason != "stop" or not answer.ids or not dialect.ids_with_stop:
-        return answer.ids
-    if isinstance(answer.stop_reason, str):
-        return []
-    return answer.ids[:-1]
+def _ids(answer: Answer, dialect: Dialect) -> list[int] | None:
+    """The ids without the one that stopped the answer; None where none came, or a stop string cut the text only."""
+    if not answer.ids or (dialect.ids_with_stop and isinstance(answer.stop_reason, str)):
+        return None
+    stopped = answer.finish_reason == "stop" and dialect.ids_with_stop
+    return answer.ids[:-1] if stopped else answer.ids
 
 
 def _timing(answer: Answer, reply: Reply, began: float) -> Timing:
