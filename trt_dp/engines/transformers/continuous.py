@@ -9,10 +9,12 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
+import numpy as np
+
 from trt_dp.engines.cpu.decoder import Ended, OpenTokenizer, Step
 from trt_dp.engines.transformers.decoder import Row, row_of
 from trt_dp.engines.transformers.paging import Chooser, Pages
-from trt_dp.types import Facts, Request
+from trt_dp.types import Facts, Request, Sampling
 
 _WAIT_SECONDS = 0.1
 _DEATH_SECONDS = 5.0
@@ -62,7 +64,7 @@ class Continuous:
         return taken
 
     def step(self) -> Step:
-        """What has begun and ended since the last time; raises PagingEndedError once the manager ends requests by dying."""
+        """What has begun and ended since the last time; raises PagingEndedError once the manager is dead."""
         outputs = self._outputs()
         failed = [one.error for one in outputs if one.error and one.request_id in self._rows]
         if failed or not self._manager.is_running():
@@ -101,11 +103,29 @@ class Continuous:
         """End the manager."""
         self._paging.stop_paging(self._manager)
 
+    def try_out(self) -> None:
+        """Answer a request of one token; raises PagingEndedError for a model that cannot be decoded so."""
+        sampling = Sampling(ignore_eos=True)
+        prompt = np.zeros(1, np.int64)
+        request = Request(
+            index=-1, task_id=-1, input_ids=prompt, output_tokens=2, sampling=sampling
+        )
+        self.take(deque([request]))
+        deadline = time.monotonic() + _START_SECONDS
+        while not self.step().ended:
+            if time.monotonic() > deadline:
+                self._see_death([f"it answered nothing in {_START_SECONDS:.0f} s"])
+        self._chooser.steps = self._chooser.sequences = 0
+
     def _begin(self) -> None:
         self._chooser = Chooser()
         self._rows: dict[str, Row] = {}
         self._free = self._pages.blocks
-        self._manager = self._paging.start_paging(self._pages, self._chooser)
+        try:
+            self._manager = self._paging.start_paging(self._pages, self._chooser)
+        except Exception as error:  # a kind of model that it does not know, or no memory
+            msg = f"transformers' continuous batching does not start: {error}"
+            raise PagingEndedError(msg) from error
         _wait(
             lambda: self._manager.batch_processor or not self._manager.is_running(), _START_SECONDS
         )

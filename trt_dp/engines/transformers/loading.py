@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
@@ -11,7 +12,7 @@ from trt_dp.engines.cpu.decoder import OpenTokenizer
 from trt_dp.engines.cpu.memory import available_bytes, cache_share
 from trt_dp.engines.gpu_sharing import Seat
 from trt_dp.engines.transformers.asked import Bounds
-from trt_dp.engines.transformers.continuous import Continuous
+from trt_dp.engines.transformers.continuous import Continuous, PagingEndedError
 from trt_dp.engines.transformers.decoder import Decoder
 from trt_dp.engines.transformers.folder import Checkpoint
 from trt_dp.engines.transformers.memory import GpuShare, check_weights, gpu_budget, padded_room
@@ -21,6 +22,7 @@ from trt_dp.engines.transformers.settings import Limits, Settings
 from trt_dp.errors import EngineRefused, UsageError
 from trt_dp.types import Facts, Placement
 
+_log = logging.getLogger(__name__)
 _MIB = 2**20
 _CPU_SEQUENCES, _GPU_SEQUENCES = 32, 256
 _CPU_BATCHED, _GPU_BATCHED = 512, 4096
@@ -59,57 +61,102 @@ def load(library: Any, checkpoint: Checkpoint, place: Place) -> Loaded:
     weights = checkpoint.weights_as(_dtype(settings, gpu=place.gpu))
     if not place.gpu:
         check_weights(weights, available_bytes(), "on this machine")
-    cpu_share = cache_share(_cores(place.placement), weights)
+    budget = cache_share(_cores(place.placement), weights)
     seat = Seat(place.placement.devices, place.placement.sharers)
     with seat.loading(settings.memory_fraction, weights) as fraction:
         try:
             model = library.Model(checkpoint, settings, gpu=place.gpu)
-            budget = _budget(model, place, weights, fraction) if place.gpu else cpu_share
-            return _decoding(model, checkpoint, place, (mode, budget, seat))
+            if place.gpu:
+                budget = _gpu_budget(model, place, weights, fraction)
+            plan = _plan(model, checkpoint, place, budget)
+            return _ready(plan, mode, seat)
         except (EngineRefused, UsageError):
             raise
         except Exception as error:  # whatever a model's code, PyTorch or a missing package raises
             raise library.refusal(error, checkpoint) from error
 
 
-def _decoding(
-    model: Any, checkpoint: Checkpoint, place: Place, how: tuple[str, int, Seat]
-) -> Loaded:
-    mode, budget, seat = how
-    settings, shape = place.settings, model.shape
-    budget = settings.kv_cache_mb * _MIB or budget
+class Plan(Struct, frozen=True, kw_only=True):
+    """A loaded model, and what it may take."""
+
+    model: Any
+    checkpoint: Checkpoint
+    place: Place
+    budget: int  # bytes for the KV cache
+    sequences: int
+    batched: int
+    longest: int  # tokens that so many of the longest sequences have
+
+
+def _plan(model: Any, checkpoint: Checkpoint, place: Place, budget: int) -> Plan:
+    settings = place.settings
     sequences = settings.max_sequences or (_GPU_SEQUENCES if place.gpu else _CPU_SEQUENCES)
-    batched = settings.max_batched_tokens or (_GPU_BATCHED if place.gpu else _CPU_BATCHED)
-    longest = sequences * (checkpoint.positions or _LONGEST)
-    if mode == "continuous":
-        pages = _pages(shape, settings, (budget, longest, sequences, batched))
-        room = pages.page_size * pages.blocks
-        decoder: Decoder = Continuous(model, pages, checkpoint.eos, place.open_tokenizer)
-        sequences = pages.max_sequences
-    else:
-        room = min(longest, padded_room(budget, shape.token_bytes, shape.layers, shape.groups))
-        _check_room(room, budget)
-        limits = Limits(max_sequences=sequences, max_batched_tokens=batched, room=room)
-        decoder = Padded(model.new_cache, limits, checkpoint.eos, place.open_tokenizer)
-    limits = Limits(max_sequences=sequences, max_batched_tokens=batched, room=room)
+    return Plan(
+        model=model,
+        checkpoint=checkpoint,
+        place=place,
+        budget=settings.kv_cache_mb * _MIB or budget,
+        sequences=sequences,
+        batched=settings.max_batched_tokens or (_GPU_BATCHED if place.gpu else _CPU_BATCHED),
+        longest=sequences * (checkpoint.positions or _LONGEST),
+    )
+
+
+def _ready(plan: Plan, mode: str, seat: Seat) -> Loaded:
+    """The model with its decoder."""
+    decoder, limits = _paged(plan) if mode == "continuous" else _padded(plan)
+    settings = plan.place.settings
     return Loaded(
         decoder=decoder,
         limits=limits,
         bounds=Bounds(
-            vocabulary=shape.vocabulary,
-            positions=checkpoint.positions,
-            room=room,
-            eos=checkpoint.eos,
+            vocabulary=plan.model.shape.vocabulary,
+            positions=plan.checkpoint.positions,
+            room=limits.room,
+            eos=plan.checkpoint.eos,
             plain_only=settings.cuda_graph,
         ),
-        facts=_facts(model, limits),
+        facts=_facts(plan.model, limits),
         seat=seat,
     )
 
 
-def _pages(shape: Any, settings: Settings, how: tuple[int, int, int, int]) -> Pages:
+def _padded(plan: Plan) -> tuple[Decoder, Limits]:
+    shape = plan.model.shape
+    room = padded_room(plan.budget, shape.token_bytes, shape.layers, shape.groups)
+    limits = _limits(plan, plan.sequences, min(plan.longest, room))
+    eos, opener = plan.checkpoint.eos, plan.place.open_tokenizer
+    return Padded(plan.model.new_cache, limits, eos, opener), limits
+
+
+def _paged(plan: Plan) -> tuple[Decoder, Limits]:
+    pages = _pages(plan)
+    limits = _limits(plan, pages.max_sequences, pages.page_size * pages.blocks)
+    try:
+        decoder = Continuous(plan.model, pages, plan.checkpoint.eos, plan.place.open_tokenizer)
+        decoder.try_out()
+    except PagingEndedError as error:
+        if plan.place.settings.mode == "continuous":
+            msg = f"{error}: this model needs --set mode=padded"
+            raise EngineRefused(msg) from error
+        _log.warning("padded batches instead of continuous batching: %s", error)
+        return _padded(plan)
+    return decoder, limits
+
+
+def _limits(plan: Plan, sequences: int, room: int) -> Limits:
+    if room < 1:
+        msg = (
+            f"{plan.budget / _MIB:.0f} MiB are left for the KV cache, which is too little for a token: "
+            "use fewer workers, or free memory (--set kv_cache_mb sets the size)"
+        )
+        raise EngineRefused(msg)
+    return Limits(max_sequences=sequences, max_batched_tokens=plan.batched, room=room)
+
+
+def _pages(plan: Plan) -> Pages:
     """As many blocks as all sequences could need, as far as the memory goes."""
-    budget, longest, sequences, batched = how
+    shape, settings = plan.model.shape, plan.place.settings
     flash = "flash" in shape.attention
     page = settings.page_size or (_FLASH_PAGE if flash else _PAGE)
     costs = Costs(
@@ -119,24 +166,14 @@ def _pages(shape: Any, settings: Settings, how: tuple[int, int, int, int]) -> Pa
         value=shape.dtype_bytes,
         flash=flash,
     )
-    blocks = min(-(-longest // page), blocks_for(budget, page, batched, costs))
-    _check_room(blocks * page, budget)
+    blocks = min(-(-plan.longest // page), blocks_for(plan.budget, page, plan.batched, costs))
     return Pages(
         page_size=page,
         blocks=blocks,
-        max_sequences=min(sequences, blocks, batched),
-        max_batched_tokens=batched,
+        max_sequences=max(1, min(plan.sequences, blocks, plan.batched)),
+        max_batched_tokens=plan.batched,
         cuda_graph=settings.cuda_graph,
     )
-
-
-def _check_room(room: int, budget: int) -> None:
-    if room < 1:
-        msg = (
-            f"{budget / _MIB:.0f} MiB are left for the KV cache, which is too little for a token: use fewer workers, "
-            "or free memory (--set kv_cache_mb sets the size)"
-        )
-        raise EngineRefused(msg)
 
 
 def _mode(library: Any, settings: Settings, *, gpu: bool) -> str:
@@ -158,7 +195,7 @@ def _dtype(settings: Settings, *, gpu: bool) -> str:
     return "float32" if settings.dtype == "auto" and not gpu else settings.dtype
 
 
-def _budget(model: Any, place: Place, weights: int, fraction: float) -> int:
+def _gpu_budget(model: Any, place: Place, weights: int, fraction: float) -> int:
     """Of a GPU; with others on it, PyTorch is also held to this worker's part, so that no one takes another's."""
     sharers, part = place.placement.sharers, place.settings.memory_fraction
     share = GpuShare(

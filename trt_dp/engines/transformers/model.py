@@ -30,7 +30,7 @@ except ImportError as error:
 Mask = NDArray[np.bool_]
 VERSIONS = {"transformers": transformers.__version__, "torch": torch.__version__}
 _STOP_SECONDS = 10.0
-_FLASH = "flash_attention_2"
+_ROUNDING = 0.1  # of the spread of the logits: much for rounding, little for another meaning
 _log = logging.getLogger(__name__)
 
 
@@ -58,7 +58,11 @@ class Model:
         takes = inspect.signature(self._model.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
         self._positions = "position_ids" in takes
+        if "past_key_values" not in takes:
+            msg = f"{type(self._model).__name__} keeps no keys and values of its tokens, which the engine needs"
+            raise EngineRefused(msg)
         self.shape = self._try()
+        self._check_padding()
 
     def new_cache(self) -> KeysAndValues:
         """An empty cache for a rectangle of tokens."""
@@ -85,6 +89,24 @@ class Model:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self._try()
+
+    def _check_padding(self) -> None:
+        """Raise unless a prompt that is padded and read in two pieces means the same as alone and whole."""
+        ids, places = np.array([[3, 1, 2]]) % self.shape.vocabulary, np.array([[0, 1, 2]])
+        alone = self.run(self.empty_cache(), ids, places, None)[0]
+        cache, mask = self.empty_cache(), np.ones((2, 4), bool)
+        mask[0, 0] = False
+        both = np.vstack([np.pad(ids, ((0, 0), (1, 0))), [[1, 1, 1, 1]]])
+        places = np.array([[0, 0, 1, 2], [0, 1, 2, 3]])
+        split = 3 if KeysAndValues(self).joinable else 4
+        last = None
+        for begin, end in ((0, split), (split, 4)):
+            if begin < end:
+                part = both[:, begin:end], places[:, begin:end], mask[:, :end]
+                last = self.run(cache, *part)[0]
+        if last is None or not _alike(alone, last):
+            msg = "a padded prompt means something else to this model: its requests cannot share a batch"
+            raise EngineRefused(msg)
 
     def run(self, cache: Any, ids: Ids, positions: Ids, mask: Mask | None) -> Any:
         """The logits after the last column, on the device."""
@@ -119,8 +141,15 @@ class Model:
         manager.batch_processor = None
 
     def empty_cache(self) -> Any:
-        """A cache of the model's own kind."""
-        return transformers.DynamicCache(config=self._model.config)
+        """A cache of the model's own kind; for attention in a window it also keeps what is outside of it.
+
+        A layer that forgets cannot take other rows in, and the model's mask looks at the window anyway.
+        """
+        own = transformers.DynamicCache(config=self._model.config)
+        kinds = transformers.cache_utils
+        attention = (kinds.DynamicLayer, kinds.DynamicSlidingWindowLayer)
+        plain = all(type(layer) in attention for layer in own.layers)
+        return transformers.DynamicCache() if plain else own
 
     def _put(self, values: NDArray[Any]) -> Any:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, non_blocking=True)
@@ -149,10 +178,7 @@ class KeysAndValues:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._cache = model.empty_cache()
-        layers = self._cache.layers
-        self.joinable = bool(layers) and all(
-            type(layer) is transformers.cache_utils.DynamicLayer for layer in layers
-        )
+        self.joinable = not self._cache.layers  # it gets plain layers as they come
 
     def run(self, ids: Ids, positions: Ids, mask: Mask | None) -> DeviceScores:
         """Append columns."""
@@ -202,6 +228,12 @@ class DeviceScores:
         """All logits of one row."""
         row: Logits = self._logits[number].cpu().numpy()
         return row
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two rows of logits differ by rounding only, which half precision does much of."""
+    spread = float((one.max() - one.min()).item())
+    return float((one - other).abs().max().item()) <= _ROUNDING * spread or spread == 0
 
 
 def can_page() -> bool:
