@@ -20,9 +20,14 @@ BOUNDS = Bounds(vocabulary=100, positions=64, room=50, eos=frozenset({2}))
 
 def changed(**changes) -> settings.Settings:
     plain = {
-        **{"mode": "auto", "dtype": "auto", "attention": "", "memory_fraction": 0.9},
+        "mode": "auto",
+        "dtype": "auto",
+        "attention": "",
+        "memory_fraction": 0.9,
         **dict.fromkeys(("max_sequences", "max_batched_tokens", "kv_cache_mb", "page_size"), 0),
-        **{"cuda_graph": False, "threads": 0, "trust_remote_code": False},
+        "cuda_graph": False,
+        "threads": 0,
+        "trust_remote_code": False,
     }
     return settings.Settings(**{**plain, **changes})
 

@@ -259,14 +259,28 @@ def _load(checkpoint: Checkpoint, settings: Settings, device: Any) -> Any:
     if dtype == "auto" and device.type == "cpu":
         dtype = "float32"  # half precision is slower on most CPUs, and its rounding depends on the batch
     more = {"attn_implementation": settings.attention} if settings.attention else {}
-    model = transformers.AutoModelForCausalLM.from_pretrained(
+    model, found = transformers.AutoModelForCausalLM.from_pretrained(
         checkpoint.folder,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # `_check_weights` names them
         dtype=dtype if dtype == "auto" else getattr(torch, dtype),
         local_files_only=True,
         trust_remote_code=settings.trust_remote_code,
         **more,
     )
+    _check_weights(found)
     return model.to(device).eval()
+
+
+def _check_weights(found: dict[str, Any]) -> None:
+    """Raise for weights that the library would make up: it only warns of those that are missing."""
+    for kind, what in (("missing_keys", "is missing"), ("mismatched_keys", "has another size")):
+        if keys := sorted(str(key) for key in found[kind]):
+            more = f" (and {len(keys) - 1} others)" if keys[1:] else ""
+            msg = f"the weight {keys[0]} {what}{more}: its files do not fit to its config.json"
+            raise ValueError(msg)
+    if unused := found["unexpected_keys"]:
+        _log.warning("%d weights of the checkpoint are not used: %s", len(unused), min(unused))
 
 
 def _paging_config(pages: Pages) -> Any:
