@@ -19,7 +19,9 @@ from trt_dp.worker.serve import load
 
 pytestmark = [
     pytest.mark.transformers,
-    pytest.mark.filterwarnings("default:::transformers", "default:::torch", "default::FutureWarning"),
+    pytest.mark.filterwarnings(
+        "default:::transformers", "default:::torch", "default::FutureWarning"
+    ),
 ]
 pytest.importorskip("torch", reason="PyTorch is missing: scripts/transformers-check")
 pytest.importorskip("transformers", reason="transformers is missing: scripts/transformers-check")
@@ -259,9 +261,9 @@ def test_when_decoding_breaks_all_in_progress_come_back(engine, monkeypatch):
 def test_an_engine_that_always_breaks_raises(engine, monkeypatch):
     """When nothing is answered between failures, the engine gives up, so that its worker is restarted."""
     _break(engine, monkeypatch, lambda: RuntimeError("for ever"))
+    rounds = [requests(4, seed) for seed in range(9)]
     with pytest.raises(RuntimeError, match="for ever"):
-        for _ in range(9):
-            answers(engine, requests(4, 7))
+        _ = [answers(engine, asked) for asked in rounds]
 
 
 def test_out_of_memory_makes_the_batches_smaller(model, monkeypatch):
