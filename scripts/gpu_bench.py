@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=ROOT / "gpu-bench.json")
     parser.add_argument("--bare", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         sys.exit(
@@ -73,7 +74,7 @@ def measure(folder: Path, asked: argparse.Namespace) -> None:
     print(machine(bench))
     make_inputs(bench)
     parts: list[tuple[str, float, Callable[[Bench], None]]] = [
-        ("bare engine, padded and continuous", 40, modes),
+        ("ways to batch", 40, modes),
         ("bare engine against one worker", 60, one_worker),
         ("several workers on one device", 60, several_workers),
         ("placement", 40, placement),
@@ -161,8 +162,8 @@ def write_requests(
 
 
 def modes(bench: Bench) -> None:
-    """Both ways to batch, in a process that does nothing else; the first gives energy too."""
-    for mode in ("padded", "continuous"):
+    """Both ways to batch, and transformers' generate(), each in a process that does nothing else."""
+    for mode in ("padded", "continuous", "generate"):
         try:
             told = bare(bench, mode)
         except RuntimeError as error:
@@ -170,7 +171,8 @@ def modes(bench: Bench) -> None:
                 f"bare engine, {mode}", f"does not run: {str(error).strip().splitlines()[-1][:120]}"
             )
             continue
-        bench.note(f"bare engine, {mode}", f"{told['rate']:,.0f} output tok/s", **told)
+        name = "generate() of transformers" if mode == "generate" else f"bare engine, {mode}"
+        bench.note(name, f"{told['rate']:,.0f} output tok/s", **told)
         if told["joules"]:
             each = told["joules"] / told["tokens"]
             bench.note(

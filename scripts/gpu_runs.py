@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,44 +170,82 @@ def bare(bench: Bench, mode: str) -> dict[str, Any]:
 
 def bare_process(model: str, data: str, mode: str) -> None:
     """Load, answer everything, print what it took."""
+    lines = [json.loads(line) for line in Path(data).read_text().splitlines()]
+    nvml = Nvml()
+    answer, facts = _generate(model, lines) if mode == "generate" else _step(model, lines, mode)
+    before = nvml.joules(nvml.gpus[0]) if nvml.gpus else None
+    begun = time.perf_counter()
+    tokens = answer()
+    seconds = time.perf_counter() - begun
+    after = nvml.joules(nvml.gpus[0]) if nvml.gpus else None
+    joules = None if before is None or after is None else after - before
+    rate = {"rate": tokens / seconds, "seconds": seconds, "tokens": tokens, "joules": joules}
+    print(json.dumps(rate | {"facts": facts()}))
+
+
+Answering = tuple[Callable[[], int], Callable[[], dict[str, Any]]]
+
+
+def _step(model: str, lines: list[dict[str, Any]], mode: str) -> Answering:
+    """The engine, kept full; what answers everything and counts the tokens, and what tells how."""
     import numpy as np
 
     from trt_dp.types import EngineSpec, Placement, Request, Sampling
     from trt_dp.worker.serve import load
 
-    nvml = Nvml()
     spec = EngineSpec("transformers", model, {"mode": mode})
-    placed = (
-        Placement(0, devices=("0",)) if nvml.gpus else Placement(0, cores=tuple(range(cores())))
-    )
-    engine = load(spec, placed)
-    lines = [json.loads(line) for line in Path(data).read_text().splitlines()]
+    gpu, every = Placement(0, devices=("0",)), tuple(range(cores()))
+    engine = load(spec, gpu if Nvml().gpus else Placement(0, cores=every))
     waiting = [
         Request(n, n, np.array(one["input_ids"]), one["output_tokens"], Sampling(ignore_eos=True))
         for n, one in enumerate(lines)
     ][::-1]
-    before = nvml.joules(nvml.gpus[0]) if nvml.gpus else None
-    begun, flying, tokens = time.perf_counter(), 0, 0
-    while waiting or flying:
-        while waiting and flying < engine.capacity:
-            engine.submit(waiting.pop())
-            flying += 1
-        for result in engine.step():
-            tokens += len(result.output_ids)
-            flying -= 1
-    seconds = time.perf_counter() - begun
-    after = nvml.joules(nvml.gpus[0]) if nvml.gpus else None
-    joules = None if before is None or after is None else after - before
-    facts = engine.facts()
-    engine.close()
-    told = {
-        "rate": tokens / seconds,
-        "seconds": seconds,
-        "tokens": tokens,
-        "joules": joules,
-        "facts": facts,
-    }
-    print(json.dumps(told))
+
+    def answer() -> int:
+        flying = tokens = 0
+        while waiting or flying:
+            while waiting and flying < engine.capacity:
+                engine.submit(waiting.pop())
+                flying += 1
+            results = engine.step()
+            tokens += sum(len(result.output_ids) for result in results)
+            flying -= len(results)
+        return tokens
+
+    return answer, lambda: (engine.facts(), engine.close())[0]
+
+
+def _generate(model: str, lines: list[dict[str, Any]]) -> Answering:
+    """Static batches by transformers' own generate(), in the order of the file, padded on the left."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the engine has it
+    import torch
+    import transformers
+
+    gpu = torch.cuda.is_available()
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(
+        model, dtype="auto" if gpu else torch.float32
+    ).to("cuda" if gpu else "cpu")
+    size = 256 if gpu else 32
+
+    def answer() -> int:
+        tokens = 0
+        for group in (lines[at : at + size] for at in range(0, len(lines), size)):
+            width = max(len(one["input_ids"]) for one in group)
+            rows = [[0] * (width - len(one["input_ids"])) + one["input_ids"] for one in group]
+            blanks = torch.tensor([width - len(one["input_ids"]) for one in group])[:, None]
+            length = max(one["output_tokens"] for one in group)
+            loaded.generate(
+                torch.tensor(rows, device=loaded.device),
+                attention_mask=(torch.arange(width)[None] >= blanks).long().to(loaded.device),
+                min_new_tokens=length,
+                max_new_tokens=length,
+                do_sample=False,
+                pad_token_id=0,
+            )
+            tokens += sum(one["output_tokens"] for one in group)
+        return tokens
+
+    return answer, lambda: {"batch": size}
 
 
 def run_python(*words: object, seconds: float = 300.0) -> str:
