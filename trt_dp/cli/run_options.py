@@ -107,7 +107,7 @@ Launcher = Annotated[
 Order = Annotated[
     str,
     typer.Option(
-        help="Which requests go first: auto, file, longest or lanes. Results are the same.",
+        help="Which requests go first: auto, file, longest, lanes or prefix. Results are the same.",
         rich_help_panel=ORDER,
     ),
 ]
