@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -128,6 +129,8 @@ class Told:
     rate: float
     seconds: float
     results: bytes
+    tokens: int
+    cpu_seconds: float  # of all its processes, loading included
 
 
 def through(bench: Bench, data: str, workers: int, model: str = "model", *more: str) -> Told:
@@ -135,6 +138,7 @@ def through(bench: Bench, data: str, workers: int, model: str = "model", *more: 
     folder = bench.folder / f"run-{time.monotonic_ns()}"
     line = [*command(bench, model, data, workers), "--output", str(folder), *more]
     one = {"CUDA_VISIBLE_DEVICES": "0"} if bench.gpu else {}
+    before = _children_cpu()
     done = subprocess.run(
         line,
         capture_output=True,
@@ -150,7 +154,13 @@ def through(bench: Bench, data: str, workers: int, model: str = "model", *more: 
     tokens = sum(len(json.loads(line)["output_ids"]) for line in results.splitlines())
     shutil.rmtree(folder)
     seconds = report["performance"]["total_latency_ms"] / 1e3
-    return Told(tokens / seconds, seconds, results)
+    return Told(tokens / seconds, seconds, results, tokens, _children_cpu() - before)
+
+
+def _children_cpu() -> float:
+    """CPU seconds of all processes that were started here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def bare(bench: Bench, mode: str) -> dict[str, Any]:
@@ -174,12 +184,13 @@ def bare_process(model: str, data: str, mode: str) -> None:
     nvml = Nvml()
     answer, facts = _generate(model, lines) if mode == "generate" else _step(model, lines, mode)
     before = nvml.joules(nvml.gpus[0]) if nvml.gpus else None
-    begun = time.perf_counter()
+    begun, worked = time.perf_counter(), time.process_time()
     tokens = answer()
-    seconds = time.perf_counter() - begun
+    seconds, cpu = time.perf_counter() - begun, time.process_time() - worked
     after = nvml.joules(nvml.gpus[0]) if nvml.gpus else None
     joules = None if before is None or after is None else after - before
     rate = {"rate": tokens / seconds, "seconds": seconds, "tokens": tokens, "joules": joules}
+    rate["cpu_rate"] = tokens / cpu
     print(json.dumps(rate | {"facts": facts()}))
 
 

@@ -308,7 +308,10 @@ def refusal(error: Exception, checkpoint: Checkpoint) -> EngineRefused:
     )
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, of the GPU or of the machine."""
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory ran out, of the GPU or of the machine: this error says so, or the one that caused it."""
+    if error is None:
+        return False
     kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+    here = isinstance(error, kinds) or "can't allocate memory" in str(error)
+    return here or is_out_of_memory(error.__cause__)
