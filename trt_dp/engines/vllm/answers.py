@@ -39,7 +39,9 @@ def parameters(made: Library, request: Request, eos: frozenset[int]) -> Any:
     )
 
 
-def result(request: Request, output: Any, eos: frozenset[int], timing: Timing | None) -> Result | Returned:
+def result(
+    request: Request, output: Any, eos: frozenset[int], timing: Timing | None
+) -> Result | Returned:
     """The answer in a finished output; what is no complete answer is given back, or is an error."""
     answer = output.outputs[0]
     ids, reason = list(answer.token_ids), answer.finish_reason

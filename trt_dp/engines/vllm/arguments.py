@@ -40,9 +40,7 @@ _TAKEN = {
         ),
         "trt-dp makes the data-parallel workers itself: --n-workers",
     ),
-    **dict.fromkeys(
-        ("nnodes", "node_rank", "device_ids"), "trt-dp chooses where each worker runs"
-    ),
+    **dict.fromkeys(("nnodes", "node_rank", "device_ids"), "trt-dp chooses where each worker runs"),
 }
 
 

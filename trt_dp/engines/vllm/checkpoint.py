@@ -52,7 +52,7 @@ def weight_bytes(folder: Path) -> int:
 
 
 def eos_ids(folder: Path) -> frozenset[int]:
-    """The ids at which vLLM would end an answer: of generation_config.json, or else config.json, and of the tokenizer."""
+    """Where vLLM would end an answer: by generation_config.json, or else config.json, and by the tokenizer."""
     configs = (read_fields(folder / name) for name in ("generation_config.json", "config.json"))
     of_model = next((ids for config in configs if (ids := _ids(config))), ())
     return frozenset((*of_model, *_of_tokenizer(folder)))

@@ -17,7 +17,7 @@ def compare() -> Iterator[str]:
     """How the installed vLLM differs from what is recorded of it."""
     record, version = recorded(), signatures.version_of(library().version)
     low, high = map(signatures.version_of, record.supported)
-    if version and not low <= version < high:
+    if not low <= version < high:
         yield f"vLLM {version[0]}.{version[1]} is none of those that were read ({' to '.join(record.supported)})"
     yield from of_record(record, version)
 

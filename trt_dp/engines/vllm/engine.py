@@ -16,12 +16,13 @@ from trt_dp.engines.gpu_sharing import Seat
 from trt_dp.engines.vllm import advice, answers, differences, limits, load
 from trt_dp.engines.vllm.arguments import Settings, settings_of
 from trt_dp.engines.vllm.checkpoint import is_checkpoint, read_checkpoint
-from trt_dp.engines.vllm.library import library
+from trt_dp.engines.vllm.library import library, sentence
 from trt_dp.engines.vllm.limits import Adapters, Limits
 from trt_dp.engines.vllm.recovery import check_recovered
 from trt_dp.errors import EngineRefused, RequestRefused
 from trt_dp.types import EngineSpec, Facts, Placement, Request, Result, Returned, Sampling
 
+_PLAIN = Settings()
 _log = logging.getLogger(__name__)
 
 
@@ -45,7 +46,7 @@ class VllmEngine:
     samples = frozenset(Sampling.__struct_fields__)
 
     def __init__(
-        self, spec: EngineSpec, placement: Placement, *, settings: Settings = Settings()
+        self, spec: EngineSpec, placement: Placement, *, settings: Settings = _PLAIN
     ) -> None:
         self._model = read_checkpoint(spec.path)
         self._made = made = library()
@@ -153,8 +154,8 @@ class VllmEngine:
                 answers.parameters(self._made, request, self._model.eos),
                 lora_request=lora,
             )
-        except (ValueError, TypeError) as error:  # VLLMValidationError is one
-            msg = f"vLLM: {error}"
+        except self._made.refusals as error:
+            msg = f"vLLM: {sentence(error)}"
             raise RequestRefused(msg) from error
 
     def _result(self, output: Any) -> Result | Returned:

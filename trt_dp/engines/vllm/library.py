@@ -27,6 +27,7 @@ class Library(Struct, frozen=True):
     final_only: Any  # of RequestOutputKind
     offline: Any  # of UsageContext: the defaults of vLLM's own LLM
     platform: Any
+    refusals: tuple[type[Exception], ...]  # what it raises for a request that it cannot take
 
 
 def library() -> Library:
@@ -45,6 +46,7 @@ def library() -> Library:
             final_only=sampling.RequestOutputKind.FINAL_ONLY,
             offline=importlib.import_module("vllm.usage.usage_lib").UsageContext.LLM_CLASS,
             platform=importlib.import_module("vllm.platforms").current_platform,
+            refusals=_refusals(),
         )
     except ModuleNotFoundError as error:
         if error.name != "vllm":
@@ -82,9 +84,17 @@ def parse(made: Library, given: dict[str, str]) -> dict[str, Any]:
 def sentence(error: BaseException) -> str:
     """The line of a message that says what is wrong: pydantic's begin with how many errors there are."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = next((line for line in lines if line.startswith("Value error, ")), lines[0] if lines else "")
+    said = next(
+        (line for line in lines if line.startswith("Value error, ")), lines[0] if lines else ""
+    )
     said = said.removeprefix("Value error, ").partition(" [type=")[0] or type(error).__name__
     return said if len(said) <= _MOST_WORDS else f"{said[:_MOST_WORDS]} ..."
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Up to 0.31 they are ValueErrors; later versions have a class of their own."""
+    known = importlib.import_module("vllm.exceptions")
+    return (ValueError, TypeError, getattr(known, "VLLMClientError", ValueError))
 
 
 def _parsed(parser: Any, action: Any, key: str, value: str) -> Any:
@@ -92,7 +102,10 @@ def _parsed(parser: Any, action: Any, key: str, value: str) -> Any:
         return value
     try:
         return getattr(parser.parse_args(_words(action, value)), key)
-    except (Exception, SystemExit) as error:  # argparse, json and vLLM's own types: anything may come
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # argparse, json and vLLM's own types: anything may come
         msg = f"--set {key}={redact(key, value)}: {sentence(error)}"
         raise UsageError(msg) from error
 

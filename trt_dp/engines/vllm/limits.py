@@ -19,7 +19,9 @@ class Limits(Struct, frozen=True):
     context: int
     vocabulary: int
     has_tokenizer: bool
-    splits_seeded: bool  # it would split prompts of requests with a seed, which this platform cannot
+    splits_seeded: (
+        bool  # it would split prompts of requests with a seed, which this platform cannot
+    )
     lora_rank: int = 0  # 0: it applies no adapters
 
 
@@ -60,7 +62,7 @@ def _check_form(sampling: Sampling, limits: Limits) -> None:
         msg = "`structured_outputs` needs the model's tokenizer, and none is loaded: copy it next to the model"
         raise RequestRefused(msg)
     if sampling.ignore_eos:
-        msg = "`structured_outputs` ends an answer by its EOS: give `max_tokens`, without `ignore_eos` or `output_tokens`"
+        msg = "`structured_outputs` ends an answer by its EOS: give `max_tokens`, no `ignore_eos` or `output_tokens`"
         raise RequestRefused(msg)
 
 
@@ -94,7 +96,10 @@ def _check_adapter(asked: Lora, most_rank: int) -> None:
     config = read_fields(Path(asked.path) / "adapter_config.json")
     rank = config.get("r")
     if not isinstance(rank, int):
-        msg = f"`lora_request` {asked.name!r}: {asked.path} is not the folder of an adapter (no adapter_config.json with a rank)"
+        msg = (
+            f"`lora_request` {asked.name!r}: {asked.path} is not the folder of an adapter: "
+            "it has no adapter_config.json with a rank"
+        )
         raise RequestRefused(msg)
     if rank > most_rank:
         msg = f"`lora_request` {asked.name!r} has rank {rank}, and the engine takes {most_rank}: --set max_lora_rank"

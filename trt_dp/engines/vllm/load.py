@@ -37,7 +37,7 @@ def arguments(
 
 
 def load(made: Library, arguments: dict[str, Any], seat: Seat, weights: int) -> Any:
-    """vLLM's engine, alone on its GPUs while it measures their memory; raises EngineRefused in vLLM's words."""
+    """The engine of vLLM, alone on its GPUs while it measures their memory; raises EngineRefused in vLLM's words."""
     share = arguments.get("gpu_memory_utilization", _SHARE)
     with seat.loading(share, weights):
         try:
