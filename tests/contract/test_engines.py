@@ -18,6 +18,8 @@ import pytest
 from msgspec import structs
 from tiny_engine import tiny_engine
 from trtllm_engines import make_checkpoint, make_engine
+from vllm_double import forget_double, use_double
+from vllm_double import make_checkpoint as vllm_checkpoint
 
 from trt_dp import plugins
 from trt_dp.engines.about import About, about, recognises, why_not
@@ -41,6 +43,7 @@ ENGINES: dict[str, tuple[str, Callable[[Path], Path] | None, dict[str, str]]] = 
     "trtllm executor": ("trtllm", make_engine, {"loader": "executor"}),
     "trtllm static": ("trtllm", make_engine, {"mode": "static"}),
     "trtllm-torch": ("trtllm-torch", make_checkpoint, {}),
+    "vllm": ("vllm", vllm_checkpoint, {}),
     "documented": ("shout", _shout, {"volume": "2"}),
 }
 TOO_LARGE = 1 << 23
@@ -50,8 +53,11 @@ TO_LENGTH = Sampling(ignore_eos=True)
 @pytest.fixture(params=ENGINES, ids=list(ENGINES))
 def spec(request, tmp_path, monkeypatch) -> Iterator[EngineSpec]:
     """What each engine is made from."""
-    request.getfixturevalue("double")
     name, folder, options = ENGINES[request.param]
+    if name == "vllm":
+        use_double(monkeypatch)  # alone: TensorRT-LLM goes first where it is installed
+    else:
+        request.getfixturevalue("double")
     if name == "cpu":
         pytest.importorskip("openvino")
     monkeypatch.syspath_prepend(tmp_path / "site")
@@ -59,6 +65,7 @@ def spec(request, tmp_path, monkeypatch) -> Iterator[EngineSpec]:
     path = folder(tmp_path / "engine") if folder else None
     yield EngineSpec(name, str(path) if path else None, options)
     documented.forget()
+    forget_double()
 
 
 @pytest.fixture
@@ -297,7 +304,7 @@ def test_what_it_says_of_itself_has_the_right_types(spec):
     assert why_not(engine_class) is None  # the double is installed
 
 
-@pytest.mark.parametrize("name", ["echo", "cpu", "trtllm", "trtllm-torch"])
+@pytest.mark.parametrize("name", ["echo", "cpu", "trtllm", "trtllm-torch", "vllm"])
 def test_asking_an_engine_loads_no_heavy_library(name):
     """Its class can be imported, and asked about a folder and its options, without the library that it runs on."""
     code = (
@@ -305,7 +312,7 @@ def test_asking_an_engine_loads_no_heavy_library(name):
         "from trt_dp.engines.about import about, recognises\n"
         f"found = plugins.find(plugins.ENGINES, {name!r}); about(found)\n"
         "recognises(found, Path('nowhere')); plugins.options_of(found)\n"
-        "print(sorted({'openvino', 'openvino_genai', 'torch', 'tensorrt_llm'} & sys.modules.keys()))"
+        "print(sorted({'openvino', 'openvino_genai', 'torch', 'tensorrt_llm', 'vllm'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -18,7 +18,8 @@ def compare() -> Iterator[str]:
     record, version = recorded(), signatures.version_of(library().version)
     low, high = map(signatures.version_of, record.supported)
     if not low <= version < high:
-        yield f"vLLM {version[0]}.{version[1]} is none of those that were read ({' to '.join(record.supported)})"
+        first, beyond = record.supported
+        yield f"vLLM {version[0]}.{version[1]} was never looked at, only {first} and later, before {beyond}"
     yield from of_record(record, version)
 
 
