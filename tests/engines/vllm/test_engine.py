@@ -207,6 +207,7 @@ def test_an_adapter_changes_the_answer_and_is_checked_first(model, tmp_path):
     asked = [request(0, [9]), request(1, [9], sampling=structs.replace(IGNORE, lora_request=first))]
     found = answers(engine, *asked)
     assert found[0].output_ids != found[1].output_ids
+    assert found[0].output_ids == answers(made(model), asked[0])[0].output_ids
     for wrong, said in (
         (Lora("b", 2, str(tmp_path / "none")), "not the folder of an adapter"),
         (Lora("b", 2, adapter(tmp_path / "b", rank=64)), "has rank 64, and the engine takes 16"),
@@ -215,6 +216,19 @@ def test_an_adapter_changes_the_answer_and_is_checked_first(model, tmp_path):
     ):
         with pytest.raises(RequestRefused, match=said):
             engine.submit(request(2, sampling=Sampling(lora_request=wrong)))
+
+
+def test_on_a_cpu_adapters_take_turns(model, tmp_path):
+    """There vLLM mixes up requests with an adapter and without in one batch; so none is answered beside the other."""
+    engine, plain = made(model, enable_lora="true", window="40"), made(model)
+    wish = structs.replace(IGNORE, lora_request=Lora("a", 1, adapter(tmp_path / "a")))
+    asked = [request(n, sampling=wish if n % 3 == 0 else IGNORE) for n in range(30)]
+    found = answers(engine, *asked)
+    without = {one.index for one in asked if one.sampling == IGNORE}
+    assert {n: found[n].output_ids for n in without} == {
+        n: answers(plain, asked[n])[n].output_ids for n in without
+    }
+    assert len(found) == 30
 
 
 def test_on_a_cpu_prompts_are_not_split(model):

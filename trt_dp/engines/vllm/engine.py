@@ -20,7 +20,7 @@ from trt_dp.engines.vllm.library import library, sentence
 from trt_dp.engines.vllm.limits import Adapters, Limits
 from trt_dp.engines.vllm.recovery import check_recovered
 from trt_dp.errors import EngineRefused, RequestRefused
-from trt_dp.types import EngineSpec, Facts, Placement, Request, Result, Returned, Sampling
+from trt_dp.types import EngineSpec, Facts, Failure, Placement, Request, Result, Returned, Sampling
 
 _PLAIN = Settings()
 _log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class VllmEngine:
         self.context = self._limits.context
         self.capacity = settings.window or _window(self._config.scheduler_config.max_num_seqs)
         self._in_flight: dict[str, _Asked] = {}
+        self._waiting: list[Request] = []
         self._preempted = self._given_back = 0
 
     @staticmethod
@@ -102,11 +103,15 @@ class VllmEngine:
         adapter = request.sampling.lora_request
         if adapter:
             self._adapters.check(adapter)
-        self._add(request)
-        self._in_flight[str(request.index)] = _Asked(request, time.monotonic())
+        if self._must_wait(request):
+            self._waiting.append(request)
+        else:
+            self._add(request)
 
     def step(self) -> Sequence[Result | Returned]:
         """Advance every running request, and return what is answered, or given back."""
+        if not self._in_flight:
+            return self._admit()
         try:
             outputs = self._vllm.step()
         except Exception as error:  # noqa: BLE001  whatever a model or a kernel raises
@@ -142,6 +147,27 @@ class VllmEngine:
         del self._vllm
         self._seat.leave()
 
+    def _must_wait(self, request: Request) -> bool:
+        """On a CPU vLLM gives who asks for no adapter that of another in the batch: those with and without take turns."""
+        if not self._limits.adapters_apart or not self._in_flight:
+            return bool(self._waiting)
+        now = next(iter(self._in_flight.values())).request
+        return bool(self._waiting) or _has_adapter(now) != _has_adapter(request)
+
+    def _admit(self) -> list[Result]:
+        """Those whose turn it is; one that vLLM does not take is refused here."""
+        waited = self._waiting
+        turn = [one for one in waited if _has_adapter(one) == _has_adapter(waited[0])]
+        self._waiting = [one for one in waited if _has_adapter(one) != _has_adapter(waited[0])]
+        return [refused for one in turn if (refused := self._added(one))]
+
+    def _added(self, request: Request) -> Result | None:
+        try:
+            self._add(request)
+        except RequestRefused as reason:
+            return Result(request.index, error=Failure("refused", str(reason)))
+        return None
+
     def _add(self, request: Request) -> None:
         adapter = request.sampling.lora_request
         lora = None
@@ -157,6 +183,7 @@ class VllmEngine:
         except self._made.refusals as error:
             msg = f"vLLM: {sentence(error)}"
             raise RequestRefused(msg) from error
+        self._in_flight[str(request.index)] = _Asked(request, time.monotonic())
 
     def _result(self, output: Any) -> Result | Returned:
         asked = self._in_flight.pop(output.request_id)
@@ -191,7 +218,12 @@ def _limits(config: Any, on_cpu: bool) -> Limits:  # noqa: FBT001
         has_tokenizer=not model.skip_tokenizer_init,
         splits_seeded=on_cpu and bool(config.scheduler_config.enable_chunked_prefill),
         lora_rank=lora.max_lora_rank if lora else 0,
+        adapters_apart=on_cpu and lora is not None,
     )
+
+
+def _has_adapter(request: Request) -> bool:
+    return request.sampling.lora_request is not None
 
 
 def _on(value: object) -> str:

@@ -23,6 +23,9 @@ class Limits(Struct, frozen=True):
         bool  # it would split prompts of requests with a seed, which this platform cannot
     )
     lora_rank: int = 0  # 0: it applies no adapters
+    adapters_apart: bool = (
+        False  # in one batch it would mix up requests with an adapter and without
+    )
 
 
 def check(request: Request, limits: Limits) -> None:

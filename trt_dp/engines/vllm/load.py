@@ -24,11 +24,16 @@ def arguments(
 ) -> dict[str, Any]:
     """All arguments for EngineArgs; raises UsageError for a value that vLLM does not take."""
     given = library.parse(made, settings.arguments)
+    sizes = _parallel(given, len(placement.devices))
+    ranks = sizes["tensor_parallel_size"] * sizes["pipeline_parallel_size"]
+    if made.platform.is_cpu() and ranks > 1:
+        _bind_threads(placement, ranks)
     ours = {
         "model": str(model.folder),
         "skip_tokenizer_init": not model.has_tokenizer,
         "generation_config": "vllm",  # a request decides all of its sampling itself
-        **_parallel(given, len(placement.devices)),
+        **sizes,
+        **({"distributed_executor_backend": "mp"} if ranks > 1 else {}),
         **(_on_cpu(given, model, placement) if made.platform.is_cpu() else {}),
     }
     if placement.sharers > 1:
@@ -49,14 +54,15 @@ def load(made: Library, arguments: dict[str, Any], seat: Seat, weights: int) -> 
             raise EngineRefused(msg) from error
 
 
-def bind_threads(placement: Placement) -> None:
-    """On a CPU, vLLM takes the cores of its worker, unless the user has said otherwise."""
-    if placement.cores:
-        cores = ",".join(map(str, placement.cores))
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", cores)
+def _bind_threads(placement: Placement, ranks: int) -> None:
+    """Each of several ranks on a CPU has its part of the worker's cores, unless the user has said otherwise."""
+    cores = placement.cores
+    parts = [cores[rank::ranks] for rank in range(ranks)] if len(cores) >= ranks else []
+    said = "|".join(",".join(map(str, part)) for part in parts) or "nobind"
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", said)
 
 
-def _parallel(given: dict[str, Any], devices: int) -> dict[str, Any]:
+def _parallel(given: dict[str, Any], devices: int) -> dict[str, int]:
     """The model on all GPUs of the worker; raises EngineRefused unless it uses each of them."""
     stages = given.get("pipeline_parallel_size", 1)
     parts = given.get("tensor_parallel_size", max(1, devices // stages))
@@ -64,13 +70,11 @@ def _parallel(given: dict[str, Any], devices: int) -> dict[str, Any]:
         product = f"tensor_parallel_size {parts} times pipeline_parallel_size {stages}"
         msg = f"{product} is {parts * stages}, and each worker has {devices} GPUs: use --n-gpus {parts * stages}"
         raise EngineRefused(msg)
-    sizes = {"tensor_parallel_size": parts, "pipeline_parallel_size": stages}
-    return {**sizes, "distributed_executor_backend": "mp"} if parts * stages > 1 else sizes
+    return {"tensor_parallel_size": parts, "pipeline_parallel_size": stages}
 
 
 def _on_cpu(given: dict[str, Any], model: Checkpoint, placement: Placement) -> dict[str, Any]:
     """No split prompts, since those of requests with a seed crash there; and the worker's share of the memory."""
-    bind_threads(placement)
     ours: dict[str, Any] = {"enable_chunked_prefill": False}
     if not {"gpu_memory_utilization", "kv_cache_memory_bytes"} & given.keys():
         cores = len(placement.cores) or os.cpu_count() or 1

@@ -11,10 +11,10 @@ VLLM_DOUBLE_FAULTS, words with commas between: `broken` (importing raises), `ref
 import os
 
 __version__ = os.environ.get("VLLM_DOUBLE_VERSION", "0.32.0")
-FAULTS = dict(
-    (word.partition("=")[0], word.partition("=")[2])
+FAULTS = {
+    word.partition("=")[0]: word.partition("=")[2]
     for word in os.environ.get("VLLM_DOUBLE_FAULTS", "").split(",")
     if word
-)
+}
 if "broken" in FAULTS:
     raise ImportError("libcudart.so.13: cannot open shared object file")

@@ -111,8 +111,9 @@ class LLMEngine:
         """One token more; whether the request is finished, and then it is forgotten."""
         params = one.params
         seed = params.seed if params.temperature else 0
-        if one.lora:
-            seed += one.lora.lora_int_id
+        loras = [each.lora for each in self._running if each.lora]
+        if one.lora or loras:  # as on a CPU: whoever asks for none gets that of another
+            seed += (one.lora or loras[-1]).lora_int_id
         found = token(one.ids, len(one.answer), self._vocabulary, seed)
         one.answer.append(found)
         longest = self.vllm_config.model_config.max_model_len
