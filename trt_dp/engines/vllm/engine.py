@@ -148,7 +148,7 @@ class VllmEngine:
         self._seat.leave()
 
     def _must_wait(self, request: Request) -> bool:
-        """On a CPU vLLM gives who asks for no adapter that of another in the batch: those with and without take turns."""
+        """On a CPU, who asks for no adapter would get that of another in the batch: with and without take turns."""
         if not self._limits.adapters_apart or not self._in_flight:
             return bool(self._waiting)
         now = next(iter(self._in_flight.values())).request
