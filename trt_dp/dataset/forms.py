@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from trt_dp.errors import UNREADABLE, BadLine
+from trt_dp.system.reasons import why
 from trt_dp.types import Form, FormKind, Lora
 
 FORMS = (
@@ -51,7 +52,7 @@ def pop_adapter(table: dict[str, Raw]) -> Lora | None:
     try:
         found = msgspec.convert(_plain(raw), _Adapter)
     except UNREADABLE as error:
-        msg = f"`{ADAPTER}`: {error}"
+        msg = f"`{ADAPTER}`: {why(error)}"
         raise BadLine(msg) from error
     if found.lora_int_id < 1 or not found.lora_name or not found.lora_path:
         msg = f"`{ADAPTER}` needs a name, a folder, and a number of 1 or more"
@@ -80,7 +81,7 @@ def _form(name: str, raw: Raw) -> Form | None:
         kind, what = next(_kinds(name, value), ("", None))
         return _checked(kind, what) if kind else None
     except UNREADABLE as error:
-        msg = f"`{name}`: {error}"
+        msg = f"`{name}`: {why(error)}"
         raise BadLine(msg) from error
 
 
