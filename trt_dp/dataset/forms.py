@@ -52,8 +52,7 @@ def pop_adapter(table: dict[str, Raw]) -> Lora | None:
     try:
         found = msgspec.convert(_plain(raw), _Adapter)
     except UNREADABLE as error:
-        msg = f"`{ADAPTER}`: {why(error)}"
-        raise BadLine(msg) from error
+        raise BadLine(_reason(error, ADAPTER)) from error
     if found.lora_int_id < 1 or not found.lora_name or not found.lora_path:
         msg = f"`{ADAPTER}` needs a name, a folder, and a number of 1 or more"
         raise BadLine(msg)
@@ -81,8 +80,13 @@ def _form(name: str, raw: Raw) -> Form | None:
         kind, what = next(_kinds(name, value), ("", None))
         return _checked(kind, what) if kind else None
     except UNREADABLE as error:
-        msg = f"`{name}`: {why(error)}"
-        raise BadLine(msg) from error
+        raise BadLine(_reason(error, name)) from error
+
+
+def _reason(error: BaseException, name: str) -> str:
+    """Why a field is wrong, with its name."""
+    said = why(error, name)
+    return said if said.startswith(f"`{name}") else f"`{name}`: {said}"
 
 
 def _plain(raw: Raw) -> Any:

@@ -276,6 +276,13 @@ def test_a_checkpoint_that_vllm_refuses_is_a_sentence(model, monkeypatch):
 
 
 @pytest.mark.usefixtures("model")
+def test_a_model_that_loads_and_cannot_answer_is_refused(model, monkeypatch):
+    """An engine that can never answer is refused at loading, in vLLM's words."""
+    use_double(monkeypatch, faults="raise=0")
+    with pytest.raises(EngineRefused, match="and fails to answer: index out of range in self"):
+        made(model)
+
+
 @pytest.mark.parametrize(
     ("path", "said"),
     [

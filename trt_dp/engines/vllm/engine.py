@@ -18,7 +18,7 @@ from trt_dp.engines.vllm.arguments import Settings, settings_of
 from trt_dp.engines.vllm.checkpoint import is_checkpoint, read_checkpoint
 from trt_dp.engines.vllm.library import library, sentence
 from trt_dp.engines.vllm.limits import Adapters, Limits
-from trt_dp.engines.vllm.recovery import check_recovered
+from trt_dp.engines.vllm.recovery import check_answers, check_recovered
 from trt_dp.errors import EngineRefused, RequestRefused
 from trt_dp.types import EngineSpec, Facts, Failure, Placement, Request, Result, Returned, Sampling
 
@@ -53,6 +53,7 @@ class VllmEngine:
         arguments = load.arguments(made, settings, self._model, placement)
         self._seat = Seat(placement.devices, placement.sharers)
         self._vllm = load.load(made, arguments, self._seat, self._bytes_each(placement))
+        check_answers(self._vllm, made, arguments["model"])
         self._config = self._vllm.vllm_config
         self._limits = _limits(self._config, made.platform.is_cpu())
         self._adapters = Adapters(self._limits.lora_rank)

@@ -1,13 +1,26 @@
-"""Whether vLLM still answers after a step that raised: one short request of our own, and nothing else in flight."""
+"""Whether vLLM answers at all, after loading or after a step that raised: one short request of our own."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from trt_dp.engines.vllm.library import Library
+from trt_dp.engines.vllm.library import Library, sentence
+from trt_dp.errors import EngineRefused
 
 _PROBE = "probe"  # requests go by their index, a number
 _MOST_STEPS = 100
+
+
+def check_answers(vllm: Any, made: Library, name: str) -> None:
+    """Raises EngineRefused unless vLLM, just loaded, answers one; this also warms it up."""
+    try:
+        answered = _answers(vllm, made)
+    except Exception as error:
+        msg = f"vLLM {made.version} loads {name}, and fails to answer: {sentence(error)}"
+        raise EngineRefused(msg) from error
+    if not answered:
+        msg = f"vLLM {made.version} loads {name}, and does not answer"
+        raise EngineRefused(msg)
 
 
 def check_recovered(vllm: Any, made: Library, failure: Exception) -> None:
