@@ -198,7 +198,7 @@ def test_a_model_over_two_ranks_answers_the_same(model):
     whole = made(model)
     wanted = answers(whole, *asked)
     whole.close()
-    options = {**OPTIONS, "pipeline_parallel_size": "2"}
+    options = {**OPTIONS, "tensor_parallel_size": "2"}
     split = load(EngineSpec("vllm", str(model), options), Placement(0, cores=(0, 1)))
     found = answers(split, *asked)
     split.close()

@@ -38,7 +38,7 @@ _TAKEN = {
             *("data_parallel_hybrid_lb", "data_parallel_external_lb", "data_parallel_backend"),
             "data_parallel_multi_port_external_lb",
         ),
-        "trt-dp makes the data-parallel workers itself: --n-workers",
+        "trt-dp makes the data-parallel workers itself: --n-workers, with lockstep=true for experts",
     ),
     **dict.fromkeys(("nnodes", "node_rank", "device_ids"), "trt-dp chooses where each worker runs"),
 }
@@ -48,6 +48,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """What a user has set: trt-dp's own options, and vLLM's as they were given."""
 
     window: int = 0  # requests in flight; 0: a little more than max_num_seqs
+    lockstep: bool = False  # the workers are vLLM's data-parallel ranks, for models of experts
+    dp_master_ip: str = "127.0.0.1"  # where the ranks meet
+    dp_master_port: int = 0  # 0: a free one
     arguments: dict[str, str] = {}
 
     @property
@@ -65,7 +68,7 @@ class Known(Struct, frozen=True):
     installed: bool = True
 
 
-_OWN = {"window": "int"}
+_OWN = {"window": "int", "lockstep": "bool", "dp_master_ip": "", "dp_master_port": "int"}
 
 
 def settings_of(options: Mapping[str, str]) -> Settings:
@@ -73,7 +76,7 @@ def settings_of(options: Mapping[str, str]) -> Settings:
     known = known_fields()
     for key, value in options.items():
         _check_key(key, known)
-        _check_value(key, value, _OWN.get(key) or known.fields[key])
+        _check_value(key, value, _OWN[key] if key in _OWN else known.fields[key])
     own = {key: value for key, value in options.items() if key in _OWN}
     rest = {key: value for key, value in options.items() if key not in _OWN}
     return msgspec.convert({**own, "arguments": rest}, Settings, strict=False)
@@ -149,7 +152,7 @@ def _check_value(key: str, value: str, kind: str) -> None:
     }.get(kind)
     if not wrong and key in _POSITIVE and value.startswith(("-", "0")):
         wrong = "1 or more"
-    if not wrong and key == "window" and value.startswith("-"):
+    if not wrong and key in ("window", "dp_master_port") and value.startswith("-"):
         wrong = "0 (automatic) or more"
     if not wrong and key == "gpu_memory_utilization" and not 0 < float(value) <= 1:
         wrong = "above 0 and at most 1"

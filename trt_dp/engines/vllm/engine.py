@@ -11,13 +11,14 @@ from typing import Any
 
 from msgspec import Struct
 
-from trt_dp.engines.about import Room
+from trt_dp.engines.about import Group, Room
 from trt_dp.engines.gpu_sharing import Seat
-from trt_dp.engines.vllm import advice, answers, differences, limits, load
+from trt_dp.engines.vllm import advice, answers, differences, limits, load, lockstep
 from trt_dp.engines.vllm.arguments import Settings, settings_of
 from trt_dp.engines.vllm.checkpoint import is_checkpoint, read_checkpoint
 from trt_dp.engines.vllm.library import library, sentence
 from trt_dp.engines.vllm.limits import Adapters, Limits
+from trt_dp.engines.vllm.lockstep import Rank, check_alone
 from trt_dp.engines.vllm.recovery import check_answers, check_recovered
 from trt_dp.errors import EngineRefused, RequestRefused
 from trt_dp.types import EngineSpec, Facts, Failure, Placement, Request, Result, Returned, Sampling
@@ -48,12 +49,16 @@ class VllmEngine:
     def __init__(
         self, spec: EngineSpec, placement: Placement, *, settings: Settings = _PLAIN
     ) -> None:
+        check_alone(settings, placement)
         self._model = read_checkpoint(spec.path)
         self._made = made = library()
         arguments = load.arguments(made, settings, self._model, placement)
         self._seat = Seat(placement.devices, placement.sharers)
         self._vllm = load.load(made, arguments, self._seat, self._bytes_each(placement))
-        check_answers(self._vllm, made, arguments["model"])
+        together = getattr(self._vllm, "dp_group", None) is not None
+        self._rank = Rank(self._vllm) if together else None
+        if not self._rank:
+            self._check_answers(arguments["model"])
         self._config = self._vllm.vllm_config
         self._limits = _limits(self._config, made.platform.is_cpu())
         self._adapters = Adapters(self._limits.lora_rank)
@@ -67,6 +72,21 @@ class VllmEngine:
     def convert_options(options: Mapping[str, str]) -> dict[str, object]:
         """What `--set` means here: every field of vLLM's EngineArgs, without loading vLLM."""
         return {"settings": settings_of(options)}
+
+    @staticmethod
+    def group_of(options: Mapping[str, str], workers: int) -> Group | None:
+        """How so many workers step together, if they are asked to."""
+        return lockstep.group_of(settings_of(options), workers)
+
+    @staticmethod
+    def rank_environment(group: Group, rank: int) -> dict[str, str]:
+        """What one of them finds in its environment."""
+        return lockstep.rank_environment(group, rank)
+
+    @property
+    def idle_seconds(self) -> float | None:
+        """How long it may rest with nothing in flight, while others may need its steps."""
+        return self._rank.idle_seconds if self._rank else None
 
     @staticmethod
     def recognises(folder: Path) -> bool:
@@ -111,8 +131,11 @@ class VllmEngine:
 
     def step(self) -> Sequence[Result | Returned]:
         """Advance every running request, and return what is answered, or given back."""
-        if not self._in_flight:
+        if self._waiting and not self._in_flight:
             return self._admit()
+        if self._rank:
+            outputs = self._rank.step(has_requests=bool(self._in_flight))
+            return [self._result(output) for output in outputs if output.finished]
         try:
             outputs = self._vllm.step()
         except Exception as error:  # noqa: BLE001  whatever a model or a kernel raises
@@ -130,6 +153,7 @@ class VllmEngine:
             "platform": str(self._made.platform.device_type),
             "dtype": str(config.model_config.dtype).removeprefix("torch."),
             "gpus": config.parallel_config.world_size,
+            "lockstep": _on(self._rank),
             "max_num_seqs": config.scheduler_config.max_num_seqs,
             "max_num_batched_tokens": config.scheduler_config.max_num_batched_tokens,
             "max_model_len": self.context,
@@ -201,6 +225,13 @@ class VllmEngine:
         self._given_back += len(held)
         reason = f"a step of vLLM failed: {type(error).__name__}: {error}"
         return [Returned(asked.request.index, reason, "batch") for asked in held.values()]
+
+    def _check_answers(self, name: str) -> None:
+        try:
+            check_answers(self._vllm, self._made, name)
+        except EngineRefused:
+            self.close()
+            raise
 
     def _bytes_each(self, placement: Placement) -> int:
         return self._model.weight_bytes // max(1, len(placement.devices))
