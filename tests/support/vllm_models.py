@@ -125,3 +125,89 @@ def answers(engine: VllmEngine, *asked: Request) -> dict[int, Result | Returned]
 def made(model: Path, **options: str) -> VllmEngine:
     """The engine as a worker makes it."""
     return load(EngineSpec("vllm", str(model), {**OPTIONS, **options}), Placement(0))
+
+
+def experts(folder: Path) -> Path:
+    """A random model of four experts in each layer."""
+    settings = checkpoints.config(
+        **_HEADS,
+        model_type="qwen2_moe",
+        architectures=["Qwen2MoeForCausalLM"],
+        num_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=64,
+        shared_expert_intermediate_size=64,
+        norm_topk_prob=True,
+    )
+    stream = checkpoints.Stream(3)
+    shapes = {"lm_head.weight": (128, 64), "model.norm.weight": (64,)}
+    for layer in range(2):
+        shapes |= {f"model.layers.{layer}.{name}": size for name, size in _LAYER.items()}
+    values = {"model.embed_tokens.weight": stream.normal((128, 64))}
+    for name, shape in shapes.items():
+        norm = name.endswith("norm.weight")
+        spread = 0.1 if norm else 1.5 / np.sqrt(shape[-1])
+        values[name] = stream.normal(shape) * spread + (1 if norm else 0)
+    plain = {name: value.astype(np.float32) for name, value in values.items()}
+    return checkpoints.write(folder, settings, plain)
+
+
+def _of_experts() -> dict[str, tuple[int, ...]]:
+    """The tensors of a layer: an attention, four experts and a shared one."""
+    named: dict[str, tuple[int, ...]] = {
+        "input_layernorm.weight": (64,),
+        "post_attention_layernorm.weight": (64,),
+        "self_attn.o_proj.weight": (64, 64),
+        "mlp.gate.weight": (4, 64),
+        "mlp.shared_expert_gate.weight": (1, 64),
+    }
+    for name, size in (("q", 64), ("k", 32), ("v", 32)):
+        named[f"self_attn.{name}_proj.weight"] = (size, 64)
+        named[f"self_attn.{name}_proj.bias"] = (size,)
+    for place in [f"experts.{number}" for number in range(4)] + ["shared_expert"]:
+        named |= {f"mlp.{place}.{name}_proj.weight": (64, 64) for name in ("gate", "up", "down")}
+    return named
+
+
+_LAYER = _of_experts()
+
+
+def cpu_ranks(site: Path) -> Path:
+    """A plugin for vLLM with two collectives that its CPU build lacks, and experts over several ranks need."""
+    info = site / "cpu_ranks-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cpu-ranks\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[vllm.general_plugins]\nranks = cpu_ranks:add\n")
+    (site / "cpu_ranks.py").write_text(_COLLECTIVES)
+    return site
+
+
+_COLLECTIVES = """
+import torch
+import torch.distributed as dist
+
+
+def gather(self, values, dim=0, sizes=None):
+    if isinstance(values, (list, tuple)):
+        return [gather(self, one, dim, sizes) for one in values]
+    sizes = sizes or [len(values)] * self.world_size
+    padded = torch.zeros((max(sizes), *values.shape[1:]), dtype=values.dtype)
+    padded[: len(values)] = values
+    found = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(found, padded, group=self.cpu_group)
+    return torch.cat([one[:size] for one, size in zip(found, sizes)])
+
+
+def scatter(self, values, dim=-1, sizes=None):
+    total = values.contiguous()
+    dist.all_reduce(total, group=self.cpu_group)
+    sizes = sizes or [len(total) // self.world_size] * self.world_size
+    start = sum(sizes[: self.rank_in_group])
+    return total[start : start + sizes[self.rank_in_group]].contiguous()
+
+
+def add():
+    from vllm.distributed.device_communicators.cpu_communicator import CpuCommunicator
+
+    CpuCommunicator.all_gatherv, CpuCommunicator.reduce_scatterv = gather, scatter
+"""

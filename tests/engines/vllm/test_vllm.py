@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import checkpoints
@@ -203,3 +204,33 @@ def test_a_model_over_two_ranks_answers_the_same(model):
     found = answers(split, *asked)
     split.close()
     assert [found[n].output_ids for n in range(4)] == [wanted[n].output_ids for n in range(4)]
+
+
+def test_experts_in_lock_step_survive_the_death_of_a_rank(tmp_path, monkeypatch):
+    """Two ranks answer as one engine does, also after one was killed and both were started again."""
+    model = vllm_models.experts(tmp_path / "experts")
+    site = vllm_models.cpu_ranks(tmp_path / "site")
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+    data = dataset(tmp_path / "data.jsonl", 200)
+    alone = command(data, model, tmp_path / "alone", "--n-workers", "1")
+    finished(*alone)
+    folder = tmp_path / "ranks"
+    together = ("--set", "lockstep=true", "--set", "distributed_executor_backend=uni")
+    running = start_trt_dp(*command(data, model, folder, *together))
+    journal = folder / "journal"
+    wait_until(lambda: journal.exists() and journal.stat().st_size > 3000, 300)
+    workers_of(running.pid)[1].kill()
+    _, said = running.communicate(timeout=360)
+    assert running.returncode == 0, said
+    report = json.loads((folder / "report.json").read_text())
+    assert [worker["deaths"] for worker in report["workers"]] == [1, 1]
+    assert read_lines(folder / "results.jsonl") == read_lines(tmp_path / "alone" / "results.jsonl")
+
+
+def test_a_dense_model_is_refused_in_lock_step(tmp_path, model):
+    """Where vLLM has no use for ranks, the run ends with its reason before anything is answered."""
+    data = dataset(tmp_path / "data.jsonl", 4)
+    running = start_trt_dp(*command(data, model, tmp_path / "run", "--set", "lockstep=true"))
+    _, said = running.communicate(timeout=360)
+    assert running.returncode == 1
+    assert "not supported/useful for dense models" in said
