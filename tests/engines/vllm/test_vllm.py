@@ -15,8 +15,7 @@ from msgspec import structs
 from vllm_models import COUNT, IGNORE, OPTIONS, answers, made, request
 
 from trt_dp.engines.vllm import arguments, differences
-from trt_dp.types import EngineSpec, Lora, Placement, Sampling
-from trt_dp.worker.serve import load
+from trt_dp.types import Lora, Sampling
 
 pytestmark = vllm_models.NEEDED
 SETS = [word for key, value in OPTIONS.items() for word in ("--set", f"{key}={value}")]
@@ -193,17 +192,14 @@ def test_a_wrong_option_ends_the_run_before_anything_is_loaded(tmp_path, model):
     assert "--set dtype=float99" in wrong.stderr
 
 
-def test_a_model_over_two_ranks_answers_the_same(model):
-    """Two ranks of vLLM's own, each in a process, give the tokens of one."""
-    asked = [request(n, ids) for n, ids in enumerate(checkpoints.prompts(128))]
-    whole = made(model)
-    wanted = answers(whole, *asked)
-    whole.close()
-    options = {**OPTIONS, "tensor_parallel_size": "2"}
-    split = load(EngineSpec("vllm", str(model), options), Placement(0, cores=(0, 1)))
-    found = answers(split, *asked)
-    split.close()
-    assert [found[n].output_ids for n in range(4)] == [wanted[n].output_ids for n in range(4)]
+def test_a_model_over_two_ranks_answers_the_same(tmp_path, model):
+    """Two processes of vLLM's own for one worker give the tokens of one, and leave nothing behind."""
+    data = dataset(tmp_path / "data.jsonl", 20)
+    finished(*command(data, model, tmp_path / "one", "--n-workers", "1"))
+    split = ("--n-workers", "1", "--n-gpus", "2", "--set", "tensor_parallel_size=2")
+    finished(*command(data, model, tmp_path / "two", *split))
+    results = [read_lines(tmp_path / name / "results.jsonl") for name in ("one", "two")]
+    assert results[0] == results[1]
 
 
 def test_experts_in_lock_step_survive_the_death_of_a_rank(tmp_path, monkeypatch):
