@@ -1,0 +1,67 @@
+"""Looks at models that are down, in a thread of its own, and brings those back that answer a smallest request.
+
+That a server says it is ready proves nothing: it says so with every process behind it dead.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from trt_dp.engines.triton.inputs import smallest
+from trt_dp.engines.triton.lanes import Lane
+from trt_dp.engines.triton.transport import Call, Problem, Transport
+
+_LOOK_SECONDS = 0.1
+_ANSWER_SECONDS = 60.0
+_log = logging.getLogger(__name__)
+
+
+def ask(transport: Transport, url: str, name: str) -> Problem | None:
+    """What keeps a model from answering the smallest request; waits for its answer, with a limit."""
+    found = transport.describe(url, name)
+    if isinstance(found, Problem):
+        return found
+    outputs = ("output_ids", "sequence_length") if found.takes_ids else ("text_output",)
+    transport.send(Call(index=0, url=url, model=found, inputs=smallest(found), outputs=outputs))
+    until = time.monotonic() + _ANSWER_SECONDS
+    while time.monotonic() < until:
+        for outcome in transport.poll(_LOOK_SECONDS):
+            return outcome.problem
+    return Problem("lost", f"no answer to the smallest request within {_ANSWER_SECONDS:g} s")
+
+
+class Probe:
+    """Runs until closed; it has a transport of its own, made anew for every look."""
+
+    def __init__(self, lanes: Iterable[Lane], transport: Callable[[], Transport]) -> None:
+        self._lanes = list(lanes)
+        self._transport = transport
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="probe", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop looking; a look that is going on ends with the process."""
+        self._closing.set()
+        self._thread.join(timeout=1.0)
+
+    def _run(self) -> None:
+        while not self._closing.wait(_LOOK_SECONDS):
+            for lane in self._lanes:
+                if not lane.up and lane.rested:
+                    self._look(lane)
+
+    def _look(self, lane: Lane) -> None:
+        transport = self._transport()
+        try:
+            problem = ask(transport, lane.url, lane.model.name)
+        finally:
+            transport.close()
+        if problem is None or problem.trouble == "busy":
+            _log.info("%s answers again", lane)
+            lane.come_back()
+        else:
+            lane.stay_away(problem.message)
