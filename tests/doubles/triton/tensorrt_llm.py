@@ -10,6 +10,7 @@ import json
 import os
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import triton_python_backend_utils as triton
@@ -125,7 +126,7 @@ class TritonPythonModel:
                 "devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
                 "given": sorted(tensor.name() for tensor in request.inputs()),
             }
-            with open(SETTINGS["log"], "a") as file:
+            with Path(SETTINGS["log"]).open("a") as file:
                 file.write(json.dumps(line) + "\n")
 
 
@@ -140,4 +141,4 @@ def words(request):
         return []
     ids, ends = tensor.as_numpy()[0].tolist()
     ends = [end for end in ends if end >= 0]
-    return [ids[start:end] for start, end in zip([0, *ends], ends)]
+    return [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]

@@ -18,7 +18,9 @@ class Model(Struct, frozen=True, kw_only=True):
     inputs: frozenset[str]
     decoupled: bool  # several responses to one request, so no plain `infer` over HTTP
     takes_ids: bool
-    includes_input: bool  # the prompt stands in front of the answer, unless a request says otherwise
+    includes_input: (
+        bool  # the prompt stands in front of the answer, unless a request says otherwise
+    )
     accumulates: bool  # each streamed response has the whole text so far
     room: int  # requests that keep all instances busy, and as many that wait
 

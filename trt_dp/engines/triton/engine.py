@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -19,10 +21,13 @@ from trt_dp.engines.triton.probe import Probe, ask
 from trt_dp.engines.triton.transport import Call, Outcome, Problem, Transport
 from trt_dp.engines.trtllm.inflight import Ending, ending_of
 from trt_dp.engines.trtllm.stop_ids import stop_ids
-from trt_dp.errors import EngineRefused, RequestRefused
+from trt_dp.errors import EngineRefused
 from trt_dp.types import EngineSpec, Facts, Failure, Placement, Request, Result, Returned
 
 _POLL_SECONDS = 0.05
+_AWAY_SECONDS = 0.25
+_FATAL = 5  # lost answers to one request
+_NO_ENDPOINT = "the engine triton needs a server: --set endpoint=http://127.0.0.1:8000"
 
 
 class _Sent(Struct, frozen=True):
@@ -54,7 +59,7 @@ class TritonEngine:
         spec: EngineSpec,
         placement: Placement,
         *,
-        endpoint: str,
+        endpoint: str = "",
         models: str = "tensorrt_llm",
         over: Literal["http", "grpc"] = "http",
         stream: bool = False,
@@ -64,21 +69,26 @@ class TritonEngine:
         patience_seconds: float = 60.0,
     ) -> None:
         del placement
+        if not endpoint:
+            raise EngineRefused(_NO_ENDPOINT)
         self._stream = stream
         self._eos = _eos(spec, end_id)
         make = _transport(over, silent_seconds)
         self._transport = make()
-        lanes = [
-            _lane(self._transport, url.strip(), name.strip(), concurrency)
-            for url in endpoint.split(",")
-            for name in models.split(",")
-        ]
-        for lane in lanes:
-            _check(lane, self._transport, stream=stream)
+        places = [(url, name) for url in _listed(endpoint) for name in _listed(models)]
+        try:
+            _wait(self._transport, places, patience_seconds)
+            lanes = [_lane(self._transport, *place, concurrency) for place in places]
+            for lane in lanes:
+                _check(lane, self._transport, stream=stream)
+        except BaseException:
+            self._transport.close()
+            raise
         self._lanes = Lanes(lanes, patience_seconds)
         self._probe = Probe(lanes, make)
         self._sent: dict[int, _Sent] = {}
         self._back: list[Returned] = []
+        self._lost: Counter[int] = Counter()
 
     @property
     def capacity(self) -> int:
@@ -131,7 +141,19 @@ class TritonEngine:
         message = f"{sent.lane}: {problem.message}"
         if problem.trouble == "refused":
             return Result(outcome.index, error=Failure("refused", message))
-        return Returned(outcome.index, message, sent.lane.trouble(problem))
+        blame = sent.lane.trouble(problem)
+        if problem.trouble == "lost" and self._is_fatal(outcome.index):
+            blame = "request"
+        return Returned(outcome.index, message, blame)
+
+    def _is_fatal(self, index: int) -> bool:
+        """Whether the answer to this request was lost so often that it may be what ends the server."""
+        self._lost[index] += 1
+        return self._lost[index] >= _FATAL
+
+
+def _listed(text: str) -> list[str]:
+    return [one.strip() for one in text.split(",") if one.strip()]
 
 
 def _eos(spec: EngineSpec, end_id: int) -> tuple[int, ...]:
@@ -147,6 +169,18 @@ def _transport(over: str, silent_seconds: float) -> Callable[[], Transport]:
         msg = "--set over=grpc needs tritonclient: pip install 'trt-dp[triton]', or leave it out for HTTP"
         raise EngineRefused(msg)
     return lambda: GrpcTransport(silent_seconds)
+
+
+def _wait(transport: Transport, places: list[tuple[str, str]], patience_seconds: float) -> None:
+    """Until each server has said something of its model, or for so long: one may just be starting."""
+    until = time.monotonic() + patience_seconds
+    for url, name in places:
+        while _is_away(transport.describe(url, name)) and time.monotonic() < until:
+            time.sleep(_AWAY_SECONDS)
+
+
+def _is_away(found: Model | Problem) -> bool:
+    return isinstance(found, Problem) and found.trouble in ("away", "lost", "busy")
 
 
 def _lane(transport: Transport, url: str, name: str, concurrency: int) -> Lane:

@@ -75,7 +75,9 @@ def sampling_inputs(wish: Sampling) -> list[Tensor]:
         ("presence_penalty", "FP32", wish.presence_penalty, 0.0),
         ("frequency_penalty", "FP32", wish.frequency_penalty, 0.0),
     ]
-    return chosen + [_one(name, kind, value) for name, kind, value, plain in asked if value != plain]
+    return chosen + [
+        _one(name, kind, value) for name, kind, value, plain in asked if value != plain
+    ]
 
 
 def _one(name: str, kind: Kind, value: Any) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from trt_dp.engines.triton.described import Model
 from trt_dp.engines.triton.transport import Problem
@@ -58,7 +58,7 @@ class Lane:
         if problem.trouble == "busy":
             self._make_room(problem.pause_seconds)
             return "none"
-        if problem.trouble in ("gone", "lost"):
+        if problem.trouble in ("away", "gone", "lost"):
             self.leave(problem.message)
             return "none"
         self._failures += 1
@@ -108,7 +108,7 @@ class Lanes:
         self._dark_since: float | None = None
         self._turn = 0
 
-    def __iter__(self):  # type: ignore[no-untyped-def]  # noqa: ANN204
+    def __iter__(self) -> Iterator[Lane]:
         """Each of them."""
         return iter(self._lanes)
 

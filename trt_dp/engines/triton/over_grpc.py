@@ -187,7 +187,9 @@ def _problem(error: Exception) -> Problem:
     said = brief(_words(error))
     if _FULL in said:
         return Problem("busy", said)
-    if is_unhealthy(said) or any(words in said for words in _NO_CONNECTION):
+    if any(words in said for words in _NO_CONNECTION):
+        return Problem("away", said)
+    if is_unhealthy(said):
         return Problem("gone", said)
     if _RESET in said:
         return Problem("lost", said)

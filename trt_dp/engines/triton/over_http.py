@@ -13,7 +13,7 @@ from trt_dp.errors import UNREADABLE
 from trt_dp.web import Client, Exchange, Limits, Reply, Target, target
 
 _ASK = Limits(connect_seconds=5.0, silent_seconds=10.0, total_seconds=10.0)
-_FAULTS: dict[str, Trouble] = {"connect": "gone", "tls": "gone", "redirect": "gone"}
+_FAULTS: dict[str, Trouble] = {"connect": "away", "tls": "gone", "redirect": "gone"}
 
 
 class HttpTransport:

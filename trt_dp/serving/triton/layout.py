@@ -45,7 +45,9 @@ def layout(mode: Mode, groups: tuple[tuple[str, ...], ...], world_size: int) -> 
     if mode == "instances":
         return _instances(groups, world_size)
     if len(set(groups)) < len(groups) and any(groups):
-        msg = f"--mode {mode} puts one instance on each GPU: use --mode instances for several on one"
+        msg = (
+            f"--mode {mode} puts one instance on each GPU: use --mode instances for several on one"
+        )
         raise UsageError(msg)
     return (_leader if mode == "leader" else _orchestrator)(groups, world_size)
 

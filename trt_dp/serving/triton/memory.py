@@ -74,7 +74,7 @@ def bytes_per_token(config: Mapping[str, Any]) -> int | None:
         return None
     local_heads = -(-heads // mapping.get("tp_size", 1))
     local_layers = -(-layers // mapping.get("pp_size", 1))
-    return 2 * local_layers * local_heads * size * _bits(model) // 8
+    return int(2 * local_layers * local_heads * size * _bits(model) // 8)
 
 
 def _head_size(model: Mapping[str, Any]) -> int:
