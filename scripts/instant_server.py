@@ -1,4 +1,4 @@
-"""A server that answers every request at once with the same tokens: the yardstick for clients, never more than one core.
+"""A server that answers every request at once with the same tokens: the yardstick for clients, on one core at most.
 
 It looks at nothing but the length of the body and whether it asks for a stream. It is no model of any real server.
 """
@@ -18,12 +18,21 @@ def _chunk(data: bytes) -> bytes:
 
 
 def _answers() -> tuple[bytes, list[bytes]]:
-    body = b'{"id":"x","object":"text_completion","choices":[{"index":0,"text":"%s","finish_reason":"length"}],' % (
-        b" the" * TOKENS
-    ) + b'"usage":{"prompt_tokens":64,"completion_tokens":%d,"total_tokens":%d}}' % (TOKENS, TOKENS + 64)
+    body = (
+        b'{"id":"x","object":"text_completion","choices":[{"index":0,"text":"%s","finish_reason":"length"}],'
+        % (b" the" * TOKENS)
+        + b'"usage":{"prompt_tokens":64,"completion_tokens":%d,"total_tokens":%d}}'
+        % (TOKENS, TOKENS + 64)
+    )
     head = b"HTTP/1.1 200 OK\r\ndate: Sat, 21 Nov 2026 17:00:00 GMT\r\nserver: instant\r\n"
-    unary = head + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
-    begin = head + b"content-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+    unary = head + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (
+        len(body),
+        body,
+    )
+    begin = (
+        head
+        + b"content-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
     events = [_chunk(_EVENT % b"null") for _ in range(TOKENS - 1)]
     events += [_chunk(_EVENT % b'"length"'), _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"]
     return unary, [begin + events[0], *events[1:]]

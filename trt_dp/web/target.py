@@ -39,6 +39,8 @@ class Target(Struct, frozen=True):
 
 def target(url: str) -> Target:
     """The server of a URL; raises UsageError for one that cannot be asked over HTTP."""
+    if not url.isprintable():
+        raise _wrong(repr(url), "it has characters that cannot be seen")
     try:
         parts = urlsplit(url)
         port = parts.port
