@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import real_triton
 from conftest import start_trt_dp, trt_dp, wait_until
-from real_triton import triton
+from real_nginx import proxy
+from real_triton import NGINX, free_ports, triton
 from triton_runs import BOTH, answer, check_results, make_repository, seen, write_requests
 
 from trt_dp.engines.triton.engine import TritonEngine
 from trt_dp.errors import EngineRefused, RequestRefused
+from trt_dp.serving.nginx import Front
 from trt_dp.types import EngineSpec, Placement, Request, Result, Returned, Sampling
 
 pytestmark = [
@@ -172,7 +174,7 @@ def test_a_full_queue_blames_nobody(server, tmp_path):
 
 def test_a_server_that_answers_nothing_is_refused(server, tmp_path):
     """No server, no model, and a ready server whose model is dead: each is one sentence."""
-    (port,) = real_triton.free_ports(1)
+    (port,) = free_ports(1)
     with pytest.raises(EngineRefused, match="cannot be used"):
         engine(f"http://127.0.0.1:{port}", patience_seconds=0)
     with triton(server, make_repository(tmp_path / "models")) as running:
@@ -255,3 +257,36 @@ def test_with_no_server_left_the_run_ends_and_resumes(server, tmp_path):
         again = trt_dp(*words)
     assert again.returncode == 0, again.stderr
     check_results(tmp_path / "run", rows)
+
+
+@pytest.mark.skipif(not NGINX, reason="needs nginx: scripts/triton-check")
+@pytest.mark.parametrize("victim", ["server", "nginx"])
+@pytest.mark.parametrize(("over", "stream"), OVER)
+def test_nothing_is_lost_behind_nginx(server, tmp_path, over, stream, victim):
+    """Servers behind a proxy: one of them, or the proxy itself, is killed in mid-run, and every answer is right."""
+    repository, log = make_repository(tmp_path / "models"), tmp_path / "seen"
+    rows = write_requests(tmp_path / "requests.jsonl", 200)
+    double = {"vocabulary": 30_000, "token_seconds": 0.005, "log": str(log)}
+    (port,) = free_ports(1)
+    with triton(server, repository, **double) as first, triton(server, repository, **double) as two:
+        behind = [f"127.0.0.1:{getattr(one, over)}" for one in (first, two)]
+        front = Front(listen=f"127.0.0.1:{port}", servers=tuple(behind), grpc=over == "grpc")
+        with proxy(tmp_path / "nginx", [front]) as nginx:
+            place = f"127.0.0.1:{port}" if over == "grpc" else f"http://127.0.0.1:{port}"
+            options = {"endpoint": place, "over": over, "stream": str(stream).lower()}
+            words = [word for pair in options.items() for word in ("--set", "=".join(pair))]
+            run = start_trt_dp(
+                "run", tmp_path / "requests.jsonl", "--output", tmp_path / "run",
+                "--engine", "triton", "--n-workers", "2", *words,
+            )  # fmt: skip
+            wait_until(lambda: len(seen(log)) > 40)
+            if victim == "server":
+                two.kill()
+            else:
+                nginx.kill()
+                nginx.start()
+            said = run.communicate(timeout=120)
+            complaints = nginx.said()
+    assert run.returncode == 0, (said, complaints)
+    check_results(tmp_path / "run", rows)
+    assert len(Counter(one["pid"] for one in seen(log))) == 2
