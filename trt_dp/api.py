@@ -61,6 +61,8 @@ class RunOptions(JobOptions, total=False):
     engine: str | None
     engine_path: AnyPath | None
     options: Mapping[str, object]
+    endpoints: Sequence[str] | None
+    model: str | None
     sampling: Sampling
     max_tokens: int | None
     stop_at_eos: bool
@@ -221,7 +223,13 @@ def _engine(settings: RunOptions) -> EngineSpec:
         settings.pop("engine", None), Path(path) if path is not None else None
     )
     options = {key: _text(value) for key, value in settings.pop("options", {}).items()}
-    return EngineSpec(name=name, path=folder, options=options)
+    named = {
+        "endpoint": ",".join(settings.pop("endpoints", None) or ()),
+        "model": settings.pop("model", None) or "",
+    }
+    return EngineSpec(
+        name=name, path=folder, options=options | {key: word for key, word in named.items() if word}
+    )
 
 
 def _defaults(settings: RunOptions) -> Defaults:

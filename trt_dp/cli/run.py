@@ -18,6 +18,7 @@ trt-dp run my.jsonl --output runs/first                # again: resumes where th
 trt-dp run 'shards/*.parquet' --prompt-column question # a table; all other columns come back
 echo '{"prompt": "Hello"}' | trt-dp run - --output-format text
 trt-dp run --n-workers 4 --n-gpus 2                    # four workers with two GPUs each
+trt-dp run --engine openai --endpoint http://host:8000 # servers; --endpoint is repeatable
 trt-dp run --engine echo                               # no model: try trt-dp itself
 """
 
@@ -34,6 +35,8 @@ def run(
     engine_path: options.EnginePath = None,
     engine: options.Engine = None,
     set_: options.Set = None,
+    endpoint: options.Endpoint = None,
+    model: options.Model = None,
     n_workers: options.NWorkers = None,
     n_gpus: options.NGpus = None,
     workers_per_gpu: options.WorkersPerGpu = 1,
@@ -114,6 +117,8 @@ def run(
             engine=engine,
             engine_path=engine_path,
             options=key_values.parse(set_),
+            endpoints=endpoint,
+            model=model,
             workers=n_workers,
             gpus_per_worker=n_gpus,
             workers_per_gpu=workers_per_gpu,

@@ -79,6 +79,22 @@ Plan = Annotated[
     typer.Option(
         "--plan",
         help="Show what the run needs and which worker gets what, and stop before anything is loaded.",
+        rich_help_panel=ENGINE,
+    ),
+]
+Endpoint = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="URL",
+        help="A server to send requests to, with --engine openai or triton. Repeatable.",
+        rich_help_panel=ENGINE,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the model on the servers. [default: the one they have]",
+        rich_help_panel=ENGINE,
     ),
 ]
 NWorkers = Annotated[

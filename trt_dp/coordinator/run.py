@@ -29,9 +29,11 @@ from trt_dp.dataset import open as dataset
 from trt_dp.dataset.index import Index
 from trt_dp.dataset.store import NAME as STORE
 from trt_dp.engines import folder as engine_folder
-from trt_dp.errors import UNREADABLE, DatasetError
+from trt_dp.engines.about import about, targets
+from trt_dp.errors import UNREADABLE, DatasetError, UsageError
 from trt_dp.launchers import Launcher
 from trt_dp.placement.machine import look
+from trt_dp.placement.plan import Plan, plan_elsewhere
 from trt_dp.placement.plan import plan as place
 from trt_dp.report.counts import Story, Whole
 from trt_dp.report.energy import Consumption
@@ -40,6 +42,7 @@ from trt_dp.report.schema import Activity, Report
 from trt_dp.report.summary import summarise
 from trt_dp.system import safe_files, signals
 from trt_dp.system.redact import redact_all
+from trt_dp.types import EngineSpec
 
 
 class Outcome(Struct, frozen=True):
@@ -71,7 +74,7 @@ def run(job: Job, display: Display) -> Outcome:
     make_launcher = _check_plugins(job)
     check(job)
     abilities.check_flags(job)
-    plan = place(look(), job.workers, job.gpus_per_worker, job.workers_per_gpu)
+    plan = _places(job)
     for note in plan.notes:
         display.say(note)
     with open_folder(job.folder) as folder:
@@ -91,6 +94,17 @@ def run(job: Job, display: Display) -> Outcome:
             )
             report = _work(scope, make_launcher, stopwatch)
             return Outcome(report, job.folder, _answers(job))
+
+
+def _places(job: Job) -> Plan:
+    """Where the workers go: on this machine's devices, or on none where the engine is elsewhere."""
+    servers = targets(plugins.find(plugins.ENGINES, job.engine.name), job.engine.options)
+    if servers is None:
+        return place(look(), job.workers, job.gpus_per_worker, job.workers_per_gpu)
+    if job.gpus_per_worker is not None or job.workers_per_gpu != 1:
+        msg = f"--n-gpus and --workers-per-gpu have no effect: the workers of {job.engine.name} use no GPU"
+        raise UsageError(msg)
+    return plan_elsewhere(servers, job.workers)
 
 
 def _claim(folder: Folder, job: Job, display: Display) -> Index:
@@ -205,7 +219,7 @@ def _asked(job: Job, index: Index) -> Asked:
         dataset=index.name,
         fingerprint=index.fingerprint,
         requests=len(index),
-        engine=structs.replace(job.engine, options=redact_all(job.engine.options)),
+        engine=structs.replace(job.engine, options=_lasting(job.engine)),
         engine_fingerprint="" if path is None else engine_folder.fingerprint(Path(path)),
         timing=job.timing,
         detokenize=job.detokenize,
@@ -215,6 +229,12 @@ def _asked(job: Job, index: Index) -> Asked:
         source=_source(job, index),
         versions={"trt-dp": version("trt-dp"), "python": platform.python_version()},
     )
+
+
+def _lasting(engine: EngineSpec) -> dict[str, str]:
+    """The options that must be the same when the run is resumed, without secrets."""
+    passing = about(plugins.find(plugins.ENGINES, engine.name)).passing
+    return {key: value for key, value in redact_all(engine.options).items() if key not in passing}
 
 
 def _source(job: Job, index: Index) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from trt_dp.coordinator.abilities import stops_at_words
+from trt_dp.coordinator.abilities import needs_tokenizer
 from trt_dp.coordinator.job import Display, Job, Snapshot
 from trt_dp.coordinator.order.choose import choose
 from trt_dp.coordinator.order.contract import Indices, Order
@@ -305,7 +305,7 @@ def _work(index: Index, indices: Indices, ready: Ready) -> Work:
 def _setup(scope: Scope, stall_seconds: float) -> Callable[[Placement], Setup]:
     """The first message to each worker."""
     job, index = scope.job, scope.index
-    wants_tokenizer = job.detokenize or index.first_text is not None or stops_at_words(job, index)
+    wants_tokenizer = needs_tokenizer(job, index)
     return lambda placement: Setup(
         engine=job.engine,
         placement=placement,

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing_extensions import Self
 
 from trt_dp.web.addresses import AddressBook, Found
+from trt_dp.web.answer import check_installed
 from trt_dp.web.connection import Connection, State
 from trt_dp.web.exchange import Exchange, Fault, Reply
 from trt_dp.web.request import request_bytes
@@ -27,6 +28,7 @@ class Client:
     """Exchanges in flight with any number of servers; belongs to one thread. See the room's docstring."""
 
     def __init__(self, trust: ssl.SSLContext | None = None) -> None:
+        check_installed()
         self._trust = trust or ssl.create_default_context()
         self._epoll = select.epoll()
         self._book = AddressBook()
