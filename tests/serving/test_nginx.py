@@ -45,8 +45,8 @@ def test_nginx_itself_accepts_it(tmp_path):
     folder = tmp_path / 'a "folder"'
     folder.mkdir()
     fronts = [
-        Front(listen="127.0.0.1:0", servers=SERVERS, deterministic=True),
-        Front(listen="127.0.0.1:0", servers=SERVERS, grpc=True),
+        Front(listen="127.0.0.1:18080", servers=SERVERS, deterministic=True),
+        Front(listen="127.0.0.1:18081", servers=SERVERS, grpc=True),
     ]
     (folder / "nginx.conf").write_text(config(fronts, folder))
     said = subprocess.run(

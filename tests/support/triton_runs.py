@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from real_triton import CORE
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from trt_dp.serving.triton.configs import Copy, Settings
 from trt_dp.serving.triton.repository import repository, write
 
 VOCABULARY = 30_000
 BOTH = "tensorrt_llm,tensorrt_llm_2"
+ENSEMBLES, CALLERS = "ensemble,ensemble_2", "tensorrt_llm_bls,tensorrt_llm_bls_2"
 
 
 def make_repository(folder: Path, copies: int = 1, texts: bool = False, **more: Any) -> Path:
@@ -22,6 +24,15 @@ def make_repository(folder: Path, copies: int = 1, texts: bool = False, **more: 
     )
     made = [Copy(suffix=f"_{n + 1}" if n else "") for n in range(copies)]
     write(repository(settings, made, texts=texts, code=CORE.read_text()), folder)
+    return folder
+
+
+def save_words(folder: Path) -> Path:
+    """A folder with a tokenizer of 500 words: w0 has the id 0, and so on."""
+    made = Tokenizer(models.WordLevel({f"w{n}": n for n in range(500)}, unk_token="w499"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    folder.mkdir()
+    made.save(str(folder / "tokenizer.json"))
     return folder
 
 

@@ -108,6 +108,11 @@ class TritonPythonModel:
             triton.Tensor("output_ids", np.array([[padded]], np.int32)),
             triton.Tensor("sequence_length", np.array([[len(shown)]], np.int32)),
         ]
+        if value(request, "return_num_output_tokens", False):
+            tensors.append(triton.Tensor("num_output_tokens", np.array([[len(piece)]], np.int32)))
+        if value(request, "return_num_input_tokens", False):
+            count = value(request, "input_lengths", 0)
+            tensors.append(triton.Tensor("num_input_tokens", np.array([[count]], np.int32)))
         if value(request, "return_log_probs", False):
             tensors += [
                 triton.Tensor("cum_log_probs", np.zeros((1, 1), np.float32)),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trt_dp.engines.triton import json_calls
-from trt_dp.engines.triton.answers import ids_result
+from trt_dp.engines.triton.core_form import ids_result
 from trt_dp.engines.triton.described import Model, model_of
 from trt_dp.engines.triton.inputs import CORE_OUTPUTS, core_inputs, stop_words
 from trt_dp.engines.triton.lanes import Lane, Lanes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -12,9 +13,20 @@ import real_triton
 from conftest import start_trt_dp, trt_dp, wait_until
 from real_nginx import proxy
 from real_triton import NGINX, free_ports, triton
-from triton_runs import BOTH, answer, check_results, make_repository, seen, write_requests
+from triton_runs import (
+    BOTH,
+    CALLERS,
+    ENSEMBLES,
+    answer,
+    check_results,
+    make_repository,
+    save_words,
+    seen,
+    write_requests,
+)
 
 from trt_dp.engines.triton.engine import TritonEngine
+from trt_dp.engines.triton.text_engine import TritonTextEngine
 from trt_dp.errors import EngineRefused, RequestRefused
 from trt_dp.serving.nginx import Front
 from trt_dp.types import EngineSpec, Placement, Request, Result, Returned, Sampling
@@ -51,7 +63,20 @@ def request(index: int, ids: list[int], count: int, **sampling: object) -> Reque
     return Request(index, index, np.array(ids), count, Sampling(**sampling))
 
 
-def answers(engine: TritonEngine, requests: list[Request]) -> dict[int, Result | Returned]:
+def text_engine(place: str, **options: object) -> TritonTextEngine:
+    """An engine for texts on this server."""
+    return TritonTextEngine(EngineSpec("triton-text"), Placement(0), endpoint=place, **options)
+
+
+def text_request(index: int, prompt: str, count: int, **sampling: object) -> Request:
+    """A text as a worker passes it on."""
+    no_ids = np.empty(0, np.int64)
+    return Request(index, index, no_ids, count, Sampling(**sampling), prompt=prompt)
+
+
+def answers(
+    engine: TritonEngine | TritonTextEngine, requests: list[Request]
+) -> dict[int, Result | Returned]:
     """What comes of these, all of them in flight as the engine allows it."""
     found: dict[int, Result | Returned] = {}
     waiting = list(requests)
@@ -199,11 +224,11 @@ def test_nothing_is_lost_when_a_server_or_its_model_is_killed(
     double = {"vocabulary": 30_000, "token_seconds": 0.01, "log": str(log)}
     with triton(server, repository, **double) as running:
         place = running.url if over == "http" else f"127.0.0.1:{running.grpc}"
-        options = {"endpoint": place, "models": BOTH, "over": over, "stream": str(stream).lower()}
+        options = {"models": BOTH, "over": over, "stream": str(stream).lower()}
         words = [word for pair in options.items() for word in ("--set", "=".join(pair))]
         run = start_trt_dp(
             "run", tmp_path / "requests.jsonl", "--output", tmp_path / "run",
-            "--engine", "triton", "--n-workers", "2", *words,
+            "--engine", "triton", "--endpoint", place, "--n-workers", "2", *words,
         )  # fmt: skip
         wait_until(lambda: len(seen(log)) > 40)
         if victim == "server":
@@ -218,23 +243,82 @@ def test_nothing_is_lost_when_a_server_or_its_model_is_killed(
     check_results(tmp_path / "run", rows)
 
 
+@pytest.mark.parametrize(("over", "stream"), OVER)
+@pytest.mark.parametrize("names", [ENSEMBLES, CALLERS], ids=["ensemble", "bls"])
+def test_text_in_text_out(server, tmp_path, names, over, stream):
+    """The server tokenizes: texts, counts and stop strings are right on the ensemble and on the BLS model."""
+    words = save_words(tmp_path / "engine")
+    repository = make_repository(tmp_path / "models", 2, texts=True, engine=str(words))
+    with triton(server, repository, vocabulary=499) as running:
+        place = running.url if over == "http" else f"127.0.0.1:{running.grpc}"
+        if stream and names == ENSEMBLES:
+            with pytest.raises(EngineRefused, match="loses spaces"):
+                text_engine(place, models=names, over=over, stream=stream)
+            return
+        made = text_engine(place, models=names, over=over, stream=stream)
+        requests = [text_request(n, f"w{n} w5 w3", 6) for n in range(20)]
+        found = answers(made, [*requests, text_request(20, "w9 w5 w3", 6, stop=("w70",))])
+        made.close()
+    for one in requests:
+        result = found[one.index]
+        ids = answer([one.index, 5, 3], 6, 499)
+        assert result.text == " ".join(f"w{each}" for each in ids)
+        assert (result.input_tokens, result.output_tokens, result.finish_reason) == (3, 6, "length")
+    ids = answer([9, 5, 3], 6, 499)
+    before = " ".join(f"w{each}" for each in ids[: ids.index(70)])
+    assert (found[20].text.strip(), found[20].stop_reason) == (before, "w70")
+
+
+def test_the_engine_for_ids_and_the_one_for_text_name_each_other(server, tmp_path):
+    """A model of the other kind is refused with the name of its engine."""
+    words = save_words(tmp_path / "engine")
+    repository = make_repository(tmp_path / "models", texts=True, engine=str(words))
+    with triton(server, repository, vocabulary=499) as running:
+        with pytest.raises(EngineRefused, match="takes text: use --engine triton-text"):
+            engine(running.url, models="ensemble")
+        with pytest.raises(EngineRefused, match="takes ids: use --engine triton"):
+            text_engine(running.url, models="tensorrt_llm")
+
+
+def test_a_run_of_texts(server, tmp_path):
+    """A file of texts becomes a file of texts, with nothing but the server's tokenizer."""
+    words = save_words(tmp_path / "engine")
+    repository = make_repository(tmp_path / "models", texts=True, engine=str(words))
+    rows = [{"prompt": f"w{n} w1", "max_tokens": 3} for n in range(30)]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with triton(server, repository, vocabulary=499) as running:
+        said = trt_dp(
+            "run", tmp_path / "texts.jsonl", "--output", tmp_path / "run",
+            "--engine", "triton-text", "--endpoint", running.url,
+        )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    lines = [
+        json.loads(line) for line in (tmp_path / "run" / "results.jsonl").read_text().splitlines()
+    ]
+    expected = [" ".join(f"w{one}" for one in answer([n, 1], 3, 499)) for n in range(30)]
+    assert [line["text"] for line in lines] == expected
+    assert lines[0]["output_tokens"] == 3
+
+
 def test_two_servers_share_the_work(server, tmp_path):
-    """With several endpoints every server gets requests, and one that is gone leaves its share to the other."""
+    """With two endpoints each worker has its own server; when one is gone for good, the other does the rest."""
     repository, log = make_repository(tmp_path / "models"), tmp_path / "seen"
-    rows = write_requests(tmp_path / "requests.jsonl", 120)
+    rows = write_requests(tmp_path / "requests.jsonl", 150)
     double = {"vocabulary": 30_000, "token_seconds": 0.01, "log": str(log)}
     with triton(server, repository, **double) as first:
         with triton(server, repository, **double) as second:
-            places = f"{first.url},{second.url}"
             run = start_trt_dp(
                 "run", tmp_path / "requests.jsonl", "--output", tmp_path / "run",
-                "--engine", "triton", "--n-workers", "1", "--set", f"endpoint={places}",
+                "--engine", "triton", "--endpoint", first.url, "--endpoint", second.url,
+                "--set", "patience_seconds=1",
             )  # fmt: skip
+            wait_until(
+                lambda: len(Counter(one["pid"] for one in seen(log) if len(one["ids"]) > 1)) == 2
+            )
             wait_until(lambda: len(seen(log)) > 30)
         said = run.communicate(timeout=120)
     assert run.returncode == 0, said
     check_results(tmp_path / "run", rows)
-    assert len(Counter(one["pid"] for one in seen(log))) == 2
 
 
 def test_with_no_server_left_the_run_ends_and_resumes(server, tmp_path):
@@ -245,7 +329,7 @@ def test_with_no_server_left_the_run_ends_and_resumes(server, tmp_path):
     with triton(server, repository, **double) as running:
         words = [
             "run", tmp_path / "requests.jsonl", "--output", tmp_path / "run", "--engine", "triton",
-            "--n-workers", "1", "--set", f"endpoint={running.url}", "--set", "patience_seconds=1",
+            "--endpoint", running.url, "--set", "patience_seconds=1",
         ]  # fmt: skip
         run = start_trt_dp(*words)
         wait_until(lambda: len(seen(log)) > 20)
@@ -273,11 +357,11 @@ def test_nothing_is_lost_behind_nginx(server, tmp_path, over, stream, victim):
         front = Front(listen=f"127.0.0.1:{port}", servers=tuple(behind), grpc=over == "grpc")
         with proxy(tmp_path / "nginx", [front]) as nginx:
             place = f"127.0.0.1:{port}" if over == "grpc" else f"http://127.0.0.1:{port}"
-            options = {"endpoint": place, "over": over, "stream": str(stream).lower()}
+            options = {"over": over, "stream": str(stream).lower()}
             words = [word for pair in options.items() for word in ("--set", "=".join(pair))]
             run = start_trt_dp(
                 "run", tmp_path / "requests.jsonl", "--output", tmp_path / "run",
-                "--engine", "triton", "--n-workers", "2", *words,
+                "--engine", "triton", "--endpoint", place, "--n-workers", "2", *words,
             )  # fmt: skip
             wait_until(lambda: len(seen(log)) > 40)
             if victim == "server":

@@ -24,30 +24,34 @@ def core_inputs(
         raise RequestRefused(msg)
     tensors = [
         Tensor("input_ids", "INT32", (1, len(ids)), ids),
-        _one("input_lengths", "INT32", len(ids)),
-        _one("request_output_len", "INT32", request.output_tokens),
+        scalar("input_lengths", "INT32", len(ids)),
+        scalar("request_output_len", "INT32", request.output_tokens),
     ]
     if ending.stops:
-        tensors += [_one("end_id", "INT32", ending.end_id), _one("pad_id", "INT32", ending.pad_id)]
+        tensors += [
+            scalar("end_id", "INT32", ending.end_id),
+            scalar("pad_id", "INT32", ending.pad_id),
+        ]
     if ending.stops[1:]:
         tensors.append(stop_words([[one] for one in ending.stops[1:]]))
     tensors += sampling_inputs(request.sampling)
     if model.can_exclude:
-        tensors.append(_one("exclude_input_in_output", "BOOL", value=True))
+        tensors.append(scalar("exclude_input_in_output", "BOOL", value=True))
     if stream:
-        tensors.append(_one("streaming", "BOOL", value=True))
-    return _checked(model, tensors)
+        tensors.append(scalar("streaming", "BOOL", value=True))
+    return declared(model, tensors)
 
 
-def smallest(model: Model) -> tuple[Tensor, ...]:
+def smallest(model: Model, *, stream: bool) -> tuple[Tensor, ...]:
     """The inputs of the smallest request, to see whether a model answers at all."""
     if model.takes_ids:
         names = ("input_lengths", "request_output_len")
-        return (
-            Tensor("input_ids", "INT32", (1, 1), [1]),
-            *(_one(name, "INT32", 1) for name in names),
-        )
-    return Tensor("text_input", "BYTES", (1, 1), ["a"]), _one("max_tokens", "INT32", 1)
+        streams = [scalar("streaming", "BOOL", value=True)] if stream else []
+        ones = [scalar(name, "INT32", 1) for name in names]
+        return (Tensor("input_ids", "INT32", (1, 1), [1]), *ones, *streams)
+    streams = [scalar("stream", "BOOL", value=True)] if stream else []
+    text = Tensor("text_input", "BYTES", (1, 1), ["a"])
+    return (text, scalar("max_tokens", "INT32", 1), *streams)
 
 
 def stop_words(words: list[list[int]]) -> Tensor:
@@ -61,14 +65,14 @@ def stop_words(words: list[list[int]]) -> Tensor:
 def sampling_inputs(wish: Sampling) -> list[Tensor]:
     """How tokens are chosen: greedy, or by a random stream of the request's own. Only what is asked for is sent."""
     if wish.temperature == 0:
-        chosen = [_one("runtime_top_k", "INT32", 1)]
+        chosen = [scalar("runtime_top_k", "INT32", 1)]
     else:
         chosen = [
-            _one("temperature", "FP32", wish.temperature),
-            _one("runtime_top_p", "FP32", wish.top_p),
-            _one("seed", "UINT64", wish.seed % 2**64),
+            scalar("temperature", "FP32", wish.temperature),
+            scalar("runtime_top_p", "FP32", wish.top_p),
+            scalar("seed", "UINT64", wish.seed % 2**64),
         ]
-        chosen += [_one("runtime_top_k", "INT32", wish.top_k)] if wish.top_k else []
+        chosen += [scalar("runtime_top_k", "INT32", wish.top_k)] if wish.top_k else []
     asked: list[tuple[str, Kind, float, float]] = [
         ("min_tokens", "INT32", wish.min_tokens, 0),
         ("repetition_penalty", "FP32", wish.repetition_penalty, 1.0),
@@ -76,15 +80,16 @@ def sampling_inputs(wish: Sampling) -> list[Tensor]:
         ("frequency_penalty", "FP32", wish.frequency_penalty, 0.0),
     ]
     return chosen + [
-        _one(name, kind, value) for name, kind, value, plain in asked if value != plain
+        scalar(name, kind, value) for name, kind, value, plain in asked if value != plain
     ]
 
 
-def _one(name: str, kind: Kind, value: Any) -> Tensor:
+def scalar(name: str, kind: Kind, value: Any) -> Tensor:
+    """An input of one value."""
     return Tensor(name, kind, (1, 1), [value])
 
 
-def _checked(model: Model, tensors: list[Tensor]) -> tuple[Tensor, ...]:
+def declared(model: Model, tensors: list[Tensor]) -> tuple[Tensor, ...]:
     """Triton ignores inputs that a model does not declare, so asking for them would change nothing in silence."""
     missing = [one.name for one in tensors if one.name not in model.inputs]
     if missing:

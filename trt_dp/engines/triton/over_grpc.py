@@ -109,8 +109,9 @@ class GrpcTransport:
         times: list[float] = []
         responses: list[dict[str, list[Any]]] = []
         async for result in self._results(call):
-            found = {name: _values(result.as_numpy(name)) for name in call.outputs}
-            if all(one is not None for one in found.values()):  # an empty last response has none
+            arrays = {name: result.as_numpy(name) for name in call.outputs}
+            found = {name: _values(one) for name, one in arrays.items() if one is not None}
+            if call.outputs[0] in found:  # an empty last response has none
                 responses.append(found)
                 times.append(time.monotonic() - started)
         return Outcome(
@@ -166,8 +167,8 @@ async def anext_of(responses: Any) -> Any:
     return await responses.__anext__()
 
 
-def _values(array: Any) -> Any:
-    return None if array is None else [_plain(one) for one in array.reshape(-1).tolist()]
+def _values(array: Any) -> list[Any]:
+    return [_plain(one) for one in array.reshape(-1).tolist()]
 
 
 def _plain(value: Any) -> Any:

@@ -19,13 +19,16 @@ _ANSWER_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
-def ask(transport: Transport, url: str, name: str) -> Problem | None:
+def ask(transport: Transport, url: str, name: str, *, stream: bool) -> Problem | None:
     """What keeps a model from answering the smallest request; waits for its answer, with a limit."""
     found = transport.describe(url, name)
     if isinstance(found, Problem):
         return found
     outputs = ("output_ids", "sequence_length") if found.takes_ids else ("text_output",)
-    transport.send(Call(index=0, url=url, model=found, inputs=smallest(found), outputs=outputs))
+    inputs = smallest(found, stream=stream)
+    transport.send(
+        Call(index=0, url=url, model=found, inputs=inputs, outputs=outputs, stream=stream)
+    )
     until = time.monotonic() + _ANSWER_SECONDS
     while time.monotonic() < until:
         for outcome in transport.poll(_LOOK_SECONDS):
@@ -36,8 +39,10 @@ def ask(transport: Transport, url: str, name: str) -> Problem | None:
 class Probe:
     """Runs until closed; it has a transport of its own, made anew for every look."""
 
-    def __init__(self, lanes: Iterable[Lane], transport: Callable[[], Transport]) -> None:
-        self._lanes = list(lanes)
+    def __init__(
+        self, lanes: Iterable[Lane], transport: Callable[[], Transport], *, stream: bool
+    ) -> None:
+        self._lanes, self._stream = list(lanes), stream
         self._transport = transport
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="probe", daemon=True)
@@ -57,7 +62,7 @@ class Probe:
     def _look(self, lane: Lane) -> None:
         transport = self._transport()
         try:
-            problem = ask(transport, lane.url, lane.model.name)
+            problem = ask(transport, lane.url, lane.model.name, stream=self._stream)
         finally:
             transport.close()
         if problem is None or problem.trouble == "busy":

@@ -1,4 +1,4 @@
-"""The outputs of a call as a Result."""
+"""The core model: ids in, ids out."""
 
 from __future__ import annotations
 
@@ -6,11 +6,30 @@ from itertools import chain
 from typing import Any
 
 from trt_dp.engines.triton.described import Model
-from trt_dp.engines.triton.transport import Outcome
-from trt_dp.engines.trtllm.inflight import Ending
+from trt_dp.engines.triton.inputs import CORE_OUTPUTS, core_inputs
+from trt_dp.engines.triton.transport import Outcome, Tensor
+from trt_dp.engines.trtllm.inflight import Ending, ending_of
 from trt_dp.types import Failure, Request, Result, Returned, Timing
 
 _CUT_SHORT = "the answer has {} of {} tokens, and nothing that ends it: it was cut off"
+
+
+class CoreForm:
+    """Requests and answers of `tensorrt_llm`; `eos` are the ids that end an answer."""
+
+    takes_ids = True
+    outputs: tuple[str, ...] = CORE_OUTPUTS
+
+    def __init__(self, eos: tuple[int, ...]) -> None:
+        self._eos = eos
+
+    def inputs(self, model: Model, request: Request, *, stream: bool) -> tuple[Tensor, ...]:
+        """Its tensors."""
+        return core_inputs(model, request, ending_of(request, self._eos), stream=stream)
+
+    def result(self, model: Model, request: Request, outcome: Outcome) -> Result | Returned:
+        """Its ids, without what ended them."""
+        return ids_result(request, ending_of(request, self._eos), model, outcome)
 
 
 def ids_result(
