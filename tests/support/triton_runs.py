@@ -10,7 +10,7 @@ from real_triton import CORE
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from trt_dp.serving.triton.configs import Copy, Settings
-from trt_dp.serving.triton.repository import repository, write
+from trt_dp.serving.triton.repository import repository
 
 VOCABULARY = 30_000
 BOTH = "tensorrt_llm,tensorrt_llm_2"
@@ -23,7 +23,11 @@ def make_repository(folder: Path, copies: int = 1, texts: bool = False, **more: 
         **{"engine": "/no/engine", "max_batch_size": 4, "backend": "python", **more}
     )
     made = [Copy(suffix=f"_{n + 1}" if n else "") for n in range(copies)]
-    write(repository(settings, made, texts=texts, code=CORE.read_text()), folder)
+    found = repository(settings, made, texts=texts, code=CORE.read_text())
+    for name in found.folders:
+        (folder / name).mkdir(parents=True)
+    for name, text in found.files().items():
+        (folder / name).write_text(text)
     return folder
 
 

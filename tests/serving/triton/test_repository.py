@@ -11,15 +11,18 @@ import pytest
 from trt_dp.engines.gpu_memory import RUNTIME_BYTES
 from trt_dp.errors import EngineRefused, UsageError
 from trt_dp.serving.triton import pbtxt
-from trt_dp.serving.triton.commands import Start, command, environment, ports_of
+from trt_dp.serving.triton.commands import Ports, Start, command, environment
 from trt_dp.serving.triton.configs import Copy, Settings, core, ensemble
-from trt_dp.serving.triton.layout import layout
 from trt_dp.serving.triton.memory import bytes_per_token, cache_of
-from trt_dp.serving.triton.repository import MARK, repository, write
+from trt_dp.serving.triton.modes import modes
+from trt_dp.serving.triton.repository import repository
 
 GIB = 2**30
 SETTINGS = Settings(engine="/engines/llama", max_batch_size=64, end_id=2)
-START = Start(repository="/models", models=("tensorrt_llm", "tensorrt_llm_2"))
+PORTS = Ports(http=8000, grpc=8001, metrics=8002)
+START = Start(
+    repository="/models", models=("ensemble", "tensorrt_llm"), cores=("tensorrt_llm",)
+)
 
 
 def parameter(config: str, name: str) -> str | None:
@@ -71,33 +74,19 @@ def test_a_repository_has_a_folder_for_each_model():
     ]
 
 
-def test_writing_replaces_an_earlier_repository_and_nothing_else(tmp_path: Path):
-    """Triton loads every folder it finds, so an earlier layout's models go; a folder of something else is refused."""
-    folder = tmp_path / "models"
-    write(repository(SETTINGS, (Copy(), Copy(suffix="_2")), texts=False), folder)
-    write(repository(SETTINGS, (Copy(),), texts=False), folder)
-    assert sorted(path.name for path in folder.iterdir()) == ["tensorrt_llm", MARK]
-    assert (folder / "tensorrt_llm" / "1").is_dir()
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "file").write_text("")
-    with pytest.raises(UsageError, match="is not a model repository"):
-        write(repository(SETTINGS, (Copy(),), texts=False), tmp_path / "mine")
-    assert (tmp_path / "mine" / "file").exists()
-
-
 def test_leader_mode_has_a_server_for_each_instance():
     """Each server sees its own GPUs and has a rank for each; a proxy stands in front of several."""
-    made = layout("leader", (("0", "1"), ("2", "3")), 2)
+    made = modes("leader", (("0", "1"), ("2", "3")), 2)
     assert [server.devices for server in made.servers] == [("0", "1"), ("2", "3")]
     assert (made.proxy, made.models) == (True, ("tensorrt_llm",))
     assert made.copies[0].gpu_device_ids == ""
     assert environment(made.servers[1])["CUDA_VISIBLE_DEVICES"] == "2,3"
-    assert not layout("leader", (("0",),), 1).proxy
+    assert not modes("leader", (("0",),), 1).proxy
 
 
 def test_orchestrator_mode_has_a_copy_for_each_group_of_gpus():
     """One server sees all GPUs; each copy names its own by their places among these; clients must spread."""
-    made = layout("orchestrator", (("4", "5"), ("6", "7")), 2)
+    made = modes("orchestrator", (("4", "5"), ("6", "7")), 2)
     assert [server.devices for server in made.servers] == [("4", "5", "6", "7")]
     assert [copy.gpu_device_ids for copy in made.copies] == ["0,1", "2,3"]
     assert made.models == ("tensorrt_llm", "tensorrt_llm_2")
@@ -107,25 +96,25 @@ def test_orchestrator_mode_has_a_copy_for_each_group_of_gpus():
 
 def test_instances_share_their_gpu():
     """Several instances stand in one model; other GPUs, or an engine for several, are for the other modes."""
-    made = layout("instances", (("0",), ("0",), ("0",)), 1)
+    made = modes("instances", (("0",), ("0",), ("0",)), 1)
     assert (made.copies[0].instances, len(made.servers)) == (3, 1)
     with pytest.raises(UsageError, match="leader or orchestrator"):
-        layout("instances", (("0",), ("1",)), 1)
+        modes("instances", (("0",), ("1",)), 1)
     with pytest.raises(UsageError, match="one GPU"):
-        layout("instances", (("0", "1"), ("0", "1")), 2)
+        modes("instances", (("0", "1"), ("0", "1")), 2)
     with pytest.raises(UsageError, match="--mode instances"):
-        layout("leader", (("0",), ("0",)), 1)
+        modes("leader", (("0",), ("0",)), 1)
 
 
 def test_ranks_behind_the_first_load_the_core_models_alone():
     """One mpirun starts all ranks; each has its own name in shared memory, and all listen on loopback only."""
-    made = layout("leader", (("0", "1"),), 2)
-    words = command(made.servers[0], ports_of(8000, 0), START)
+    made = modes("leader", (("0", "1"),), 2)
+    words = command(made.servers[0], PORTS, START)
     first, second = " ".join(words).split(" : ")
     assert first.startswith("mpirun --host localhost:2 -n 1 /opt/tritonserver")
     assert second.startswith("-n 1 /opt/tritonserver")
-    assert "--load-model=tensorrt_llm --load-model=tensorrt_llm_2" in second
-    assert "--load-model" not in first
+    assert "--load-model=ensemble --load-model=tensorrt_llm" in first
+    assert "ensemble" not in second
     assert "shm-region-prefix-name=trt_dp_8000_0_" in first
     assert "shm-region-prefix-name=trt_dp_8000_1_" in second
     assert first.count("-address=127.0.0.1") == 3
@@ -133,8 +122,8 @@ def test_ranks_behind_the_first_load_the_core_models_alone():
 
 def test_an_orchestrator_takes_no_memory_of_its_own():
     """Triton's own pools of memory are 0 on each of its GPUs."""
-    made = layout("orchestrator", (("0",), ("1",)), 1)
-    words = command(made.servers[0], ports_of(8000, 0), START)
+    made = modes("orchestrator", (("0",), ("1",)), 1)
+    words = command(made.servers[0], PORTS, START)
     pools = [word for word in words if "pool" in word]
     assert pools == [
         "--pinned-memory-pool-byte-size=0",

@@ -1,6 +1,6 @@
 """The command and environment of each tritonserver: what NVIDIA's launch script would run, with what it leaves open.
 
-It binds to loopback unless told otherwise, does not pin all threads of a server to one core (mpirun does, for one or
+It listens on loopback unless told otherwise, does not pin all threads of a server to one core (mpirun does, for one or
 two ranks), and gives each rank names of its own in shared memory.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from trt_dp.serving.triton.layout import Server
+from trt_dp.serving.triton.modes import Server
 
 PROGRAM = "/opt/tritonserver/bin/tritonserver"
 EXIT_SECONDS = 20
@@ -32,16 +32,12 @@ class Start(Struct, frozen=True, kw_only=True):
     """What all servers of a layout have in common."""
 
     repository: str
-    models: tuple[str, ...]  # the core models: all that the ranks behind the first load
+    models: tuple[str, ...]
+    cores: tuple[str, ...]  # those of them that the ranks behind the first load
     program: str = PROGRAM
     mpirun: str | None = "mpirun"  # None: only where a server has one rank and spawns none
+    words: tuple[str, ...] = ()  # of the user, after all others
     prefix: str = "trt_dp"  # of names in /dev/shm
-
-
-def ports_of(first: int, place: int) -> Ports:
-    """The ports of a server in its place: three in a row, from the first one on."""
-    http = first + 3 * place
-    return Ports(http=http, grpc=http + 1, metrics=http + 2)
 
 
 def command(server: Server, ports: Ports, start: Start) -> list[str]:
@@ -65,19 +61,17 @@ def _rank(server: Server, ports: Ports, start: Start, rank: int) -> list[str]:
         f"--metrics-port={ports.metrics}",
         "--disable-auto-complete-config",
         f"--exit-timeout-secs={EXIT_SECONDS}",
-        f"--backend-config=python,shm-region-prefix-name={shared_name(start, ports, rank)}",
-        *(_core_only(start) if rank else ()),
+        f"--backend-config=python,shm-region-prefix-name={shared_names(start, ports)}{rank}_",
+        "--model-control-mode=explicit",  # what else lies in the folder is not loaded
+        *(f"--load-model={name}" for name in (start.cores if rank else start.models)),
         *(_no_pools(server) if server.orchestrator else ()),
+        *start.words,
     ]
 
 
-def shared_name(start: Start, ports: Ports, rank: int) -> str:
-    """How the names of a rank's files in shared memory begin."""
-    return f"{start.prefix}_{ports.http}_{rank}_"
-
-
-def _core_only(start: Start) -> list[str]:
-    return ["--model-control-mode=explicit", *(f"--load-model={name}" for name in start.models)]
+def shared_names(start: Start, ports: Ports) -> str:
+    """How the names of a server's files in shared memory begin; a killed one leaves them behind."""
+    return f"{start.prefix}_{ports.http}_"
 
 
 def _no_pools(server: Server) -> list[str]:

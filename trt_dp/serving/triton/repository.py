@@ -1,20 +1,15 @@
-"""The model repository of a layout: which files, as text; and writing them."""
+"""The model repository of a layout: which files, as text."""
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
-from trt_dp.errors import UsageError
 from trt_dp.serving.triton import configs
 from trt_dp.serving.triton.configs import Copy, Settings
-from trt_dp.system import safe_files
 
-MARK = "trt_dp.json"
 _MODELS = Path(__file__).parent / "models"
 _CONFIG, _VERSION, _CODE = "config.pbtxt", "1", "1/model.py"
 
@@ -23,6 +18,11 @@ class Repository(Struct, frozen=True, kw_only=True):
     """What stands in the folder: models by name, each its files."""
 
     models: dict[str, dict[str, str]]
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The versions, which must be there even where a model has no file in it."""
+        return tuple(f"{model}/{_VERSION}" for model in self.models)
 
     def files(self) -> dict[str, str]:
         """All files and their text, by their paths in the folder."""
@@ -61,25 +61,3 @@ def _text_models(settings: Settings, copies: Sequence[Copy]) -> dict[str, dict[s
 
 def _python(name: str, config: str) -> dict[str, str]:
     return {_CONFIG: config, _CODE: (_MODELS / f"{name}.py").read_text()}
-
-
-def write(made: Repository, into: Path) -> None:
-    """Write it; one that trt-dp wrote there before is replaced, and nothing else is.
-
-    Triton loads every folder that it finds, so nothing of an earlier layout may stay.
-    """
-    if into.exists() and not (into / MARK).is_file() and any(into.iterdir()):
-        msg = f"{into} is not a model repository that trt-dp made: name a new folder"
-        raise UsageError(msg)
-    shutil.rmtree(into, ignore_errors=True)
-    into.mkdir(parents=True)
-    _write(into / MARK, json.dumps({"models": sorted(made.models)}) + "\n")
-    for model in made.models:
-        (into / model / _VERSION).mkdir(parents=True)
-    for path, text in made.files().items():
-        _write(into / path, text)
-
-
-def _write(path: Path, text: str) -> None:
-    with safe_files.atomic_write(path) as file:
-        file.write(text.encode())

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from trt_dp.errors import UsageError
 from trt_dp.serving.triton.configs import Copy
 
 Mode = Literal["leader", "orchestrator", "instances"]
-MODES: tuple[Mode, ...] = ("leader", "orchestrator", "instances")
 
 
 class Server(Struct, frozen=True, kw_only=True):
@@ -21,7 +20,7 @@ class Server(Struct, frozen=True, kw_only=True):
     orchestrator: bool = False
 
 
-class Layout(Struct, frozen=True, kw_only=True):
+class Modes(Struct, frozen=True, kw_only=True):
     """Servers with the same model repository; `models` are the copies that a client must spread over."""
 
     mode: Mode
@@ -35,8 +34,13 @@ class Layout(Struct, frozen=True, kw_only=True):
         """The names of the core models."""
         return tuple(copy.core for copy in self.copies)
 
+    def with_parameters(self, given: dict[str, str]) -> Modes:
+        """The same with these parameters for every core model."""
+        copies = tuple(structs.replace(copy, parameters=given) for copy in self.copies)
+        return structs.replace(self, copies=copies)
 
-def layout(mode: Mode, groups: tuple[tuple[str, ...], ...], world_size: int) -> Layout:
+
+def modes(mode: Mode, groups: tuple[tuple[str, ...], ...], world_size: int) -> Modes:
     """The layout of this mode on these groups of GPUs, one for each instance of the model.
 
     `instances` may have the same group several times; the other modes must not. Empty groups are a machine
@@ -52,13 +56,13 @@ def layout(mode: Mode, groups: tuple[tuple[str, ...], ...], world_size: int) -> 
     return (_leader if mode == "leader" else _orchestrator)(groups, world_size)
 
 
-def _leader(groups: tuple[tuple[str, ...], ...], world_size: int) -> Layout:
+def _leader(groups: tuple[tuple[str, ...], ...], world_size: int) -> Modes:
     """One server for each instance; each sees its own GPUs only, so that no model needs gpu_device_ids."""
     servers = tuple(Server(devices=group, ranks=world_size) for group in groups)
-    return Layout(mode="leader", servers=servers, copies=(Copy(),), proxy=len(groups) > 1)
+    return Modes(mode="leader", servers=servers, copies=(Copy(),), proxy=len(groups) > 1)
 
 
-def _orchestrator(groups: tuple[tuple[str, ...], ...], world_size: int) -> Layout:
+def _orchestrator(groups: tuple[tuple[str, ...], ...], world_size: int) -> Modes:
     """One server that sees all GPUs and has a copy of the model for each group.
 
     gpu_device_ids count within what the server sees: CUDA numbers those from 0.
@@ -71,7 +75,7 @@ def _orchestrator(groups: tuple[tuple[str, ...], ...], world_size: int) -> Layou
     )
     names = ",".join(copy.core for copy in copies)
     note = f"clients must spread their requests over the models: trt-dp run --engine triton --set models={names}"
-    return Layout(
+    return Modes(
         mode="orchestrator",
         servers=(Server(devices=devices, orchestrator=True),),
         copies=copies,
@@ -83,7 +87,7 @@ def _ids(group: tuple[str, ...], devices: tuple[str, ...]) -> str:
     return ",".join(str(devices.index(device)) for device in group)
 
 
-def _instances(groups: tuple[tuple[str, ...], ...], world_size: int) -> Layout:
+def _instances(groups: tuple[tuple[str, ...], ...], world_size: int) -> Modes:
     """One server, one model, several instances of it on the same GPUs."""
     if len(set(groups)) > 1:
         msg = "--mode instances puts all instances on the same GPUs: use --mode leader or orchestrator for several"
@@ -95,4 +99,4 @@ def _instances(groups: tuple[tuple[str, ...], ...], world_size: int) -> Layout:
         )
         raise UsageError(msg)
     copies = (Copy(instances=len(groups)),)
-    return Layout(mode="instances", servers=(Server(devices=groups[0]),), copies=copies)
+    return Modes(mode="instances", servers=(Server(devices=groups[0]),), copies=copies)
