@@ -24,9 +24,8 @@ def make_repository(folder: Path, copies: int = 1, texts: bool = False, **more: 
     )
     made = [Copy(suffix=f"_{n + 1}" if n else "") for n in range(copies)]
     found = repository(settings, made, texts=texts, code=CORE.read_text())
-    for name in found.folders:
-        (folder / name).mkdir(parents=True)
     for name, text in found.files().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     return folder
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trt_dp.serving.servers import Server
+from trt_dp.serving.servers import Arrangement
 from trt_dp.serving.triton.launches import launches
 
-TRITON = Server(layout=launches)
+TRITON = Arrangement(layout=launches)

@@ -27,6 +27,7 @@ from trt_dp.serving.triton.modes import Mode, Server
 from trt_dp.serving.triton.options import Options, parameters, read
 from trt_dp.serving.triton.repository import Repository, repository
 from trt_dp.system import open_mpi, safe_files
+from trt_dp.system.shared_memory import FOLDER
 
 _PORTS = 3  # of each server: HTTP, gRPC, metrics
 _REPOSITORY = "models"
@@ -147,13 +148,17 @@ def _launch(plan: _Plan, number: int, server: Server) -> Launch:
         where=f"GPU {', '.join(server.devices)}" if server.devices else "no GPU",
         health=f"{address}/v2/health/ready",
         command=tuple(commands.command(server, where, start)),
-        environment={**open_mpi.settings(""), **commands.environment(server)},
+        environment={**_mpi(start, where), **commands.environment(server)},
         folder=folder,
         files={f"{_REPOSITORY}/{path}": text for path, text in plan.models.files().items()},
-        folders=tuple(f"{_REPOSITORY}/{path}" for path in plan.models.folders),
         shared=commands.shared_names(start, where),
         behind=plan.proxy is not None,
     )
+
+
+def _mpi(start: Start, where: Ports) -> dict[str, str]:
+    """What Open MPI needs, with its files where the server's others are; it makes the folder itself."""
+    return open_mpi.settings(str(FOLDER / f"{commands.shared_names(start, where)}mpi"))
 
 
 def _needs_mpi(server: Server) -> bool:
@@ -182,4 +187,5 @@ def _proxies(plan: _Plan) -> list[Launch]:
         )
         for port, grpc in zip(plan.given, (False, True), strict=False)
     ]
-    return [nginx_launch(plan.asked, plan.proxy, fronts)]
+    address = url(plan.asked.host, plan.given[0])
+    return [nginx_launch(plan.asked, plan.proxy, fronts, address)]

@@ -11,18 +11,13 @@ from trt_dp.serving.triton import configs
 from trt_dp.serving.triton.configs import Copy, Settings
 
 _MODELS = Path(__file__).parent / "models"
-_CONFIG, _VERSION, _CODE = "config.pbtxt", "1", "1/model.py"
+_CONFIG, _CODE, _NO_CODE = "config.pbtxt", "1/model.py", "1/.keep"
 
 
 class Repository(Struct, frozen=True, kw_only=True):
     """What stands in the folder: models by name, each its files."""
 
     models: dict[str, dict[str, str]]
-
-    @property
-    def folders(self) -> tuple[str, ...]:
-        """The versions, which must be there even where a model has no file in it."""
-        return tuple(f"{model}/{_VERSION}" for model in self.models)
 
     def files(self) -> dict[str, str]:
         """All files and their text, by their paths in the folder."""
@@ -39,9 +34,8 @@ def repository(
     """The core models, with those for texts in front of them if wanted; `code` is a core model.py of one's own."""
     models: dict[str, dict[str, str]] = {}
     for copy in copies:
-        models[copy.core] = {_CONFIG: configs.core(settings, copy)}
-        if code is not None:
-            models[copy.core][_CODE] = code
+        files = {_NO_CODE: ""} if code is None else {_CODE: code}
+        models[copy.core] = {_CONFIG: configs.core(settings, copy), **files}
     if texts:
         models |= _text_models(settings, copies)
     return Repository(models=models)
@@ -55,7 +49,10 @@ def _text_models(settings: Settings, copies: Sequence[Copy]) -> dict[str, dict[s
     for copy in copies:
         bls = _python("tensorrt_llm_bls", configs.bls(settings, copy))
         models[f"tensorrt_llm_bls{copy.suffix}"] = bls
-        models[f"ensemble{copy.suffix}"] = {_CONFIG: configs.ensemble(settings, copy)}
+        models[f"ensemble{copy.suffix}"] = {
+            _CONFIG: configs.ensemble(settings, copy),
+            _NO_CODE: "",  # Triton wants the folder of a version
+        }
     return models
 
 
