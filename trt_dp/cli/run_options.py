@@ -123,7 +123,7 @@ Launcher = Annotated[
 Order = Annotated[
     str,
     typer.Option(
-        help="Which requests go first: auto, file, longest or lanes. Results are the same.",
+        help="Which requests go first: auto, file, longest, lanes or prefix. Results are the same.",
         rich_help_panel=ORDER,
     ),
 ]
@@ -183,7 +183,10 @@ Plain = Annotated[
 ]
 PricePerGpuHour = Annotated[
     float | None,
-    typer.Option(help="Tell in the report what the run cost.", rich_help_panel=OUTPUT),
+    typer.Option(
+        help="Price of one GPU for an hour; the report then says what the run cost.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 MetricsPort = Annotated[
     int | None,
