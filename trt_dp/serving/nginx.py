@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec import Struct
 
 CONFIG, ERRORS = "nginx.conf", "error.log"
+ALIVE = "/trt-dp/alive"  # NGINX itself answers there, whatever the servers do
 _FOLDERS = ("body", "proxy", "fastcgi", "uwsgi", "scgi")
 _CONNECTIONS = 4096
 _KEPT = 64  # idle connections to the servers
@@ -59,15 +60,16 @@ def command(program: str, folder: Path) -> list[str]:
 
 def _front(number: int, front: Front) -> list[str]:
     name = f"servers_{number}"
-    servers = [f"server {one} max_fails=1 fail_timeout=5s;" for one in front.servers]
+    servers = [f"server {one} max_fails=1 fail_timeout=2s;" for one in front.servers]
     listen = f"listen {front.listen}{' http2' if front.grpc else ''};"
+    alive = [] if front.grpc else [f"location = {ALIVE} {{ return 204; }}"]
     passes = _grpc(name, front) if front.grpc else _http(name, front)
     return [
         f"upstream {name} {{",
         *_indented(["least_conn;", *servers, f"keepalive {_KEPT};"]),
         "}",
         "server {",
-        *_indented([listen, "location / {", *_indented(passes), "}"]),
+        *_indented([listen, *alive, "location / {", *_indented(passes), "}"]),
         "}",
     ]
 

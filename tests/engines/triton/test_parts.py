@@ -46,7 +46,7 @@ def call(made: Model, *, stream: bool = False, ending: Ending | None = None) -> 
     """That request as a call."""
     inputs = core_inputs(made, request(), ending or Ending(), stream=stream)
     return Call(
-        index=7, url="http://x", model=made, inputs=inputs, outputs=CORE_OUTPUTS, stream=stream
+        number=7, url="http://x", model=made, inputs=inputs, outputs=CORE_OUTPUTS, stream=stream
     )
 
 
@@ -130,7 +130,7 @@ def test_what_a_status_says(status, body, trouble):
 def outcome(*responses: list[int]) -> Outcome:
     """An answer with the ids of each response."""
     made = tuple({"output_ids": ids, "sequence_length": [len(ids)]} for ids in responses)
-    return Outcome(index=7, responses=made, times=tuple(range(len(made))), seconds=3.0)
+    return Outcome(number=7, responses=made, times=tuple(range(len(made))), seconds=3.0)
 
 
 def test_padding_and_the_prompt_are_taken_off():
@@ -139,7 +139,7 @@ def test_padding_and_the_prompt_are_taken_off():
     found = ids_result(request(3), Ending(), blind, outcome([5, 6, 7, 1, 2, 3]))
     assert found == Result(7, [1, 2, 3])
     padded = Outcome(
-        index=7, responses=({"output_ids": [1, 2, 3, -1, -1], "sequence_length": [4]},)
+        number=7, responses=({"output_ids": [1, 2, 3, -1, -1], "sequence_length": [4]},)
     )
     assert ids_result(request(3), Ending(), model(), padded) == Result(7, [1, 2, 3])
     strange = ids_result(request(3), Ending(), blind, outcome([9, 6, 7, 1, 2, 3]))
@@ -195,7 +195,7 @@ def test_the_model_with_the_fewest_requests_is_next():
     chosen = []
     for _ in range(8):
         one = lanes.choose()
-        one.in_flight += 1
+        one.take()
         chosen.append(one.model.name)
     assert sorted(chosen) == ["a"] * 4 + ["b"] * 4
     assert lanes.choose() is None
@@ -205,7 +205,8 @@ def test_the_model_with_the_fewest_requests_is_next():
 def test_a_full_queue_makes_room_and_answers_bring_it_back():
     """After a 503 a model gets what it had room for; every sixteen answers one request more."""
     one = lane("a")
-    one.in_flight = 2
+    one.take()
+    one.take()
     assert one.trouble(Problem("busy", "full")) == "none"
     assert one.allowed == 2
     for _ in range(16):

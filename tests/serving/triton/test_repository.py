@@ -20,9 +20,7 @@ from trt_dp.serving.triton.repository import repository
 GIB = 2**30
 SETTINGS = Settings(engine="/engines/llama", max_batch_size=64, end_id=2)
 PORTS = Ports(http=8000, grpc=8001, metrics=8002)
-START = Start(
-    repository="/models", models=("ensemble", "tensorrt_llm"), cores=("tensorrt_llm",)
-)
+START = Start(repository="/models", models=("ensemble", "tensorrt_llm"), cores=("tensorrt_llm",))
 
 
 def parameter(config: str, name: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from trt_dp.types import Facts, Failure, Request, Result, Returned
 _POLL_SECONDS = 0.05
 _AWAY_SECONDS = 0.25
 _FATAL = 5  # lost answers to one request
+_FIRST_ANSWER_SECONDS = 120.0
 
 
 class Form(Protocol):
@@ -59,6 +61,7 @@ class Driver:
             raise
         self._lanes = Lanes(lanes, wishes.patience_seconds)
         self._probe = Probe(lanes, make, stream=wishes.stream)
+        self._numbers = itertools.count(1)
         self._sent: dict[int, _Sent] = {}
         self._back: list[Returned] = []
         self._lost: Counter[int] = Counter()
@@ -76,7 +79,7 @@ class Driver:
             return
         inputs = self._form.inputs(lane.model, request, stream=self._stream)
         call = Call(
-            index=request.index,
+            number=next(self._numbers),
             url=lane.url,
             model=lane.model,
             inputs=inputs,
@@ -84,14 +87,15 @@ class Driver:
             stream=self._stream,
         )
         self._transport.send(call)
-        lane.in_flight += 1
-        self._sent[request.index] = _Sent(request, lane)
+        lane.take()
+        self._sent[call.number] = _Sent(request, lane)
 
     def step(self) -> list[Result | Returned]:
         """Wait a moment for answers."""
         back, self._back = self._back, []
         outcomes = self._transport.poll(0 if back else _POLL_SECONDS)
-        return [*back, *map(self._end, outcomes)]
+        ended = [self._end(one) for one in outcomes if one.number in self._sent]
+        return [*back, *ended, *self._forsake()]
 
     def facts(self) -> Facts:
         """How many requests each model answered."""
@@ -103,19 +107,30 @@ class Driver:
         self._transport.close()
 
     def _end(self, outcome: Outcome) -> Result | Returned:
-        sent = self._sent.pop(outcome.index)
-        lane, problem = sent.lane, outcome.problem
-        lane.in_flight -= 1
+        sent = self._sent.pop(outcome.number)
+        lane, problem, index = sent.lane, outcome.problem, sent.request.index
+        lane.give()
         if problem is None:
             lane.answer()
             return self._form.result(lane.model, sent.request, outcome)
         message = f"{lane}: {problem.message}"
         if problem.trouble == "refused":
-            return Result(outcome.index, error=Failure("refused", message))
+            return Result(index, error=Failure("refused", message))
         blame = lane.trouble(problem)
-        if problem.trouble == "lost" and self._is_fatal(outcome.index):
+        if problem.trouble == "lost" and self._is_fatal(index):
             blame = "request"
-        return Returned(outcome.index, message, blame)
+        return Returned(index, message, blame)
+
+    def _forsake(self) -> list[Returned]:
+        """What is in flight in models that a probe found dead: it may never be answered."""
+        dead = [number for number, sent in self._sent.items() if sent.lane.dead]
+        forsaken = []
+        for number in dead:
+            self._transport.cancel(number)
+            sent = self._sent.pop(number)
+            sent.lane.give()
+            forsaken.append(Returned(sent.request.index, f"{sent.lane}: {sent.lane.why}"))
+        return forsaken
 
     def _is_fatal(self, index: int) -> bool:
         """Whether the answer to this request was lost so often that it may be what ends the server."""
@@ -140,7 +155,9 @@ def _lanes(transport: Transport, form: Form, wishes: Wishes) -> list[Lane]:
         _check_kind(model, form, stream=wishes.stream)
     lanes = [Lane(wishes.url, model, wishes.concurrency or model.room) for model in found]
     for lane in lanes:
-        if problem := ask(transport, lane.url, lane.model.name, stream=wishes.stream):
+        if problem := ask(
+            transport, lane, stream=wishes.stream, answer_seconds=_FIRST_ANSWER_SECONDS
+        ):
             msg = f"{lane} does not answer: {problem.message}"
             raise EngineRefused(msg)
     return lanes

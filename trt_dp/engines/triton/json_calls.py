@@ -36,13 +36,13 @@ def body(call: Call) -> bytes:
         values = {
             one.name: one.values[0] if len(one.values) == 1 else one.values for one in call.inputs
         }
-        return msgspec.json.encode({"id": str(call.index), **values})
+        return msgspec.json.encode({"id": str(call.number), **values})
     inputs = [
         {"name": one.name, "datatype": one.kind, "shape": one.shape, "data": one.values}
         for one in call.inputs
     ]
     outputs = [{"name": name} for name in call.outputs]
-    return msgspec.json.encode({"id": str(call.index), "inputs": inputs, "outputs": outputs})
+    return msgspec.json.encode({"id": str(call.number), "inputs": inputs, "outputs": outputs})
 
 
 def responses(call: Call, content: bytes, events: list[bytes]) -> Responses | Problem:

@@ -11,6 +11,7 @@ from trt_dp.types import Blame
 
 _SUSPICIOUS = 3  # errors in a row, none of which need be the request's fault
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0
+_DOUBT_SECONDS = 5.0
 _ROOM_BACK = 16  # answers until a busy model is tried with one request more
 
 
@@ -26,7 +27,9 @@ class Lane:
         self.in_flight = 0
         self.answered = 0
         self.up = True
+        self.dead = False  # a probe found that it cannot answer what it has
         self.why = ""
+        self._heard = 0.0  # when it last took or ended a request, or a probe had an answer
         self.allowed = self._most = most
         self._failures = 0
         self._pause = _FIRST_PAUSE
@@ -45,6 +48,22 @@ class Lane:
     def rested(self) -> bool:
         """Whether it is time to look at it again."""
         return time.monotonic() >= self._rests_until
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it has been silent for so long, with requests in flight, that it should be looked at."""
+        return self.up and self.in_flight > 0 and time.monotonic() - self._heard > _DOUBT_SECONDS
+
+    def take(self) -> None:
+        """It gets a request."""
+        self.in_flight += 1
+        if self.in_flight == 1:
+            self._heard = time.monotonic()
+
+    def give(self) -> None:
+        """A request is not in flight there any more."""
+        self.in_flight -= 1
+        self._heard = time.monotonic()
 
     def answer(self) -> None:
         """It answered a request."""
@@ -79,14 +98,19 @@ class Lane:
             self.up, self.why = False, why
             self._rest()
 
-    def stay_away(self, why: str) -> None:
-        """A probe found it as it was."""
-        self.why = why
-        self._rest()
+    def stay_away(self, problem: Problem) -> None:
+        """A probe had no answer. One that is only slow may be busy with what it has."""
+        self._heard = time.monotonic()
+        if problem.trouble in ("away", "gone"):
+            self.why, self.dead, self.up = problem.message, True, False
+        if not self.up:
+            self._rest()
 
     def come_back(self) -> None:
         """A probe had an answer: what failed before is the fault of the requests."""
-        self._failures, self._rests_until, self.up = 0, 0.0, True
+        self._heard = time.monotonic()
+        if not self.up:
+            self._failures, self._rests_until, self.dead, self.up = 0, 0.0, False, True
 
     def _rest(self, seconds: float = 0.0) -> None:
         self._rests_until = time.monotonic() + (seconds or self._pause)

@@ -10,6 +10,7 @@ import importlib
 import queue
 import threading
 import time
+from concurrent.futures import Future
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -49,6 +50,7 @@ class GrpcTransport:
         self._silent = silent_seconds
         self._ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._clients: dict[str, Any] = {}
+        self._running: dict[int, Future[None]] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
         self._thread.start()
@@ -60,7 +62,8 @@ class GrpcTransport:
 
     def send(self, call: Call) -> None:
         """Begin a call."""
-        asyncio.run_coroutine_threadsafe(self._run(call), self._loop)
+        started = asyncio.run_coroutine_threadsafe(self._run(call), self._loop)
+        self._running[call.number] = started
 
     def poll(self, seconds: float) -> list[Outcome]:
         """The calls that ended."""
@@ -70,7 +73,14 @@ class GrpcTransport:
             return []
         while not self._ended.empty():
             ended.append(self._ended.get())
+        for outcome in ended:
+            self._running.pop(outcome.number, None)
         return ended
+
+    def cancel(self, number: int) -> None:
+        """Cancel it, on the server too."""
+        if running := self._running.pop(number, None):
+            running.cancel()
 
     def close(self) -> None:
         """Cancel what is in flight, and end the thread."""
@@ -102,7 +112,7 @@ class GrpcTransport:
         try:
             outcome = await self._answer(call, started)
         except Exception as error:  # noqa: BLE001 - likewise
-            outcome = Outcome(index=call.index, problem=_problem(error))
+            outcome = Outcome(number=call.number, problem=_problem(error))
         self._ended.put(outcome)
 
     async def _answer(self, call: Call, started: float) -> Outcome:
@@ -115,7 +125,7 @@ class GrpcTransport:
                 responses.append(found)
                 times.append(time.monotonic() - started)
         return Outcome(
-            index=call.index,
+            number=call.number,
             responses=tuple(responses),
             times=tuple(times),
             seconds=time.monotonic() - started,
@@ -126,7 +136,7 @@ class GrpcTransport:
         asked = {
             "model_name": call.model.name,
             "inputs": [self._input(one) for one in call.inputs],
-            "request_id": str(call.index),
+            "request_id": str(call.number),
         }
         client = self._client(call.url)
         if not call.model.decoupled:

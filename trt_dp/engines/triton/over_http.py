@@ -22,6 +22,7 @@ class HttpTransport:
     def __init__(self, silent_seconds: float) -> None:
         self._client = Client()
         self._targets: dict[str, Target] = {}
+        self._numbers: dict[int, int] = {}  # the client's, by those of calls
         self._limits = Limits(silent_seconds=silent_seconds)
 
     def describe(self, url: str, name: str) -> Model | Problem:
@@ -41,7 +42,7 @@ class HttpTransport:
 
     def send(self, call: Call) -> None:
         """Begin a call."""
-        self._client.submit(
+        self._numbers[call.number] = self._client.submit(
             Exchange(
                 to=self._target(call.url),
                 path=json_calls.path(call),
@@ -54,7 +55,15 @@ class HttpTransport:
 
     def poll(self, seconds: float) -> list[Outcome]:
         """The calls that ended."""
-        return [_outcome(reply) for reply in self._client.poll(seconds)]
+        outcomes = [_outcome(reply) for reply in self._client.poll(seconds)]
+        for outcome in outcomes:
+            self._numbers.pop(outcome.number, None)
+        return outcomes
+
+    def cancel(self, number: int) -> None:
+        """Close its connection."""
+        if (known := self._numbers.pop(number, None)) is not None:
+            self._client.cancel(known)
 
     def close(self) -> None:
         """Close all connections."""
@@ -75,12 +84,12 @@ class HttpTransport:
 def _outcome(reply: Reply) -> Outcome:
     call: Call = reply.exchange.tag
     if reply.fault or not reply.ok:
-        return Outcome(index=call.index, problem=_problem(reply))
+        return Outcome(number=call.number, problem=_problem(reply))
     found = json_calls.responses(call, reply.body, reply.events)
     if isinstance(found, Problem):
-        return Outcome(index=call.index, problem=found)
+        return Outcome(number=call.number, problem=found)
     return Outcome(
-        index=call.index,
+        number=call.number,
         responses=found,
         times=tuple(at - reply.submitted for at in reply.times),
         seconds=reply.done - reply.submitted,

@@ -1,11 +1,11 @@
-"""Looks at models that are down, in a thread of its own, and brings those back that answer a smallest request.
+"""Looks at models that are down or silent, in a thread of its own, by a smallest request.
 
-That a server says it is ready proves nothing: it says so with every process behind it dead.
+That a server says it is ready proves nothing: it says so with every process behind it dead, and what was in flight in
+a process that died may never be answered.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -15,25 +15,26 @@ from trt_dp.engines.triton.lanes import Lane
 from trt_dp.engines.triton.transport import Call, Problem, Transport
 
 _LOOK_SECONDS = 0.1
-_ANSWER_SECONDS = 60.0
-_log = logging.getLogger(__name__)
+_ANSWER_SECONDS = 10.0
 
 
-def ask(transport: Transport, url: str, name: str, *, stream: bool) -> Problem | None:
+def ask(
+    transport: Transport, lane: Lane, *, stream: bool, answer_seconds: float = _ANSWER_SECONDS
+) -> Problem | None:
     """What keeps a model from answering the smallest request; waits for its answer, with a limit."""
-    found = transport.describe(url, name)
+    found = transport.describe(lane.url, lane.model.name)
     if isinstance(found, Problem):
         return found
     outputs = ("output_ids", "sequence_length") if found.takes_ids else ("text_output",)
     inputs = smallest(found, stream=stream)
     transport.send(
-        Call(index=0, url=url, model=found, inputs=inputs, outputs=outputs, stream=stream)
+        Call(number=0, url=lane.url, model=found, inputs=inputs, outputs=outputs, stream=stream)
     )
-    until = time.monotonic() + _ANSWER_SECONDS
+    until = time.monotonic() + answer_seconds
     while time.monotonic() < until:
         for outcome in transport.poll(_LOOK_SECONDS):
             return outcome.problem
-    return Problem("lost", f"no answer to the smallest request within {_ANSWER_SECONDS:g} s")
+    return Problem("lost", f"no answer to the smallest request within {answer_seconds:g} s")
 
 
 class Probe:
@@ -56,17 +57,16 @@ class Probe:
     def _run(self) -> None:
         while not self._closing.wait(_LOOK_SECONDS):
             for lane in self._lanes:
-                if not lane.up and lane.rested:
+                if (not lane.up and lane.rested) or lane.in_doubt:
                     self._look(lane)
 
     def _look(self, lane: Lane) -> None:
         transport = self._transport()
         try:
-            problem = ask(transport, lane.url, lane.model.name, stream=self._stream)
+            problem = ask(transport, lane, stream=self._stream)
         finally:
             transport.close()
         if problem is None or problem.trouble == "busy":
-            _log.info("%s answers again", lane)
             lane.come_back()
         else:
-            lane.stay_away(problem.message)
+            lane.stay_away(problem)

@@ -24,9 +24,9 @@ class Tensor(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True, kw_only=True):
-    """A request on its way to one model of one server."""
+    """A request on its way to one model of one server; no two calls have the same number."""
 
-    index: int
+    number: int
     url: str
     model: Model
     inputs: tuple[Tensor, ...]
@@ -45,7 +45,7 @@ class Problem(Struct, frozen=True):
 class Outcome(Struct, frozen=True, kw_only=True):
     """How a call ended: with the values of each response's outputs, or with a problem."""
 
-    index: int
+    number: int
     responses: tuple[dict[str, list[Any]], ...] = ()
     times: tuple[float, ...] = ()  # of each response, after the call
     seconds: float = 0.0
@@ -59,10 +59,13 @@ class Transport(Protocol):
         """What the server says of a model. Waits for the answer, with a limit."""
 
     def send(self, call: Call) -> None:
-        """Begin a call; its outcome has the same index."""
+        """Begin a call; its outcome has the same number."""
 
     def poll(self, seconds: float) -> list[Outcome]:
         """The calls that ended, as soon as there is one."""
+
+    def cancel(self, number: int) -> None:
+        """Forget a call: it has no outcome any more, unless that is there already."""
 
     def close(self) -> None:
         """Forget what is in flight."""

@@ -22,7 +22,7 @@ from trt_dp.serving.nginx import Front
 from trt_dp.serving.triton import commands, modes
 from trt_dp.serving.triton.commands import Ports, Start
 from trt_dp.serving.triton.configs import Settings
-from trt_dp.serving.triton.memory import cache_of
+from trt_dp.serving.triton.memory import UNPREDICTABLE, cache_of
 from trt_dp.serving.triton.modes import Mode, Server
 from trt_dp.serving.triton.options import Options, parameters, read
 from trt_dp.serving.triton.repository import Repository, repository
@@ -60,7 +60,8 @@ def launches(asked: Asked, machine: Machine) -> Layout:
         proxy=proxy,
     )
     servers = [_launch(plan, number, server) for number, server in enumerate(made.servers)]
-    return Layout(launches=(*servers, *_proxies(plan)), notes=(*made.notes, *notes))
+    told = (*made.notes, *notes, _grpc_note(plan))
+    return Layout(launches=(*servers, *_proxies(plan)), notes=told)
 
 
 def _modes(
@@ -73,8 +74,11 @@ def _modes(
         engine_folder.check_devices(engine, len(groups[0]))
     made = modes.modes(mode, groups, engine.world_size)
     count = made.copies[0].instances
+    given = parameters(options)
+    if "max_tokens_in_paged_kv_cache" in given and count > 1:
+        return made.with_parameters(given), (UNPREDICTABLE,)
     cache = cache_of(count, engine.folder, engine.weights, gpu_memory.free(groups[0]))
-    return made.with_parameters({**cache.parameters, **parameters(options)}), cache.notes
+    return made.with_parameters({**cache.parameters, **given}), cache.notes
 
 
 def mode_named(name: str | None) -> Mode:
@@ -159,6 +163,13 @@ def _launch(plan: _Plan, number: int, server: Server) -> Launch:
 def _mpi(start: Start, where: Ports) -> dict[str, str]:
     """What Open MPI needs, with its files where the server's others are; it makes the folder itself."""
     return open_mpi.settings(str(FOLDER / f"{commands.shared_names(start, where)}mpi"))
+
+
+def _grpc_note(plan: _Plan) -> str:
+    """Where gRPC is: the endpoints that are printed are those of HTTP."""
+    own = [_ports(plan, number) for number in range(len(plan.made.servers))]
+    found = [(plan.asked.host, plan.given[1])] if plan.proxy else [(o.host, o.grpc) for o in own]
+    return f"gRPC: {', '.join(authority(host, port) for host, port in found)}"
 
 
 def _needs_mpi(server: Server) -> bool:
