@@ -216,20 +216,15 @@ def load_failures(folder: AnyPath) -> Iterator[dict[str, Any]]:
 
 
 def _engine(settings: RunOptions) -> EngineSpec:
-    from trt_dp.engines.choose import choose_engine
+    from trt_dp.engines.choose import choose_engine, server_options
 
     path = settings.pop("engine_path", None)
     name, folder = choose_engine(
         settings.pop("engine", None), Path(path) if path is not None else None
     )
     options = {key: _text(value) for key, value in settings.pop("options", {}).items()}
-    named = {
-        "endpoint": ",".join(settings.pop("endpoints", None) or ()),
-        "model": settings.pop("model", None) or "",
-    }
-    return EngineSpec(
-        name=name, path=folder, options=options | {key: word for key, word in named.items() if word}
-    )
+    options |= server_options(settings.pop("endpoints", None), settings.pop("model", None))
+    return EngineSpec(name=name, path=folder, options=options)
 
 
 def _defaults(settings: RunOptions) -> Defaults:

@@ -74,6 +74,7 @@ def run(
     start_seconds: options.StartSeconds = 120.0,
     load_seconds: options.LoadSeconds = 1800.0,
     answer_seconds: options.AnswerSeconds = 21_600.0,
+    paused_seconds: options.PausedSeconds = 900.0,
     max_restarts: options.MaxRestarts = 5,
     grace_seconds: options.GraceSeconds = 30.0,
     plan: options.Plan = False,
@@ -100,11 +101,13 @@ def run(
     )
     if plan:
         from trt_dp.display.plan import print_run_plan
-        from trt_dp.engines.choose import choose_engine
+        from trt_dp.engines.choose import choose_engine, server_options
+        from trt_dp.types import EngineSpec
 
+        settings = key_values.parse(set_) | server_options(endpoint, model)
         print_run_plan(
             reading,
-            choose_engine(engine, engine_path),
+            EngineSpec(*choose_engine(engine, engine_path), options=settings),
             (n_workers, n_gpus, workers_per_gpu),
             max_tokens,
             output or Path("runs"),
@@ -156,6 +159,7 @@ def run(
                 stall_seconds=stall_seconds,
                 load_seconds=load_seconds,
                 answer_seconds=answer_seconds,
+                paused_seconds=paused_seconds,
                 max_restarts=max_restarts,
             ),
             grace_seconds=grace_seconds,

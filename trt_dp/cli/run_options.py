@@ -74,14 +74,6 @@ Set = Annotated[
         rich_help_panel=ENGINE,
     ),
 ]
-Plan = Annotated[
-    bool,
-    typer.Option(
-        "--plan",
-        help="Show what the run needs and which worker gets what, and stop before anything is loaded.",
-        rich_help_panel=ENGINE,
-    ),
-]
 Endpoint = Annotated[
     list[str] | None,
     typer.Option(
@@ -95,6 +87,13 @@ Model = Annotated[
     typer.Option(
         help="Name of the model on the servers. [default: the one they have]",
         rich_help_panel=ENGINE,
+    ),
+]
+Plan = Annotated[
+    bool,
+    typer.Option(
+        "--plan",
+        help="Show what the run needs and which worker gets what, and stop before anything is loaded.",
     ),
 ]
 NWorkers = Annotated[
@@ -226,6 +225,13 @@ AnswerSeconds = Annotated[
     float,
     typer.Option(
         help="Restart a worker that has requests in flight and answers none for this long.",
+        rich_help_panel=RELIABILITY,
+    ),
+]
+PausedSeconds = Annotated[
+    float,
+    typer.Option(
+        help="End the run, to be resumed, when no worker takes requests for this long: all servers are gone.",
         rich_help_panel=RELIABILITY,
     ),
 ]

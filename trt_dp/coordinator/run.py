@@ -17,6 +17,7 @@ from msgspec import Struct, structs
 from trt_dp import plugins
 from trt_dp.coordinator import abilities, export
 from trt_dp.coordinator.job import Display, Job, check
+from trt_dp.coordinator.places import places
 from trt_dp.coordinator.record.environment import environment, outcome_of
 from trt_dp.coordinator.record.event_log import EventLog, read_events, sittings, utc_now
 from trt_dp.coordinator.record.failure_groups import group_failures
@@ -29,12 +30,9 @@ from trt_dp.dataset import open as dataset
 from trt_dp.dataset.index import Index
 from trt_dp.dataset.store import NAME as STORE
 from trt_dp.engines import folder as engine_folder
-from trt_dp.engines.about import about, targets
-from trt_dp.errors import UNREADABLE, DatasetError, UsageError
+from trt_dp.engines.about import about
+from trt_dp.errors import UNREADABLE, DatasetError
 from trt_dp.launchers import Launcher
-from trt_dp.placement.machine import look
-from trt_dp.placement.plan import Plan, plan_elsewhere
-from trt_dp.placement.plan import plan as place
 from trt_dp.report.counts import Story, Whole
 from trt_dp.report.energy import Consumption
 from trt_dp.report.page import page
@@ -74,7 +72,7 @@ def run(job: Job, display: Display) -> Outcome:
     make_launcher = _check_plugins(job)
     check(job)
     abilities.check_flags(job)
-    plan = _places(job)
+    plan = places(job.engine, (job.workers, job.gpus_per_worker, job.workers_per_gpu))
     for note in plan.notes:
         display.say(note)
     with open_folder(job.folder) as folder:
@@ -94,17 +92,6 @@ def run(job: Job, display: Display) -> Outcome:
             )
             report = _work(scope, make_launcher, stopwatch)
             return Outcome(report, job.folder, _answers(job))
-
-
-def _places(job: Job) -> Plan:
-    """Where the workers go: on this machine's devices, or on none where the engine is elsewhere."""
-    servers = targets(plugins.find(plugins.ENGINES, job.engine.name), job.engine.options)
-    if servers is None:
-        return place(look(), job.workers, job.gpus_per_worker, job.workers_per_gpu)
-    if job.gpus_per_worker is not None or job.workers_per_gpu != 1:
-        msg = f"--n-gpus and --workers-per-gpu have no effect: the workers of {job.engine.name} use no GPU"
-        raise UsageError(msg)
-    return plan_elsewhere(servers, job.workers)
 
 
 def _claim(folder: Folder, job: Job, display: Display) -> Index:

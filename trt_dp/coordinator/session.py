@@ -82,6 +82,8 @@ class Session:
         self.recorder = Recorder(self.tally, scope.log)
         self._before = opening(scope.journal)
         self._wanted_tokens = 0
+        self._paused_at = perf_counter()
+        self._gave_back = "No worker said why"
 
     @property
     def finished(self) -> bool:
@@ -146,8 +148,20 @@ class Session:
                 self._feed(pool)
             elif stopping.over(self._dispatcher.in_flight):
                 raise Interrupted(self._how_to_resume("stopped"))
+            self._look_at_pause(perf_counter())
             self._show()
         self._show()
+
+    def _look_at_pause(self, now: float) -> None:
+        """Raises NoWorkersLeft once no worker has wanted requests for too long, with none in flight."""
+        if self._dispatcher.in_flight or not self._crew.takes_nothing:
+            self._paused_at = now
+        limit = self._scope.job.limits.paused_seconds
+        if now - self._paused_at > limit:
+            why = (
+                f"nobody has taken a request for {limit:g} s (--paused-seconds). {self._gave_back}"
+            )
+            raise NoWorkersLeft(self._how_to_resume(why))
 
     def _attend(self, pool: Pool, worker: int, event: Event) -> None:
         if isinstance(event, Done):
@@ -212,6 +226,7 @@ class Session:
             pool.discard(worker, str(nonsense))
             return
         reason = brief(back.reason)
+        self._gave_back = f"The last reason: {reason}"
         self.tally.given_back(worker, indices, len(hopeless))
         self.recorder.given_back(worker, len(indices), reason)
         tries = self._dispatcher.deaths_of

@@ -39,6 +39,7 @@ class Client:
         self._idle: dict[_Place, list[Connection]] = {}
         self._replies: list[Reply] = []
         self._look_at = 0.0
+        self.heard = time.monotonic()  # when a byte last came, or a connection was made
 
     def __enter__(self) -> Self:
         """Itself."""
@@ -127,6 +128,7 @@ class Client:
             self._idle[_place(connection.reply.exchange)].remove(connection)
             self._drop(connection)
             return
+        self.heard = time.monotonic()
         if fault := connection.progress(mask, self._buffer, self._trust):
             self._fail(connection, fault)
         elif connection.parser.whole:

@@ -173,7 +173,8 @@ class Loop:
             self._keep_capacity(engine.capacity)
             self._send(Capacity(self._capacity))
         if self._waiting and not self._capacity:
-            waiting = [Returned(request.index, _PAUSED) for request in self._waiting]
+            why = getattr(engine, "paused_because", _PAUSED)
+            waiting = [Returned(request.index, why) for request in self._waiting]
             self._waiting.clear()
             self._submitted += len(waiting)
             self._answer(waiting)
