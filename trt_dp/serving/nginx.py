@@ -12,7 +12,8 @@ from pathlib import Path
 from msgspec import Struct
 
 CONFIG, ERRORS = "nginx.conf", "error.log"
-ALIVE = "/trt-dp/alive"  # NGINX itself answers there, whatever the servers do
+HEALTH = "/nginx-health"
+"""It answers there itself, without asking a server."""
 _FOLDERS = ("body", "proxy", "fastcgi", "uwsgi", "scgi")
 _CONNECTIONS = 4096
 _KEPT = 64  # idle connections to the servers
@@ -60,16 +61,16 @@ def command(program: str, folder: Path) -> list[str]:
 
 def _front(number: int, front: Front) -> list[str]:
     name = f"servers_{number}"
-    servers = [f"server {one} max_fails=1 fail_timeout=2s;" for one in front.servers]
+    servers = [f"server {one} max_fails=1 fail_timeout=5s;" for one in front.servers]
+    health = [] if front.grpc else [f"location = {HEALTH} {{ return 200; }}"]
     listen = f"listen {front.listen}{' http2' if front.grpc else ''};"
-    alive = [] if front.grpc else [f"location = {ALIVE} {{ return 204; }}"]
     passes = _grpc(name, front) if front.grpc else _http(name, front)
     return [
         f"upstream {name} {{",
         *_indented(["least_conn;", *servers, f"keepalive {_KEPT};"]),
         "}",
         "server {",
-        *_indented([listen, *alive, "location / {", *_indented(passes), "}"]),
+        *_indented([listen, *health, "location / {", *_indented(passes), "}"]),
         "}",
     ]
 

@@ -150,7 +150,7 @@ def _launch(plan: _Plan, number: int, server: Server) -> Launch:
         name=name,
         url=address,
         where=f"GPU {', '.join(server.devices)}" if server.devices else "no GPU",
-        health=f"{address}/v2/health/ready",
+        health="/v2/health/ready",
         command=tuple(commands.command(server, where, start)),
         environment={**_mpi(start, where), **commands.environment(server)},
         folder=folder,
