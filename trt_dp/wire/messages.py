@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from trt_dp.types import Defaults, EngineSpec, Facts, Placement, Source
+from trt_dp.types import Blame, Defaults, EngineSpec, Facts, Placement, Source
 
 # ── coordinator to worker ────────────────────────────────────────────────────────────────────────
 
@@ -78,9 +78,23 @@ class Done(Struct, frozen=True, tag="done"):
     lines: bytes
 
 
+class GivenBack(Struct, frozen=True, tag="given_back"):
+    """Requests that got no answer and are to run again: their packed int64 indices."""
+
+    indices: bytes
+    reason: str
+    blame: Blame
+
+
+class Capacity(Struct, frozen=True, tag="capacity"):
+    """How many requests the engine takes at once from now on; 0: none until it says otherwise."""
+
+    capacity: int
+
+
 class Beat(Struct, frozen=True, tag="beat"):
     """The worker is alive and has nothing else to send."""
 
 
 ToWorker = Setup | Work | Stop
-ToCoordinator = Hello | Ready | EngineFacts | Refused | Fault | Done | Beat
+ToCoordinator = Hello | Ready | EngineFacts | Refused | Fault | Done | GivenBack | Capacity | Beat
