@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from trt_dp.errors import UsageError
+from trt_dp.synthetic.arrivals import Arrivals, check_arrivals
 
 MOST_IN_FLIGHT = 65_536
 
@@ -48,6 +49,8 @@ def check(load: Load) -> None:
 
 
 def _check_pace(load: Load) -> None:
+    if load.request_rate is not None:
+        check_arrivals(Arrivals(load.request_rate))
     concurrency = load.concurrency
     if (concurrency is None) == (load.request_rate is None):
         msg = (

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from trt_dp.bench.load import Load
 from trt_dp.errors import UsageError
-from trt_dp.synthetic.arrivals import Arrivals, check_arrivals, with_arrivals
+from trt_dp.synthetic.arrivals import Arrivals, with_arrivals
 from trt_dp.synthetic.batch import Batch
 from trt_dp.synthetic.exact_text import INEXACT_SHARE, ExactTexts
 from trt_dp.synthetic.generate import batches, lengths
@@ -62,7 +62,6 @@ def due_times(load: Load) -> list[float]:
     if load.request_rate is None:
         return []
     asked = Arrivals(load.request_rate)
-    check_arrivals(asked)
     sides = lengths(Normal(load.requests, 1, 0, 1, 0), load.seed)
     bare = (Batch(first=0, ids=sides[0].astype("i4"), inputs=sides[0], outputs=sides[1]),)
     return [

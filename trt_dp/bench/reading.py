@@ -37,7 +37,7 @@ class _Usage(Struct, frozen=True):
 class _Event(Struct, frozen=True):
     choices: list[_Choice] = []
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: object = None
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -63,9 +63,10 @@ def read_stream(events: Sequence[bytes], times: Sequence[float], count: Count | 
         ]
     except UNREADABLE as error:
         return Answer(error=Error("protocol", f"an event is not a valid chunk: {error}"))
-    refused = next((event.error for event, _ in read if event.error is not None), None)
-    if refused is not None and bytes(refused) != b"null":
-        return Answer(error=Error("server", server_words(bytes(refused))))
+    refused = next((event.error for event, _ in read if event.error), None)
+    if refused:
+        words = server_words(msgspec.json.encode({"error": refused}))
+        return Answer(error=Error("server", words))
     found = _answer(read)
     if found.finish_reason is None and _DONE not in events:
         return _failed(found, "the stream ended without finish_reason or [DONE]")
