@@ -6,33 +6,14 @@ import json
 
 import pytest
 from doubles.paced_server import PacedServer
+from measured import IDS, Told, load
 
-from trt_dp.bench.load import Load
 from trt_dp.bench.measure import Plan, measure
-from trt_dp.bench.prompts import Wording, draw_prompts, due_times
+from trt_dp.bench.prompts import draw_prompts, due_times
 from trt_dp.bench.result import Served
 from trt_dp.bench.save import save
 from trt_dp.errors import UsageError
-from trt_dp.synthetic.vocabulary import sized
 from trt_dp.web import Secret
-
-IDS = Wording(vocabulary=sized(1000, frozenset(range(3))))
-
-
-class Told:
-    """Remembers what it was shown."""
-
-    def __init__(self) -> None:
-        self.phases: list[str] = []
-        self.last = None
-
-    def show(self, phase, standing) -> None:
-        self.phases.append(phase)
-        self.last = standing
-
-
-def load(**more) -> Load:
-    return Load(**{"requests": 12, "input_mean": 20, "output_mean": 6, "batch_size": 2, **more})
 
 
 def plan(*urls: str, served: dict | None = None, **more) -> Plan:
