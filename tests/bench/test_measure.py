@@ -17,9 +17,8 @@ from trt_dp.web import Secret
 
 
 def plan(*urls: str, served: dict | None = None, **more) -> Plan:
-    return Plan(
-        load=load(**more), served=Served(model="m", urls=list(urls), **(served or {})), wording=IDS
-    )
+    who = Served(**{"model": "m", "urls": list(urls), **(served or {})})
+    return Plan(load=load(**more), served=who, wording=IDS)
 
 
 def test_all_is_counted_and_spread_evenly():
@@ -132,6 +131,16 @@ def test_a_server_that_is_not_there_is_refused_before_anything_is_sent():
     ):
         measure(plan(server.url, there), Told())
     assert server.bodies == []
+
+
+def test_the_model_is_the_one_that_the_server_has():
+    """Without a name the server is asked; with several, the user must choose."""
+    with PacedServer() as server:
+        found = measure(plan(server.url, served={"model": ""}), Told())
+        assert found.served.model == "paced" == server.bodies[0]["model"]
+        server.models.append({"id": "other"})
+        with pytest.raises(UsageError, match="paced, other: choose one with --model"):
+            measure(plan(server.url, served={"model": ""}), Told())
 
 
 @pytest.mark.parametrize(

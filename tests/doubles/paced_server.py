@@ -24,6 +24,7 @@ class PacedServer:
         self.bodies: list[dict] = []
         self.most_in_flight = self.in_flight = 0
         self.headers: list[str] = []
+        self.models = [{"id": "paced"}]
         self._ttft, self._itl, self._faults = ttft, itl, deque(faults)
         self._hold, self._held = hold, asyncio.Event()
         self._loop = asyncio.new_event_loop()
@@ -62,7 +63,7 @@ class PacedServer:
                 size = int(text.lower().partition("content-length: ")[2].split("\r\n")[0] or 0)
                 body = await reader.readexactly(size)
                 if text.startswith("GET"):
-                    await self._whole(writer, 200, {"object": "list", "data": []})
+                    await self._whole(writer, 200, {"object": "list", "data": self.models})
                     continue
                 self.headers.append(text)
                 self.bodies.append(json.loads(body))

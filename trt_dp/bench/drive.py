@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 
@@ -14,7 +15,7 @@ from trt_dp.bench.prompts import Prompt
 from trt_dp.bench.reading import Answer, Count, read_stream, server_words
 from trt_dp.bench.record import Error, Record
 from trt_dp.bench.result import Served
-from trt_dp.errors import UsageError
+from trt_dp.errors import UNREADABLE, UsageError
 from trt_dp.web import Client, Exchange, Limits, Reply, Secret, Target, target
 
 _LOOK_SECONDS = 0.2
@@ -45,6 +46,14 @@ class Line(Struct, frozen=True, kw_only=True):
     count: Count | None = None  # of a text's tokens, for servers that send no usage
 
 
+class _Model(Struct, frozen=True):
+    id: str
+
+
+class _Models(Struct, frozen=True):
+    data: list[_Model] = []
+
+
 class _Sent(Struct, frozen=True, kw_only=True):
     number: int
     endpoint: int
@@ -60,18 +69,37 @@ def targets_of(urls: Sequence[str]) -> list[Target]:
 
 def check_reachable(line: Line) -> None:
     """Refuse endpoints where nothing answers, before any request is made."""
+    for to in line.targets:
+        ask_models(line, to)
+
+
+def model_of(line: Line) -> str:
+    """The model that the first server has; refused if it has several, or does not tell."""
+    reply = ask_models(line, line.targets[0])
+    names: list[str] = []
+    with contextlib.suppress(*UNREADABLE):
+        names = [one.id for one in msgspec.json.decode(reply.body, type=_Models).data]
+    if len(names) == 1:
+        return names[0]
+    told = f"has the models {', '.join(names)}" if names else "does not tell its models"
+    msg = f"{line.targets[0]} {told}: choose one with --model"
+    raise UsageError(msg)
+
+
+def ask_models(line: Line, to: Target) -> Reply:
+    """What a server says about its models; refused where nothing answers."""
     limits = Limits(
         connect_seconds=_CHECK_SECONDS, silent_seconds=_CHECK_SECONDS, total_seconds=_CHECK_SECONDS
     )
-    for to in line.targets:
-        asked = Exchange(to=to, path="/models", method="GET", key=line.key, limits=limits)
-        line.client.submit(asked)
-        replies: list[Reply] = []
-        while not replies:
-            replies = line.client.poll(_LOOK_SECONDS)
-        if fault := replies[0].fault:
-            msg = f"{to} does not answer ({fault.message}): start the server, or correct --endpoint"
-            raise UsageError(msg)
+    asked = Exchange(to=to, path="/models", method="GET", key=line.key, limits=limits)
+    line.client.submit(asked)
+    replies: list[Reply] = []
+    while not replies:
+        replies = line.client.poll(_LOOK_SECONDS)
+    if fault := replies[0].fault:
+        msg = f"{to} does not answer ({fault.message}): start the server, or correct --endpoint"
+        raise UsageError(msg)
+    return replies[0]
 
 
 def drive(

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from trt_dp.bench.asking import check_fields
-from trt_dp.bench.drive import Line, Standing, check_reachable, drive, targets_of
+from trt_dp.bench.drive import Line, Standing, check_reachable, drive, model_of, targets_of
 from trt_dp.bench.load import Load, check
 from trt_dp.bench.pace import Pace
 from trt_dp.bench.prompts import Prompt, Wording, draw_prompts, due_times
@@ -47,6 +47,7 @@ def measure(plan: Plan, watching: Watching) -> Measurement:
     with Client() as client:
         line = _line(plan, client)
         check_reachable(line)
+        plan = plan if plan.served.model else _with_model(plan, model_of(line))
         warmup = _warm_up(plan, line, prompts[plan.load.requests :], watching)
         began = time.time_ns()
         records = _measured(plan, line, prompts[: plan.load.requests], watching)
@@ -59,6 +60,10 @@ def measure(plan: Plan, watching: Watching) -> Measurement:
         warmup=[_before(record, warmup) for record in warmup],
         summary=summarise(records, plan.served.urls),
     )
+
+
+def _with_model(plan: Plan, model: str) -> Plan:
+    return msgspec.structs.replace(plan, served=msgspec.structs.replace(plan.served, model=model))
 
 
 def _check_wording(plan: Plan) -> None:

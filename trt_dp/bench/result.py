@@ -12,7 +12,7 @@ from trt_dp.bench.summary import Summary
 class Served(Struct, frozen=True, kw_only=True):
     """Who was measured, and how it was asked."""
 
-    model: str
+    model: str  # empty: the one that the first server has
     urls: list[str]
     api: str = "completions"  # or chat
     tokenizer: str | None = None

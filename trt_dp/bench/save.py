@@ -18,12 +18,13 @@ def save(found: Measurement, folder: Path) -> list[Path]:
     for form in FORMATS:
         for name, content in form.files(found).items():
             path = folder / name
-            _write(path, content)
+            write(path, content)
             written.append(path)
     return written
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
+    """Write one file whole, with the folders above it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from trt_dp.display.bench import Live
 
 EXAMPLES = """
-trt-dp bench --endpoint http://127.0.0.1:8000 --model NAME
-trt-dp bench --endpoint http://127.0.0.1:8000 --endpoint http://127.0.0.1:8001 --model NAME --batch-size 4 --dp 2
-trt-dp bench --endpoint http://127.0.0.1:8000 --model NAME --request-rate 5       # arrivals as of many users
-trt-dp bench --endpoint http://127.0.0.1:8000 --model NAME --tokenizer DIR --also-with aiperf
+trt-dp bench --endpoint http://127.0.0.1:8000
+trt-dp bench --endpoint http://127.0.0.1:8000 --endpoint http://127.0.0.1:8001 --batch-size 4 --dp 2
+trt-dp bench --endpoint http://127.0.0.1:8000 --request-rate 5       # arrivals as of many users
+trt-dp bench --endpoint http://127.0.0.1:8000 --tokenizer DIR --also-with aiperf
 """
 
 
 def bench(
     endpoint: options.Endpoint,
-    model: options.Model,
+    model: options.Model = None,
     tokenizer: options.Tokenizer = None,
     chat: options.Chat = False,
     vocab_size: options.VocabSize = 1000,
@@ -53,7 +53,7 @@ def bench(
     Keeps batch size x dp requests in flight, each at the endpoint with the fewest. Writes its numbers also as
     LLMPerf, AIPerf, vllm bench serve and trtllm-bench do.
     """
-    _check_installed()
+    options.check_installed()
     from trt_dp.bench.peers import aiperf
     from trt_dp.cli import bench_plan
     from trt_dp.display.bench import Live, print_measurement
@@ -94,16 +94,6 @@ def bench(
         raise typer.Exit(1)
 
 
-def _check_installed() -> None:
-    import importlib.util
-
-    from trt_dp.errors import UsageError
-
-    if importlib.util.find_spec("httptools") is None:
-        msg = "this needs a library that is not installed: pip install 'trt-dp[openai]'"
-        raise UsageError(msg)
-
-
 def _measure(plan: Plan, folder: Path, live: Live) -> Measurement:
     from trt_dp.bench.measure import measure
     from trt_dp.bench.save import save
@@ -114,10 +104,15 @@ def _measure(plan: Plan, folder: Path, live: Live) -> Measurement:
 
 
 def _compare(tool: str, plan: Plan, found: Measurement, folder: Path) -> None:
+    from msgspec import structs
+
     from trt_dp.bench.peers import aiperf
     from trt_dp.bench.peers.comparison import of_summary, pairs
     from trt_dp.display.bench import print_pairs
 
     typer.echo(f"measuring with {tool}", err=True)
-    theirs = aiperf.run(tool, plan, folder / "also-with-aiperf")
+    same = structs.replace(
+        plan, served=found.served
+    )  # with the model's name, where the server told it
+    theirs = aiperf.run(tool, same, folder / "also-with-aiperf")
     print_pairs(aiperf.NAME, pairs(of_summary(found.summary), theirs))

@@ -16,7 +16,11 @@ Endpoint = Annotated[
     ),
 ]
 Model = Annotated[
-    str, typer.Option(help="The model's name on the servers.", rich_help_panel=SERVERS)
+    str | None,
+    typer.Option(
+        help="The model's name on the servers. [default: the one they have]",
+        rich_help_panel=SERVERS,
+    ),
 ]
 Chat = Annotated[
     bool,
@@ -99,3 +103,14 @@ Fresh = Annotated[
     bool,
     typer.Option("--fresh", help="Replace results in the folder.", rich_help_panel=OUTPUT),
 ]
+
+
+def check_installed() -> None:
+    """Refuse to start without the library that reads HTTP."""
+    import importlib.util
+
+    from trt_dp.errors import UsageError
+
+    if importlib.util.find_spec("httptools") is None:
+        msg = "this needs a library that is not installed: pip install 'trt-dp[openai]'"
+        raise UsageError(msg)

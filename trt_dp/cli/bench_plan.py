@@ -26,7 +26,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     """The options as they were given."""
 
     endpoint: list[str]
-    model: str
+    model: str | None
     tokenizer: str | None
     chat: bool
     vocab_size: int
@@ -83,7 +83,7 @@ def served_of(asked: Asked) -> Served:
     """Who is asked, and with which fields."""
     fields: dict[str, object] = {} if asked.stop_at_eos else {"ignore_eos": True}
     return Served(
-        model=asked.model,
+        model=asked.model or "",
         urls=asked.endpoint,
         api="chat" if asked.chat else "completions",
         tokenizer=asked.tokenizer,

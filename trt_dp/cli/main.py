@@ -10,7 +10,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from trt_dp.cli import bench, build, calibrate, doctor, export, plan, prepare, report, run, watch
+from trt_dp.cli import (
+    bench,
+    build,
+    calibrate,
+    doctor,
+    export,
+    plan,
+    prepare,
+    report,
+    run,
+    sweep,
+    watch,
+)
 from trt_dp.cli.help import SPELLINGS, Command
 from trt_dp.cli.plugins import plugins
 from trt_dp.errors import Interrupted, TrtDpError
@@ -18,7 +30,7 @@ from trt_dp.system.safe_text import plain
 
 _ORDER = (
     *("prepare-dataset", "build", "calibrate", "plan", "run", "watch"),
-    *("report", "export", "bench", "doctor", "plugins"),
+    *("report", "export", "bench", "sweep", "doctor", "plugins"),
 )
 
 
@@ -55,6 +67,7 @@ _add(watch.watch, "Show a run that is going on.", watch.EXAMPLES)
 _add(report.report, "Print or compare the reports of runs.", report.EXAMPLES)
 _add(export.export, "Write the answers of a run in another format.", export.EXAMPLES)
 _add(bench.bench, "Measure OpenAI-compatible servers.", bench.EXAMPLES)
+_add(sweep.sweep, "Find the best setting of servers.", sweep.EXAMPLES)
 _add(doctor.doctor, "Show what is installed and what can run here.")
 _add(plugins, "List engines, builders and launchers.")
 
