@@ -19,14 +19,21 @@ class PacedServer:
     """
 
     def __init__(
-        self, ttft: float = 0.0, itl: float = 0.0, faults: tuple[str, ...] = (), hold: int = 0
+        self,
+        ttft: float = 0.0,
+        itl: float = 0.0,
+        faults: tuple[str, ...] = (),
+        hold: int = 0,
+        port: int = 0,
+        count=lambda text: len(text.split()),
     ) -> None:
+        self._count = count
         self.bodies: list[dict] = []
         self.most_in_flight = self.in_flight = 0
         self.headers: list[str] = []
         self.models = [{"id": "paced"}]
         self._ttft, self._itl, self._faults = ttft, itl, deque(faults)
-        self._hold, self._held = hold, asyncio.Event()
+        self._hold, self._held, self._port = hold, asyncio.Event(), port
         self._loop = asyncio.new_event_loop()
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
@@ -36,7 +43,9 @@ class PacedServer:
 
     def _run(self, ready: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._talk, "127.0.0.1", 0))
+        server = self._loop.run_until_complete(
+            asyncio.start_server(self._talk, "127.0.0.1", self._port)
+        )
         self._port = server.sockets[0].getsockname()[1]
         self._loop.call_soon(ready.set)
         self._loop.run_forever()
@@ -62,6 +71,9 @@ class PacedServer:
                 text = head.decode()
                 size = int(text.lower().partition("content-length: ")[2].split("\r\n")[0] or 0)
                 body = await reader.readexactly(size)
+                if text.startswith("HEAD"):
+                    writer.write(b"HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n")
+                    continue
                 if text.startswith("GET"):
                     await self._whole(writer, 200, {"object": "list", "data": self.models})
                     continue
@@ -134,7 +146,7 @@ class PacedServer:
             return
         if fault != "no usage":
             asked = body["messages"][0]["content"] if chat else body["prompt"]
-            count = len(asked) if isinstance(asked, list) else len(asked.split())
+            count = len(asked) if isinstance(asked, list) else self._count(asked)
             usage = {"prompt_tokens": count, "completion_tokens": made}
             yield 0, {"choices": [], "usage": usage}
         yield 0, b"[DONE]"

@@ -103,6 +103,10 @@ def folder_of(results_dir: Path | None, *, fresh: bool) -> Path:
 def _wording(asked: Asked) -> Wording:
     if asked.tokenizer is not None:
         return worded(open_tokenizer(asked.tokenizer), special=not asked.chat)
+    if asked.vocab_size <= len(_RESERVED):
+        least = len(_RESERVED) + 1
+        msg = f"--vocab-size is {asked.vocab_size}: it must be at least {least}"
+        raise UsageError(msg)
     return Wording(vocabulary=sized(asked.vocab_size, _RESERVED))
 
 

@@ -22,7 +22,7 @@ _FIGURES = (
     ("time to first token, median, ms", "ttft_ms", "Throughput against time to first token"),
     ("end-to-end latency, median, ms", "latency_ms", "Throughput against latency"),
 )
-_COLUMNS = ("ttft_ms", "tpot_ms", "latency_ms")
+_COLUMNS = {"TTFT": "ttft_ms", "TPOT": "tpot_ms", "latency": "latency_ms"}
 
 
 def page(title: str, outcomes: Sequence[Outcome], chosen: Outcome | None, command: str) -> str:
@@ -53,9 +53,8 @@ def _best(chosen: Outcome | None, command: str) -> Markup:
             "best", "Best setting", el("p", "None keeps the limits.", class_="advice bad")
         )
     told = f"{chosen.setting.name}: {rate(chosen.speed)} output tokens/s. Start it with:"
-    return section(
-        "best", "Best setting", el("p", told), el("p", el("code", command), class_="advice")
-    )
+    lines = [el("p", el("code", one), class_="advice") for one in command.splitlines()]
+    return section("best", "Best setting", el("p", told), *lines)
 
 
 def _figure(good: Sequence[Outcome], axis: str, name: str, title: str) -> Markup:
@@ -63,7 +62,8 @@ def _figure(good: Sequence[Outcome], axis: str, name: str, title: str) -> Markup
     best = front(points)
     told = "; ".join(f"{called}: {x:g} ms, {y:,.0f} tokens/s" for x, y, called in points)
     drawn = drawing((_WIDTH, _HEIGHT), f"{title}. {told}", *_plot(points, best, axis), wide=False)
-    caption = f"Filled: no other setting has both more throughput and less latency ({len(best)} of {len(points)})."
+    counted = f"{len(best)} of {len(points)}"
+    caption = f"Filled and named: no other setting is both faster and quicker ({counted})."
     return el("figure", el("h3", title), drawn, el("figcaption", caption))
 
 
@@ -105,14 +105,14 @@ def _dot(point: Point, across: Scale, down: Scale, *, filled: bool) -> list[Mark
     tip = el("title", f"{name}: {milliseconds(x)}, {y:,.0f} tokens/s")
     kind = "point" if filled else "point open"
     dot = el("circle", tip, cx=f"{across(x):.1f}", cy=f"{down(y):.1f}", r="6", class_=kind)
-    return [dot, words(across(x), down(y) - 11, name, "tick", "middle")]
+    return [dot, words(across(x), down(y) - 11, name, "tick", "middle")] if filled else [dot]
 
 
 def _table(outcomes: Sequence[Outcome], chosen: Outcome | None) -> Markup:
     head: list[Child] = [
         "", "devices", term("output tokens/s", DEFINITIONS["output_tok_s"]), "per device",
-        *(term(f"{name} p50", DEFINITIONS[name]) for name in _COLUMNS),
-        *(term(f"{name} p99", DEFINITIONS[name]) for name in _COLUMNS), "failed requests",
+        *(term(f"{title} p50", DEFINITIONS[name]) for title, name in _COLUMNS.items()),
+        *(term(f"{title} p99", DEFINITIONS[name]) for title, name in _COLUMNS.items()), "failed",
     ]  # fmt: skip
     return table("Every setting", head, [_row(one, best=one is chosen) for one in outcomes])
 
@@ -137,7 +137,7 @@ def _row(outcome: Outcome, *, best: bool) -> list[Child]:
 
 
 def _times(told: Summary, pick: Callable[[Spread], float]) -> list[Child]:
-    found = (getattr(told, name) for name in _COLUMNS)
+    found = (getattr(told, name) for name in _COLUMNS.values())
     return [milliseconds(pick(one)) if one else "-" for one in found]
 
 
