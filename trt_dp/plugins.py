@@ -11,11 +11,13 @@ from typing import Any, get_type_hints
 import msgspec
 
 from trt_dp.errors import UsageError
+from trt_dp.system.reasons import why
 from trt_dp.system.redact import redact
 
 ENGINES = "trt_dp.engines"
 BUILDERS = "trt_dp.builders"
 LAUNCHERS = "trt_dp.launchers"
+SERVERS = "trt_dp.servers"
 READERS = "trt_dp.readers"
 WRITERS = "trt_dp.writers"
 
@@ -91,6 +93,6 @@ def convert(plugin: Callable[..., Any], options: dict[str, str]) -> dict[str, An
         try:
             converted[key] = msgspec.convert(value, known[key], strict=False)
         except msgspec.ValidationError as error:
-            msg = f"--set {key}={redact(key, value)}: {error}"
+            msg = f"--set {key}={redact(key, value)}: {why(error)}"
             raise UsageError(msg) from error
     return converted

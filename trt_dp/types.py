@@ -114,6 +114,14 @@ class Result(Struct, frozen=True):
     logprobs: list[float] | None = None
 
 
+class Progress(Struct, frozen=True):
+    """What an engine has of an answer in flight: the ids since it was last asked, without one that stops it."""
+
+    index: int
+    output_ids: list[int]
+    logprobs: list[float] | None = None
+
+
 Blame = Literal["none", "request", "batch"]
 """Why a request came back without an answer: not because of it, because of it, or because of one of its batch."""
 

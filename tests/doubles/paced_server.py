@@ -113,8 +113,10 @@ class PacedServer:
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
         )
         events = self._events(chat, tokens, body, fault)
+        kind = {"object": "chat.completion.chunk" if chat else "text_completion"}
         for wait, event in events:
             await asyncio.sleep(wait)
+            event = event if isinstance(event, bytes) else kind | event
             data = b"data: " + (event if isinstance(event, bytes) else json.dumps(event).encode())
             data += b"\n\n"
             writer.write(b"%x\r\n%s\r\n" % (len(data), data))

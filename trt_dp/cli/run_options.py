@@ -167,7 +167,10 @@ Plain = Annotated[
 ]
 PricePerGpuHour = Annotated[
     float | None,
-    typer.Option(help="Tell in the report what the run cost.", rich_help_panel=OUTPUT),
+    typer.Option(
+        help="Price of one GPU for an hour; the report then says what the run cost.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 MetricsPort = Annotated[
     int | None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import selectors
-import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Literal
 
 from trt_dp.coordinator.workers.connection import Connection
 from trt_dp.coordinator.workers.events import Lost
-from trt_dp.coordinator.workers.last_words import last_words, log_size
 from trt_dp.errors import ChannelClosed
 from trt_dp.launchers import Launcher, Process
+from trt_dp.system.exit_status import end_of_process
+from trt_dp.system.last_words import last_words, log_size
 from trt_dp.system.safe_text import brief
 from trt_dp.types import Placement
 from trt_dp.wire.messages import Hello, Setup, Stop, ToCoordinator, Work
@@ -147,16 +147,6 @@ class Slot:
         """How the process ended; if its engine was loading, also the error that its log tells of."""
         said = brief(last_words(self.log, self.logged)) if self.is_loading else ""
         return f"{end_of_process(status)}: {said}" if said else end_of_process(status)
-
-
-def end_of_process(status: int | None) -> str:
-    """The meaning of an exit status, in words."""
-    if status is None:
-        return "it could not be killed"
-    if status < 0:
-        names = {kind.value: kind.name for kind in signal.Signals}
-        return f"it was killed by {names.get(-status, f'signal {-status}')}"
-    return f"it exited with status {status}"
 
 
 def wait_for(slots: list[Slot], seconds: float, hurry: Sequence[object] = ()) -> None:
