@@ -94,7 +94,7 @@ def test_what_is_no_json_is_an_error():
 
 def test_an_answer_without_tokens_is_an_error():
     """Nothing to measure."""
-    assert "no tokens" in stream(text("", "stop"), usage(1, 0), b"[DONE]").error.message
+    assert "neither text nor ids" in stream(text("", "stop"), usage(1, 0), b"[DONE]").error.message
 
 
 def test_without_usage_a_tokenizer_counts():

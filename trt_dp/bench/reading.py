@@ -106,7 +106,10 @@ def _counted(found: Answer, count: Count | None) -> Answer:
             found, f"the server ended the answer with finish_reason {found.finish_reason}"
         )
     if not found.moments:
-        return _failed(found, "the answer has no tokens")
+        why = "the answer has neither text nor ids"
+        return _failed(
+            found, f"{why}: if the server has no tokenizer, add --body return_token_ids=true"
+        )
     if found.output_tokens:
         return found
     if count is None:

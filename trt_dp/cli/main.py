@@ -69,7 +69,7 @@ _add(watch.watch, "Show a run that is going on.", watch.EXAMPLES)
 _add(report.report, "Print or compare the reports of runs.", report.EXAMPLES)
 _add(export.export, "Write the answers of a run in another format.", export.EXAMPLES)
 _add(bench.bench, "Measure OpenAI-compatible servers.", bench.EXAMPLES)
-_add(sweep.sweep, "Find the best setting of servers.", sweep.EXAMPLES)
+_add(sweep.sweep, "Find the best setting of servers.", sweep.EXAMPLES, serve.Command)
 _add(doctor.doctor, "Show what is installed and what can run here.")
 _add(plugins, "List engines, builders, launchers and servers.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from pathlib import Path
 
@@ -16,13 +17,16 @@ from measured import IDS, load, measurement
 from trt_dp.bench.measure import Plan
 from trt_dp.bench.result import Served
 from trt_dp.bench.sweep.folder import Asked, Folder
-from trt_dp.bench.sweep.grid import Setting, numbers, settings, that_fit
+from trt_dp.bench.sweep.grid import Setting, numbers, settings
 from trt_dp.bench.sweep.outcome import Goal, Outcome, best
 from trt_dp.bench.sweep.page import page
 from trt_dp.bench.sweep.run import sweep
-from trt_dp.bench.sweep.servers import as_typed, command
+from trt_dp.bench.sweep.servers import Commands, Known, filled
+from trt_dp.cli.sweep_plan import fitting
 from trt_dp.errors import FolderError, TrtDpError, UsageError
 from trt_dp.placement.machine import Machine
+from trt_dp.serving.layout import Asked as AskedServers
+from trt_dp.serving.servers import Wish
 
 SERVER = [sys.executable, str(Path(__file__).parents[2] / "doubles" / "paced_command.py")]
 ASKED = Asked(servers=["s"], load=load(), api="completions", tokenizer=None, body={})
@@ -48,9 +52,14 @@ def outcome(setting: Setting, speed: float, ttft: float = 10.0, **more) -> Outco
     return Outcome(setting=setting, summary=msgspec.structs.replace(told, **changed))
 
 
-def test_every_combination_that_fits():
-    """8,4,2 by 1,2,4 on 8 devices: six fit, each with both batch sizes."""
-    found = that_fit(settings([8, 4, 2], [1, 2, 4], [1, 4]), 8)
+def kind(machine: Machine, *command: str, **more) -> Commands:
+    return Commands(command=list(command or ("serve", "{port}")), machine=machine, **more)
+
+
+def test_every_combination_that_fits(tmp_path):
+    """8,4,2 by 1,2,4 on 8 GPUs: six fit, each with both batch sizes."""
+    eight = kind(Machine(tuple("01234567"), (0, 1)))
+    found = fitting(settings([8, 4, 2], [1, 2, 4], [1, 4]), eight, tmp_path)
     pairs = [(8, 1), (4, 1), (4, 2), (2, 1), (2, 2), (2, 4)]
     assert [(s.tp, s.dp, s.batch_size) for s in found] == [
         (t, d, b) for t, d in pairs for b in (1, 4)
@@ -58,10 +67,22 @@ def test_every_combination_that_fits():
     assert found[0].name == "tp8-dp1-bs1"
 
 
-def test_what_cannot_be_tried_is_refused():
+def test_cores_and_neuron_cores_count_where_there_is_no_gpu(tmp_path):
+    """Two cores: not two servers with two each. Sixteen NeuronCores: exactly 16 at most."""
+    wanted = settings([8, 2], [1, 2, 4], [1])
+    assert [s.name for s in fitting(wanted, kind(Machine((), (0, 1))), tmp_path)] == ["tp2-dp1-bs1"]
+    neuron = kind(Machine((), (0, 1)), neuron_cores="0-15")
+    assert len(fitting(wanted, neuron, tmp_path)) == 5
+    assert neuron.typed(Setting(8, 2, 1)).splitlines() == [
+        "env NEURON_RT_VISIBLE_CORES=0-7 serve 8000",
+        "env NEURON_RT_VISIBLE_CORES=8-15 serve 8001",
+    ]
+
+
+def test_what_cannot_be_tried_is_refused(tmp_path):
     """No combination that fits, and lists that are none."""
-    with pytest.raises(UsageError, match="smallest needs 4 devices, and there are 2"):
-        that_fit(settings([4], [1], [1]), 2)
+    with pytest.raises(UsageError, match="smallest needs 4 devices"):
+        fitting(settings([4], [1], [1]), kind(Machine((), (0, 1))), tmp_path)
     for text in ("", "1,,2", "0", "a", "1.5", "-1"):
         with pytest.raises(UsageError, match="--tp"):
             numbers("--tp", text)
@@ -89,20 +110,28 @@ def test_a_setting_that_lost_requests_is_never_the_best():
 def test_words_are_filled_in_and_other_braces_stay():
     """A server's JSON argument is not a place to fill in."""
     words = ["serve", "--port={port}", "--tp", "{tp}", "--seqs", "{batch_size}", '{"a": {"b": 1}}']
-    made = command(words, Setting(2, 4, 8), 1, 8001)
+    made = filled(words, Setting(2, 4, 8), 1, 8001)
     assert made == ["serve", "--port=8001", "--tp", "2", "--seqs", "8", '{"a": {"b": 1}}']
 
 
 def test_the_best_as_command_lines():
     """One line for each server, each with devices and a port of its own."""
-    machine = Machine(("0", "1", "2", "3"), (0, 1))
-    assert as_typed(["serve", "{port}"], Setting(2, 2, 1), machine, 8000).splitlines() == [
-        "CUDA_VISIBLE_DEVICES=0,1 serve 8000",
-        "CUDA_VISIBLE_DEVICES=2,3 serve 8001",
+    gpus = kind(Machine(("0", "1", "2", "3"), (0, 1)))
+    assert gpus.typed(Setting(2, 2, 1)).splitlines() == [
+        "env CUDA_VISIBLE_DEVICES=0,1 serve 8000",
+        "env CUDA_VISIBLE_DEVICES=2,3 serve 8001",
     ]
-    assert (
-        as_typed(["serve", "{port}"], Setting(1, 1, 1), Machine((), (4, 5)), 8000)
-        == "taskset -c 4 serve 8000"
+    assert kind(Machine((), (4, 5))).typed(Setting(1, 1, 1)) == "taskset -c 4 serve 8000"
+
+
+def test_the_best_as_a_command_of_trt_dp_serve():
+    """All that was asked of the servers, and the setting's numbers."""
+    wish = Wish(model="m", context=512, words=("--seed", "1"))
+    asked = AskedServers(server="vllm", wish=wish, folder=Path(), neuron_cores="0-63")
+    typed = Known(asked=asked, machine=Machine((), (0,))).typed(Setting(32, 2, 4))
+    assert typed == (
+        "trt-dp serve m --server vllm --context 512 --neuron-cores 0-63 "
+        "--n-workers 2 --n-gpus 32 --batch-size 4 -- --seed 1"
     )
 
 
@@ -199,21 +228,37 @@ def test_the_command_from_end_to_end(tmp_path):
     assert again.stdout == first.stdout
 
 
+def test_trt_dps_own_servers(tmp_path):
+    """--server cpu: two on a core each, as many requests in flight as both take together."""
+    words = ["sweep", "--server", "cpu", "--engine", "echo", "--dp", 2, "--batch-size", 2]
+    words += ["--body", "return_token_ids=true"]  # echo has no tokenizer
+    words += ["--max-requests", 8, "--input-mean", 8, "--output-mean", 4, "--results-dir", tmp_path]
+    found = trt_dp(*words)
+    assert found.returncode == 0, found.stderr
+    assert (
+        "trt-dp serve --server cpu --engine echo --n-workers 2 --n-gpus 1 --batch-size 2"
+        in found.stdout
+    )
+    told = json.loads((tmp_path / "tp1-dp2-bs2" / "bench.json").read_text())
+    assert told["summary"]["answered"] == 8
+    assert told["summary"]["output_tokens"] == 32
+    assert told["load"]["dp"] * told["load"]["batch_size"] == 4
+
+
 def test_a_server_that_does_not_start_is_told_with_its_last_words(tmp_path):
     """And the command ends with a failure, because nothing was measured."""
-    found = trt_dp(
-        "sweep",
-        "--results-dir",
-        tmp_path / "out",
-        "--",
-        "/bin/sh",
-        "-c",
-        "echo no GPU; exit 3",
-        "{port}",
-    )
+    words = ["--", "/bin/sh", "-c", "echo no GPU; exit 3", "{port}"]
+    found = trt_dp("sweep", "--results-dir", tmp_path / "out", *words)
     assert found.returncode == 1
-    assert "a server ended before it answered" in found.stderr
+    assert "tp1-dp1-bs1 failed: server-0 ended" in found.stderr
     assert "no GPU" in found.stderr
+
+
+def test_what_needs_a_named_server_is_refused_without_one():
+    """A MODEL, or an option of trt-dp's own server, beside a command."""
+    found = trt_dp("sweep", "MODEL", "--results-dir", "x", "--", "serve", "{port}")
+    assert found.returncode == 2
+    assert "need --server" in found.stderr
 
 
 def test_a_command_without_a_port_is_refused():
@@ -223,13 +268,13 @@ def test_a_command_without_a_port_is_refused():
     assert "{port}" in found.stderr
 
 
-@pytest.mark.parametrize("kind", ["terminate", "kill"])
-def test_servers_end_with_the_sweep(tmp_path, kind):
+@pytest.mark.parametrize("how", ["terminate", "kill"])
+def test_servers_end_with_the_sweep(tmp_path, how):
     """Stopped by a signal, or killed without a chance to clean up: no server stays behind."""
     mark = str(tmp_path / "mark")
     words = ["sweep", "--dp", "2", "--results-dir", tmp_path, "--", *SERVER, mark, "{port}", "slow"]
     going = start_trt_dp(*words, cwd=tmp_path)
     wait_until((tmp_path / "mark").exists)
-    getattr(psutil.Process(going.pid), kind)()
+    getattr(psutil.Process(going.pid), how)()
     going.communicate(timeout=60)
     wait_until(lambda: not alive(marked(mark)))

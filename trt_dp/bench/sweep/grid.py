@@ -34,16 +34,6 @@ def settings(tps: Sequence[int], dps: Sequence[int], batch_sizes: Sequence[int])
     return list(dict.fromkeys(found))
 
 
-def that_fit(found: Sequence[Setting], devices: int) -> list[Setting]:
-    """Those that have enough devices; refused if none has."""
-    fit = [one for one in found if one.devices <= devices]
-    if not fit:
-        least = min(one.devices for one in found)
-        msg = f"no combination fits: the smallest needs {least} devices, and there are {devices}"
-        raise UsageError(msg)
-    return fit
-
-
 def numbers(option: str, text: str) -> list[int]:
     """`8,4,2` as numbers; anything else is refused."""
     parts = [part.strip() for part in text.split(",")]
