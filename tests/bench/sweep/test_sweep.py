@@ -13,6 +13,7 @@ import pytest
 from conftest import alive, marked, start_trt_dp, trt_dp, wait_until
 from doubles.paced_server import PacedServer
 from measured import IDS, load, measurement
+from typer.testing import CliRunner
 
 from trt_dp.bench.measure import Plan
 from trt_dp.bench.result import Served
@@ -22,6 +23,7 @@ from trt_dp.bench.sweep.outcome import Goal, Outcome, best
 from trt_dp.bench.sweep.page import page
 from trt_dp.bench.sweep.run import sweep
 from trt_dp.bench.sweep.servers import Commands, Known, filled
+from trt_dp.cli.main import app
 from trt_dp.cli.sweep_plan import fitting
 from trt_dp.errors import FolderError, TrtDpError, UsageError
 from trt_dp.placement.machine import Machine
@@ -254,18 +256,22 @@ def test_a_server_that_does_not_start_is_told_with_its_last_words(tmp_path):
     assert "no GPU" in found.stderr
 
 
-def test_what_needs_a_named_server_is_refused_without_one():
-    """A MODEL, or an option of trt-dp's own server, beside a command."""
-    found = trt_dp("sweep", "MODEL", "--results-dir", "x", "--", "serve", "{port}")
-    assert found.returncode == 2
-    assert "need --server" in found.stderr
-
-
-def test_a_command_without_a_port_is_refused():
-    """All servers would take the same one."""
-    found = trt_dp("sweep", "--results-dir", "x", "--", "vllm", "serve")
-    assert found.returncode == 2
-    assert "{port}" in found.stderr
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["MODEL", "--", "serve", "{port}"], "need --server"),
+        (["--", "vllm", "serve"], "{port}"),
+        (["--tp", "x", "--", "serve", "{port}"], "--tp is x"),
+        (["--server", "no-such"], "no-such"),
+        (["--tp", "4096", "--", "serve", "{port}"], "smallest needs 4096 devices"),
+    ],
+)
+def test_what_cannot_be_a_sweep_is_refused(tmp_path, words, said):
+    """A MODEL beside a command, a command whose servers would share a port, numbers that are none."""
+    found = CliRunner().invoke(app, ["sweep", "--results-dir", str(tmp_path / "x"), *words])
+    assert isinstance(found.exception, UsageError)
+    assert said in str(found.exception)
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize("how", ["terminate", "kill"])
