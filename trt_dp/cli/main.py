@@ -23,6 +23,7 @@ from trt_dp.cli import (
     serve,
     sweep,
     watch,
+    workflow,
 )
 from trt_dp.cli.help import SPELLINGS, Command
 from trt_dp.cli.plugins import plugins
@@ -30,7 +31,7 @@ from trt_dp.errors import Interrupted, TrtDpError
 from trt_dp.system.safe_text import plain
 
 _ORDER = (
-    *("prepare-dataset", "build", "calibrate", "plan", "run", "serve", "watch"),
+    *("prepare-dataset", "build", "calibrate", "plan", "run", "workflow", "serve", "watch"),
     *("report", "export", "bench", "sweep", "doctor", "plugins"),
 )
 
@@ -64,6 +65,7 @@ _add(build.build, "Build an engine from a model.", build.EXAMPLES, build.Command
 _add(calibrate.calibrate, "Measure how long an engine's steps take, for plan.", calibrate.EXAMPLES)
 _add(plan.plan, "Show what a run will need and how long it will take.", plan.EXAMPLES)
 _add(run.run, "Answer every request of a file.", run.EXAMPLES)
+_add(workflow.workflow, "Run a JSON workflow of prompts.", workflow.EXAMPLES)
 _add(serve.serve, "Start servers of OpenAI's API on all devices.", serve.EXAMPLES, serve.Command)
 _add(watch.watch, "Show a run that is going on.", watch.EXAMPLES)
 _add(report.report, "Print or compare the reports of runs.", report.EXAMPLES)

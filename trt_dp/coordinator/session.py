@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from trt_dp.coordinator.abilities import stops_at_words
+from trt_dp.coordinator.abilities import needs_tokenizer
 from trt_dp.coordinator.job import Display, Job, Snapshot
 from trt_dp.coordinator.order.choose import choose
 from trt_dp.coordinator.order.contract import Indices, Order
@@ -82,6 +82,8 @@ class Session:
         self.recorder = Recorder(self.tally, scope.log)
         self._before = opening(scope.journal)
         self._wanted_tokens = 0
+        self._paused_at = perf_counter()
+        self._gave_back = "No worker said why"
 
     @property
     def finished(self) -> bool:
@@ -146,8 +148,20 @@ class Session:
                 self._feed(pool)
             elif stopping.over(self._dispatcher.in_flight):
                 raise Interrupted(self._how_to_resume("stopped"))
+            self._look_at_pause(perf_counter())
             self._show()
         self._show()
+
+    def _look_at_pause(self, now: float) -> None:
+        """Raises NoWorkersLeft once no worker has wanted requests for too long, with none in flight."""
+        if self._dispatcher.in_flight or not self._crew.takes_nothing:
+            self._paused_at = now
+        limit = self._scope.job.limits.paused_seconds
+        if now - self._paused_at > limit:
+            why = (
+                f"nobody has taken a request for {limit:g} s (--paused-seconds). {self._gave_back}"
+            )
+            raise NoWorkersLeft(self._how_to_resume(why))
 
     def _attend(self, pool: Pool, worker: int, event: Event) -> None:
         if isinstance(event, Done):
@@ -212,6 +226,7 @@ class Session:
             pool.discard(worker, str(nonsense))
             return
         reason = brief(back.reason)
+        self._gave_back = f"The last reason: {reason}"
         self.tally.given_back(worker, indices, len(hopeless))
         self.recorder.given_back(worker, len(indices), reason)
         tries = self._dispatcher.deaths_of
@@ -305,7 +320,7 @@ def _work(index: Index, indices: Indices, ready: Ready) -> Work:
 def _setup(scope: Scope, stall_seconds: float) -> Callable[[Placement], Setup]:
     """The first message to each worker."""
     job, index = scope.job, scope.index
-    wants_tokenizer = job.detokenize or index.first_text is not None or stops_at_words(job, index)
+    wants_tokenizer = needs_tokenizer(job, index)
     return lambda placement: Setup(
         engine=job.engine,
         placement=placement,

@@ -63,6 +63,14 @@ class Bounded(Protocol):
         """The most tokens that prompt and answer may have together."""
 
 
+class Pausing(Protocol):
+    """An engine that also says why its capacity is 0."""
+
+    @property
+    def paused_because(self) -> str:
+        """The reason, for the user; asked while the capacity is 0."""
+
+
 class Telling(Protocol):
     """An engine that also says how it runs."""
 

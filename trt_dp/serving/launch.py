@@ -18,8 +18,8 @@ class Launch(Struct, frozen=True, kw_only=True):
     name: str
     url: str  # for clients
     where: str  # its devices, for people
-    health: str  # a whole URL
-    any_status: bool = False  # a proxy is well as long as it answers at all
+    health: str  # the path at which it answers 200 once it can be used
+    proxy: bool = False  # in front of the others: started once they can be used
     command: tuple[str, ...]
     environment: dict[str, str]  # what is set besides this process's own environment
     cores: tuple[int, ...] = ()

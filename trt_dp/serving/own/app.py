@@ -65,7 +65,7 @@ class App:
         """Answer a request."""
         method = "GET" if heard.method == "HEAD" else heard.method
         try:
-            route = self._routes.get((method, heard.path.rstrip("/") or "/"))
+            route = self._routes.get((method, heard.path))
             if route is None:
                 raise self._no_route(heard)
             await route(heard, client)
@@ -125,13 +125,13 @@ class App:
         if self._loaded.tokenizer is None:
             _check_ids_only(call)
         try:
-            found = self._prompts.ids_of(call.prompts)
+            found = self._prompts.of(call.prompts)
             requests: list[Request] = []
-            for fields, ids in zip(call.prompts, found, strict=True):
-                if isinstance(ids, RequestRefused):
-                    raise ids
+            for fields, prompt in zip(call.prompts, found, strict=True):
+                if isinstance(prompt, RequestRefused):
+                    raise prompt
                 row = Row(self._desk.number(), fields, 0.0)
-                requests += asked_of(row, ids, self._rules_of(call)).requests
+                requests += asked_of(row, prompt, self._rules_of(call)).requests
         except (RequestRefused, UsageError) as error:
             raise CallRefused(400, str(error)) from error
         return requests
