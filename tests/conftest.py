@@ -25,6 +25,7 @@ from trt_dp.types import EngineSpec
 
 settings.register_profile(
     "quick",
+    derandomize=True,  # every machine tests the same; the profile below looks further each time
     max_examples=100,
     stateful_step_count=30,
     deadline=None,
@@ -184,7 +185,7 @@ def stand_ins(tmp_path: Path) -> dict[str, str]:
     info = tmp_path / "installed" / "stand_ins-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stand-ins\nVersion: 1.0\n")
-    points = "[trt_dp.engines]\nparent = stand_ins:Parent\nchorus = stand_ins:Chorus\n"
+    points = "[trt_dp.engines]\nparent = stand_ins:Parent\nchorus = stand_ins:Chorus\nmoody = stand_ins:Moody\n"
     (info / "entry_points.txt").write_text(points)
     paths = [
         str(Path(__file__).parent / "support"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Literal
 
 import numpy as np
 from msgspec import Struct
@@ -111,6 +112,22 @@ class Result(Struct, frozen=True):
     timing: Timing | None = None
     stop_reason: int | str | None = None
     logprobs: list[float] | None = None
+
+
+Blame = Literal["none", "request", "batch"]
+"""Why a request came back without an answer: not because of it, because of it, or because of one of its batch."""
+
+
+class Returned(Struct, frozen=True):
+    """A request that an engine gives back without an answer: it runs again, and `blame` says how carefully.
+
+    `none`: anywhere, as often as it takes (a connection was lost, a server is busy). `request`: once more, in
+    another worker if there is one, and then it fails. `batch`: apart from others, as if a worker had died of it.
+    """
+
+    index: int
+    reason: str
+    blame: Blame = "none"
 
 
 class Defaults(Struct, frozen=True, kw_only=True):

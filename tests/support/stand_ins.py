@@ -11,7 +11,7 @@ import numpy as np
 
 from trt_dp.engines.echo import EchoEngine
 from trt_dp.errors import EngineRefused
-from trt_dp.types import Result
+from trt_dp.types import Result, Returned
 
 _STUBBORN = """
 import os, signal, sys, time
@@ -42,6 +42,51 @@ class Parent(EchoEngine):
                 start_new_session=True,
             )
             assert child.stdout.readline() == b"up\n"
+
+
+class Moody(EchoEngine):
+    """Echo that gives requests back: those of `back` as often as `times` says, for the blame that `blame` says.
+
+    It is slow enough for every worker to get some. With `pause` it takes nothing for a quarter of a second
+    after every so many answers.
+    """
+
+    def __init__(
+        self,
+        spec,
+        placement,
+        *,
+        back: str = "",
+        blame: str = "none",
+        times: int = 1,
+        pause: int = 0,
+        only_worker: int = -1,
+    ) -> None:
+        super().__init__(spec, placement, capacity=8, batch=4, step_seconds=0.05)
+        chosen = only_worker in (-1, placement.worker)
+        self._times = {int(place): times for place in back.split(",") if place and chosen}
+        self._blame, self._pause, self._answered_in_all, self._until = blame, pause, 0, 0.0
+
+    @property
+    def capacity(self) -> int:
+        return 8 if time.monotonic() >= self._until else 0
+
+    @capacity.setter
+    def capacity(self, value: int) -> None:
+        assert value == 8
+
+    def step(self):
+        results = [self._perhaps(result) for result in super().step()]
+        self._answered_in_all += len(results)
+        if self._pause and self._answered_in_all >= self._pause:
+            self._answered_in_all, self._until = 0, time.monotonic() + 0.25
+        return results
+
+    def _perhaps(self, result: Result) -> Result | Returned:
+        if not self._times.get(result.index):
+            return result
+        self._times[result.index] -= 1
+        return Returned(result.index, "moody was told to give it back", self._blame)
 
 
 class Chorus:

@@ -25,7 +25,7 @@ from trt_dp.coordinator.record.tally import Tally
 from trt_dp.coordinator.run_folder import Folder
 from trt_dp.coordinator.stopping import Stopping
 from trt_dp.coordinator.stopwatch import Stopwatch
-from trt_dp.coordinator.workers.answers import checked
+from trt_dp.coordinator.workers.answers import checked, returned
 from trt_dp.coordinator.workers.crew import Crew
 from trt_dp.coordinator.workers.events import Event, Lost
 from trt_dp.coordinator.workers.limits import without_time_limits
@@ -34,8 +34,19 @@ from trt_dp.dataset.index import Index
 from trt_dp.errors import EngineRefused, Interrupted, NoWorkersLeft, UsageError
 from trt_dp.launchers import Launcher
 from trt_dp.report.ledger import Books
+from trt_dp.system.safe_text import brief
 from trt_dp.types import Failure, Placement
-from trt_dp.wire.messages import Done, EngineFacts, Hello, Ready, Refused, Setup, Work
+from trt_dp.wire.messages import (
+    Capacity,
+    Done,
+    EngineFacts,
+    GivenBack,
+    Hello,
+    Ready,
+    Refused,
+    Setup,
+    Work,
+)
 
 _BEATS_PER_STALL = 4
 _LONGEST_BEAT = 5.0
@@ -150,6 +161,11 @@ class Session:
             self.recorder.ready(worker, event.load_seconds, event.capacity)
         elif isinstance(event, EngineFacts):
             self.tally.told(worker, event.facts)
+        elif isinstance(event, GivenBack):
+            self._take_back(pool, worker, event)
+        elif isinstance(event, Capacity):
+            self._crew.takes(worker, event.capacity)
+            self.recorder.capacity(worker, event.capacity)
         elif isinstance(event, Refused):
             self._refuse(pool, worker, event)
         else:
@@ -186,6 +202,20 @@ class Session:
         self._blame.answered()
         self._scope.journal.append(records, done.lines)
         self.tally.came(worker, records, started)
+
+    def _take_back(self, pool: Pool, worker: int, back: GivenBack) -> None:
+        """Requests without an answer run again, except those that are given up."""
+        try:
+            indices = returned(worker, back)
+            hopeless = self._dispatcher.give_back(worker, indices.tolist(), back.blame)
+        except ValueError as nonsense:
+            pool.discard(worker, str(nonsense))
+            return
+        reason = brief(back.reason)
+        self.tally.given_back(worker, indices, len(hopeless))
+        self.recorder.given_back(worker, len(indices), reason)
+        tries = self._dispatcher.deaths_of
+        self._fail(hopeless, {i: Failure("engine_error", reason, tries(i)) for i in hopeless})
 
     def _lose(self, pool: Pool, worker: int, lost: Lost) -> None:
         hopeless = self._dispatcher.lose(worker)

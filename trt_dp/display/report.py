@@ -100,7 +100,7 @@ def _requests(report: Report) -> str:
     parts = [f"{found.answered:,} answered"]
     parts += [f"{earlier:,} of them in earlier sessions"] if earlier else []
     parts += [f"{found.failed:,} failed"] if found.failed else []
-    parts += [f"{found.redone:,} repeated after a death"] if found.redone else []
+    parts += [f"{found.redone:,} ran again"] if found.redone else []
     return ", ".join(parts)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from trt_dp.types import Facts, Request, Result
+from trt_dp.types import Facts, Request, Result, Returned
 
 
 class Engine(Protocol):
@@ -23,7 +24,11 @@ class Engine(Protocol):
 
     @property
     def capacity(self) -> int:
-        """How many requests it wants in flight at once, including those that wait inside it."""
+        """How many requests it wants in flight at once, including those that wait inside it.
+
+        At least 1 after loading. Later it may change at any time, also to 0 while the engine can do nothing:
+        then it gives back what it has, and looks by itself whether it can go on.
+        """
 
     def submit(self, request: Request) -> None:
         """Take a request; raises RequestRefused if it is too large. Never called beyond `capacity`.
@@ -31,8 +36,11 @@ class Engine(Protocol):
         `request.sampling` asks for nothing that the class does not name in `samples` (see about.py).
         """
 
-    def step(self) -> list[Result]:
+    def step(self) -> Sequence[Result | Returned]:
         """Work for a moment and return what is completed: at most one result for each submitted request.
+
+        A request that got no answer for a reason that may pass is given back as Returned and runs again. Nothing
+        is given up before the engine has answered once, so an engine that never can must raise.
 
         An answer has `output_tokens` ids unless something stopped it. The id that did (an EOS, or one of
         `stop_token_ids`) is not in it. Whoever does not look for `stop` or `stop_token_ids` may answer to the full

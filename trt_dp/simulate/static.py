@@ -29,6 +29,9 @@ class StaticSplit:
     def learn(self, answered: Answered) -> None:
         """Nothing is learnt."""
 
+    def forget(self, worker: int, indices: Iterable[int]) -> None:
+        """Nothing is known of what is in flight."""
+
     def lose(self, worker: int, indices: Iterable[int]) -> list[int]:
         """In the order of the file."""
         del worker

@@ -78,6 +78,20 @@ class Done(Struct, frozen=True, tag="done"):
     lines: bytes
 
 
+class GivenBack(Struct, frozen=True, tag="given_back"):
+    """Requests that got no answer and are to run again: their packed int64 indices."""
+
+    indices: bytes
+    reason: str
+    blame: Blame
+
+
+class Capacity(Struct, frozen=True, tag="capacity"):
+    """How many requests the engine takes at once from now on; 0: none until it says otherwise."""
+
+    capacity: int
+
+
 class Beat(Struct, frozen=True, tag="beat"):
     """The worker is alive and has nothing else to send."""
 
@@ -152,7 +166,11 @@ class Pong(Struct, frozen=True, tag="pong"):
 
 
 ToWorker = Setup | Work | Stop
+<<<<<<< HEAD
 ToAgent = Welcome | TurnedAway | Start | Kill | Ping
-FromWorker = Hello | Ready | EngineFacts | Refused | Fault | Done | Beat
+FromWorker = Hello | Ready | EngineFacts | Refused | Fault | Done | GivenBack | Capacity | Beat
 FromAgent = Host | Logged | Ended | Pong
 ToCoordinator = FromWorker | FromAgent
+=======
+ToCoordinator = Hello | Ready | EngineFacts | Refused | Fault | Done | GivenBack | Capacity | Beat
+>>>>>>> main

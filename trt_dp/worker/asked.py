@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Raw, Struct
 
 from trt_dp.dataset.fields import Fields
-from trt_dp.types import Failure, Request, Result, Timing
+from trt_dp.types import Failure, Request, Result, Returned, Timing
 
 _COPIES = 40
 _PLACE = (1 << _COPIES) - 1
@@ -31,6 +31,7 @@ class Asked(Struct):
     results: list[Result | None]
     waiting: int
     submitted: float = 0.0
+    returned: Returned | None = None  # one of them has no answer: the whole row runs again
 
     @property
     def error(self) -> Failure | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from msgspec import structs
@@ -13,15 +13,19 @@ from msgspec import structs
 from trt_dp import tokenizer
 from trt_dp.engines import Engine
 from trt_dp.errors import EngineRefused, RequestRefused
-from trt_dp.types import EngineSpec, Failure, Placement, Request, Result, Timing
+from trt_dp.system.redact import scrub
+from trt_dp.system.safe_text import brief
+from trt_dp.types import Blame, EngineSpec, Failure, Placement, Request, Result, Returned, Timing
 from trt_dp.wire.channel import Channel
 from trt_dp.wire.messages import (
     Beat,
-    Done,
+    Capacity,
     EngineFacts,
+    GivenBack,
     Ready,
     Setup,
     Stop,
+    ToCoordinator,
     ToWorker,
     Work,
 )
@@ -34,6 +38,8 @@ from trt_dp.worker.resolve import Rules, asked_of
 _FACTS_SECONDS = 1.0
 _GATHER_SECONDS = 0.03
 _GATHER_SHARE = 16
+_PAUSED_SECONDS = 0.25
+_PAUSED = "the engine takes no requests now"
 _TEXTS_AT_ONCE = (
     16  # tokenized between two steps: enough to stay ahead, too few to keep an engine waiting
 )
@@ -65,6 +71,7 @@ class Loop:
         self._submitted = 0
         self._answers = Answers()
         self._enough = 1
+        self._capacity = 0
         self._sent_at = self._facts_at = time.monotonic()
         self._stopping = False
 
@@ -77,16 +84,24 @@ class Loop:
         """Load the engine, then take, step and answer until told to stop."""
         engine = self._load()
         while not self._stopping or self._in_flight:
-            if self._channel.wait(0 if self._in_flight else self._setup.beat_seconds):
+            if self._channel.wait(self._patience()):
                 for message in self._channel.receive():
                     self._take(message)
             self._prepare()
+            self._look_at_capacity(engine)
             self._submit(engine)
             if self._submitted:
                 self._step(engine)
             self._report(engine)
             self._beat()
         engine.close()
+
+    def _patience(self) -> float:
+        """How long to wait for a message: an engine that takes nothing now may change its mind at any time."""
+        if self._in_flight:
+            return 0
+        beat = self._setup.beat_seconds
+        return beat if self._capacity else min(beat, _PAUSED_SECONDS)
 
     def _load(self) -> Engine:
         started = time.monotonic()
@@ -96,7 +111,7 @@ class Loop:
         if engine.capacity < 1:
             msg = f"the engine {spec.name} has a capacity of {engine.capacity} requests: it must be at least 1"
             raise EngineRefused(msg)
-        self._enough = max(1, engine.capacity // _GATHER_SHARE)
+        self._keep_capacity(engine.capacity)
         self._rules = structs.replace(self._rules, context=getattr(engine, "context", None))
         seconds = time.monotonic() - started
         _log.info("ready after %.3f s", seconds)
@@ -150,10 +165,24 @@ class Loop:
         self._submitted += 1
         self._answer([Result(row.index, error=Failure("refused", reason))])
 
+    def _look_at_capacity(self, engine: Engine) -> None:
+        """Tell of a new capacity; at 0, what the engine does not have yet goes back."""
+        if engine.capacity != self._capacity:
+            self._keep_capacity(engine.capacity)
+            self._send(Capacity(self._capacity))
+        if self._waiting and not self._capacity:
+            waiting = [Returned(request.index, _PAUSED) for request in self._waiting]
+            self._waiting.clear()
+            self._submitted += len(waiting)
+            self._answer(waiting)
+
+    def _keep_capacity(self, capacity: int) -> None:
+        self._capacity, self._enough = capacity, max(1, capacity // _GATHER_SHARE)
+
     def _submit(self, engine: Engine) -> None:
         """Submit requests while there is room; one that is refused is answered with the reason at once."""
         refused: list[Result] = []
-        while self._waiting and self._submitted - len(refused) < engine.capacity:
+        while self._waiting and self._submitted - len(refused) < self._capacity:
             request = self._waiting.popleft()
             asked = self._asked[place_of(request.index)[0]]
             asked.submitted = asked.submitted or time.monotonic()
@@ -173,20 +202,37 @@ class Loop:
             raise
         self._answer(results)
 
-    def _answer(self, results: list[Result]) -> None:
-        """Write the answers of the rows that now have all their results."""
+    def _answer(self, results: Sequence[Result | Returned]) -> None:
+        """Write the answers of the rows that now have all their results, and give back those without an answer."""
         completed = [asked for result in results if (asked := self._completed(result))]
+        if back := [asked for asked in completed if asked.returned]:
+            completed = [asked for asked in completed if not asked.returned]
+            self._give_back(back)
         for asked, answers in zip(completed, self._writer.answers(completed), strict=True):
             timing = timing_of(asked, _timing(asked))
             self._answers.add(asked, timing, self._writer.line(asked, answers, timing))
 
-    def _completed(self, result: Result) -> Asked | None:
+    def _give_back(self, rows: list[Asked]) -> None:
+        """Send rows back for another try, a message for each reason."""
+        reasons: dict[tuple[str, Blame], list[int]] = {}
+        for row in rows:
+            if row.returned:
+                why = (brief(row.returned.reason), row.returned.blame)
+                reasons.setdefault(why, []).append(row.index)
+        for (reason, blame), indices in reasons.items():
+            packed = np.array(indices, np.int64).tobytes()
+            self._send(GivenBack(packed, scrub(reason, self._setup.engine.options), blame))
+
+    def _completed(self, result: Result | Returned) -> Asked | None:
         """The row of a result, if that was the last that it waited for."""
         index, copy = place_of(result.index)
         asked = self._asked.get(index)
         if asked is None or copy >= len(asked.results) or asked.results[copy]:
             msg = f"the engine answered request {result.index}, which is not in flight"
             raise RuntimeError(msg)
+        if isinstance(result, Returned):
+            asked.returned = result
+            result = Result(result.index)  # the row is not written
         asked.results[copy] = result
         asked.waiting -= 1
         self._submitted -= 1
@@ -227,7 +273,7 @@ class Loop:
         if time.monotonic() - self._sent_at >= self._setup.beat_seconds:
             self._send(Beat())
 
-    def _send(self, message: Ready | EngineFacts | Done | Beat) -> None:
+    def _send(self, message: ToCoordinator) -> None:
         self._channel.send(message)
         self._sent_at = time.monotonic()
 

@@ -46,6 +46,9 @@ class Order(Protocol):
     def learn(self, answered: Answered) -> None:
         """These are completed; called after they left by `take`, in any order."""
 
+    def forget(self, worker: int, indices: Iterable[int]) -> None:
+        """This worker, which lives, gave these back without an answer; they do not come back to this order."""
+
     def lose(self, worker: int, indices: Iterable[int]) -> list[int]:
         """This worker died with these in flight, which are suspects now; returns which to try again first."""
 

@@ -31,6 +31,9 @@ class FileOrder:
     def learn(self, answered: Answered) -> None:
         """Nothing is learnt: the order is fixed."""
 
+    def forget(self, worker: int, indices: Iterable[int]) -> None:
+        """Nothing is known of what is in flight."""
+
     def lose(self, worker: int, indices: Iterable[int]) -> list[int]:
         """Suspects are tried in the order of the file too."""
         del worker

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from trt_dp.coordinator.order.contract import NOTHING, Answered, Indices
@@ -52,6 +54,12 @@ class InFlight:
             kvs = batches * (self._prompts[indices].mean() + tokens[useful] / 2)
         rows = np.column_stack([np.ones(len(indices)), batches, kvs])
         steps.observe(worker, tokens[useful], seconds[useful], rows)
+
+    def forget(self, worker: int, indices: Iterable[int], steps: StepTime, now: float) -> None:
+        """These came back without an answer: they tell nothing of step times."""
+        mine = self._of.get(worker, {})
+        here = [index for index in indices if mine.pop(index, 0) is None]
+        steps.change(worker, len(mine), -float(self._prompts[here].sum()), now)
 
     def measure(self, steps: StepTime, now: float) -> None:
         """Reckon anew what all have done, once it is known how long steps take."""

@@ -104,6 +104,11 @@ class Lanes:
         self._stale = self._stale or not self._steps.measured
         self._since_plan += len(answered.indices)
 
+    def forget(self, worker: int, indices: Iterable[int]) -> None:
+        """These are not in flight there any more, and nothing is learnt from them."""
+        if self._steps is not None:
+            self._in_flight.forget(worker, indices, self._steps, self._clock())
+
     def lose(self, worker: int, indices: Iterable[int]) -> list[int]:
         """Others must do what this one would have done; of the suspects, the longest are tried first."""
         self._in_flight.lose(worker)

@@ -52,6 +52,9 @@ class Longest:
         """Tokens per second of a worker."""
         self._speeds.add(answered.worker, int(answered.tokens.sum()))
 
+    def forget(self, worker: int, indices: Iterable[int]) -> None:
+        """Nothing is known of what is in flight."""
+
     def lose(self, worker: int, indices: Iterable[int]) -> list[int]:
         """The longest suspects are tried first."""
         self._speeds.lose(worker)

@@ -8,7 +8,9 @@ import numpy as np
 
 from trt_dp.coordinator.order.contract import NOTHING, Asking, Indices, Order, equal_share
 from trt_dp.coordinator.order.file import FileOrder
+from trt_dp.coordinator.queue.again import Again
 from trt_dp.coordinator.queue.quarantine import Quarantine
+from trt_dp.types import Blame
 
 
 class Stray(ValueError):  # noqa: N818 - the noun for an answer nobody asked for
@@ -19,26 +21,27 @@ class Dispatcher:
     """The requests of a session: each is pending, in flight in one worker, suspect, or completed.
 
     A request becomes suspect when a worker dies with it. Suspects wait until nothing else is pending;
-    the quarantine then says in which company they run, and which of them are given up. Which pending request
+    the quarantine then says in which company they run, and which of them are given up. What a living worker
+    gives back without an answer goes next. Which pending request
     goes next, and how many a worker may have in flight, is the order's to say; without one it is the file's.
     """
 
     def __init__(self, pending: Indices | Order, workers: int, *, proven: bool = False) -> None:
         self._pending = FileOrder(pending) if isinstance(pending, np.ndarray) else pending
         self._quarantine = Quarantine(workers, proven=proven)
+        self._again = Again(workers)
         self._workers = workers
         self._in_flight: dict[int, set[int]] = {}
 
     @property
     def unfinished(self) -> int:
         """How many requests are not completed yet."""
-        in_flight = sum(map(len, self._in_flight.values()))
-        return len(self._pending) + len(self._quarantine) + in_flight
+        return self.pending + self.in_flight
 
     @property
     def pending(self) -> int:
         """How many requests no worker has, suspects included."""
-        return len(self._pending) + len(self._quarantine)
+        return len(self._pending) + len(self._again) + len(self._quarantine)
 
     @property
     def in_flight(self) -> int:
@@ -46,16 +49,19 @@ class Dispatcher:
         return sum(map(len, self._in_flight.values()))
 
     def deaths_of(self, index: int) -> int:
-        """How many workers died with this request in flight."""
-        return self._quarantine.deaths_of(index)
+        """How many workers died with this request in flight, or gave it back because of it."""
+        return self._quarantine.deaths_of(index) + self._again.tries_of(index)
 
     def take(self, worker: int, limit: int) -> Indices:
         """The next requests for `worker`, so that it has at most `limit` in flight, and at most its share."""
         mine = self._in_flight.setdefault(worker, set())
-        if not len(self._pending):
-            return self._take_suspects(worker, mine, limit)
         if self._quarantine.isolates(worker):
             return NOTHING
+        if len(self._again) and (again := self._again.take(worker, limit - len(mine))):
+            mine.update(again)
+            return np.array(again, np.int64)
+        if not len(self._pending):
+            return self._take_suspects(worker, mine, limit)
         asking = Asking(
             worker=worker,
             in_flight=len(mine),
@@ -69,16 +75,35 @@ class Dispatcher:
 
     def finish(self, worker: int, indices: Iterable[int]) -> None:
         """These are answered; raises Stray, and changes nothing, if one is not in flight there or comes twice."""
-        answered = list(indices)
+        self._remove(worker, list(indices))
+        self._quarantine.proven = True
+        if not self._in_flight.get(worker):
+            self._quarantine.release(worker)
+
+    def give_back(self, worker: int, indices: Iterable[int], blame: Blame) -> list[int]:
+        """The worker lives and has no answer to these; returns what is given up. Raises Stray like `finish`."""
+        returned = list(indices)
+        self._remove(worker, returned)
+        self._pending.forget(worker, returned)
+        hopeless: list[int] = []
+        if blame == "batch":
+            hopeless = self._quarantine.lose(worker, sorted(returned))
+        elif blame == "request":
+            proven = self._quarantine.proven
+            hopeless = self._again.accuse(worker, returned, proven=proven)
+        else:
+            self._again.add(returned)
+        if not self._in_flight.get(worker):
+            self._quarantine.release(worker)
+        return hopeless
+
+    def _remove(self, worker: int, indices: list[int]) -> None:
         mine = self._in_flight.get(worker, set())
-        distinct = set(answered)
-        if len(distinct) != len(answered) or not distinct <= mine:
+        distinct = set(indices)
+        if len(distinct) != len(indices) or not distinct <= mine:
             msg = f"worker {worker} answered requests that it does not have"
             raise Stray(msg)
         mine -= distinct
-        self._quarantine.proven = True
-        if not mine:
-            self._quarantine.release(worker)
 
     def lose(self, worker: int) -> list[int]:
         """The worker died: what it had in flight is suspect now; returns what is given up instead."""
@@ -89,6 +114,7 @@ class Dispatcher:
         """One worker less will ever come back: the others' shares grow."""
         self._workers -= 1
         self._quarantine.retire()
+        self._again.retire()
 
     def _limit(self, limit: int) -> int:
         """While other workers are still to come, nobody takes more than an equal share: the rest is theirs."""

@@ -52,6 +52,15 @@ class Recorder:
         self.entered(worker, "dead")
         self.entered(worker, "retired" if lost.retired else "starting")
 
+    def given_back(self, worker: int, requests: int, reason: str) -> None:
+        """A living worker has no answer to these requests."""
+        self._log.write("given_back", worker=worker, reason=reason, requests=requests)
+
+    def capacity(self, worker: int, capacity: int) -> None:
+        """A worker takes another number of requests at once from now on."""
+        self._tally.lanes[worker].capacity = capacity
+        self._log.write("capacity", worker=worker, capacity=capacity)
+
     def remark(self, text: str) -> None:
         """What a user was told."""
         self._log.write("remark", text=text)

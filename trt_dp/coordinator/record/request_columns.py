@@ -28,7 +28,7 @@ class RequestColumns:
         self._wasted: list[tuple[int, Floats, float]] = []
 
     def send(self, worker: int, indices: Indices, now: float) -> Indices:
-        """These were sent to a worker; returns those that had been sent before, which only a death can cause."""
+        """These were sent to a worker; returns those that had been sent before and came back without an answer."""
         again = indices[self.sent_at[indices] > 0] if self._wasted else _NONE
         self.sent_at[indices] = now
         self._worker[indices] = worker
@@ -44,10 +44,14 @@ class RequestColumns:
         mine = self._worker == worker
         mine[self.gathered()[0]["index"]] = False
         lost = np.flatnonzero(mine)
-        self._wasted.append((worker, self.sent_at[lost].copy(), now))
-        self._worker[lost] = _NOBODY
-        self._again[lost] = True
+        self.give_back(worker, lost, now)
         return lost
+
+    def give_back(self, worker: int, indices: Indices, now: float) -> None:
+        """This worker had these in flight, and they came back without an answer."""
+        self._wasted.append((worker, self.sent_at[indices].copy(), now))
+        self._worker[indices] = _NOBODY
+        self._again[indices] = True
 
     def gathered(self) -> tuple[Records, Floats]:
         """All records so far as one array, and when each came."""

@@ -154,6 +154,14 @@ class Tally:
         lane.hold(-lane.in_flight, now)
         lane.idle_since = None
 
+    def given_back(self, worker: int, indices: NDArray[np.int64], given_up: int) -> None:
+        """A living worker has no answer to these; they run again, except what is given up."""
+        lane, now = self.lanes[worker], perf_counter()
+        self._requests.give_back(worker, indices, now)
+        lane.lost.add(len(indices), self._tokens(indices))
+        self.redone += len(indices) - given_up
+        lane.hold(-len(indices), now)
+
     def gave_up(self, requests: int) -> None:
         """Requests failed without an answer from a worker."""
         self.failed += requests

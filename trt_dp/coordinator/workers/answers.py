@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from trt_dp.coordinator.order.contract import Indices
 from trt_dp.coordinator.queue.dispatcher import Stray
 from trt_dp.types import END_OF_LINE, RECORD, Records
-from trt_dp.wire.messages import Done
+from trt_dp.wire.messages import Done, GivenBack
 
 _NEWLINE = ord("\n")
 
@@ -27,6 +28,14 @@ def checked(worker: int, done: Done) -> Records:
         msg = f"worker {worker} sent counts that are out of range"
         raise Stray(msg)
     return records
+
+
+def returned(worker: int, message: GivenBack) -> Indices:
+    """The requests that a worker gives back; raises ValueError unless there are some."""
+    if not message.indices or len(message.indices) % 8:
+        msg = f"worker {worker} gave back something that is no list of requests"
+        raise Stray(msg)
+    return np.frombuffer(message.indices, np.int64)
 
 
 def _plausible(records: Records) -> bool:

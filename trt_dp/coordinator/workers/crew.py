@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from trt_dp.wire.messages import Ready
 
 
@@ -19,6 +21,10 @@ class Crew:
         """A worker has loaded its engine."""
         self.ready[worker] = ready
         self._loaded.add(worker)
+
+    def takes(self, worker: int, capacity: int) -> None:
+        """A worker takes another number of requests at once from now on."""
+        self.ready[worker] = structs.replace(self.ready[worker], capacity=capacity)
 
     def has_loaded(self, worker: int) -> bool:
         """Whether the engine was ever loaded in this worker's place."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from trt_dp.wire.messages import Done, EngineFacts, Hello, Ready, Refused
+from trt_dp.wire.messages import Capacity, Done, EngineFacts, GivenBack, Hello, Ready, Refused
 
 
 class Lost(Struct, frozen=True):
@@ -14,4 +14,4 @@ class Lost(Struct, frozen=True):
     retired: bool
 
 
-Event = Hello | Ready | EngineFacts | Done | Refused | Lost
+Event = Hello | Ready | EngineFacts | Done | GivenBack | Capacity | Refused | Lost

@@ -8,8 +8,19 @@ from trt_dp.coordinator.workers.events import Event
 from trt_dp.coordinator.workers.slot import Slot
 from trt_dp.system.safe_text import brief
 from trt_dp.types import RECORD, Facts
-from trt_dp.wire.messages import Beat, Done, EngineFacts, Fault, Ready, Refused, ToCoordinator
+from trt_dp.wire.messages import (
+    Beat,
+    Capacity,
+    Done,
+    EngineFacts,
+    Fault,
+    GivenBack,
+    Ready,
+    Refused,
+    ToCoordinator,
+)
 
+_INDEX_BYTES = 8
 _MOST_FACTS, _LONGEST_FACT = 1000, 4000
 
 
@@ -28,19 +39,29 @@ def hear(slot: Slot, messages: list[ToCoordinator]) -> list[Event]:
 
 
 def _understand(slot: Slot, message: ToCoordinator) -> Event | None:
-    if isinstance(message, Done) and slot.state == "ready":
-        slot.deaths = 0
-        slot.hold(-(len(message.records) // RECORD.itemsize))
-        return message
     if isinstance(message, Refused):
         return Refused(brief(message.message), message.usage)
     if isinstance(message, Ready) and slot.state == "loading" and message.capacity > 0:
         slot.enter("ready")
         return message
-    if isinstance(message, EngineFacts) and slot.state == "ready" and sensible(message.facts):
-        return message
+    if slot.state == "ready" and isinstance(message, Done | GivenBack | EngineFacts | Capacity):
+        return _of_a_ready_one(slot, message)
     _end(slot, message)
     return None
+
+
+def _of_a_ready_one(slot: Slot, message: Done | GivenBack | EngineFacts | Capacity) -> Event | None:
+    if isinstance(message, Done):
+        slot.deaths = 0
+        slot.hold(-(len(message.records) // RECORD.itemsize))
+    elif isinstance(message, GivenBack):
+        slot.hold(-(len(message.indices) // _INDEX_BYTES))
+    elif (isinstance(message, Capacity) and message.capacity < 0) or (
+        isinstance(message, EngineFacts) and not sensible(message.facts)
+    ):
+        _end(slot, message)
+        return None
+    return message
 
 
 def _end(slot: Slot, message: ToCoordinator) -> None:

@@ -39,7 +39,7 @@ _ROWS: tuple[tuple[str, str, Format], ...] = (
     ("Latency p99", "performance.request_latency_percentiles_ms.p99", milliseconds),
     ("Answered", "requests.answered", count),
     ("Failed", "requests.failed", count),
-    ("Repeated after a death", "requests.redone", count),
+    ("Ran again", "requests.redone", count),
 )
 
 Runs = Sequence[tuple[str, Numbers]]
