@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
+from typing import Protocol
 
 from trt_dp.wire.tls import Socket
 
 _IDLE, _INTERVAL, _COUNT = 3, 2, 3
 SILENT_SECONDS = 10.0
+
+
+class HasFileno(Protocol):
+    """Anything that is a connection, by its descriptor."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
 
 
 def keep_alive(connection: Socket) -> None:
@@ -18,3 +27,15 @@ def keep_alive(connection: Socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _INTERVAL)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _COUNT)
+
+
+def give_up_silence(connection: HasFileno) -> None:
+    """Give up what the other machine has not confirmed after ten seconds, where little is sent and always read.
+
+    Not for workers: one that is busy reads nothing for minutes, and this would cut it off.
+    """
+    if sys.platform != "linux":
+        return
+    with socket.socket(fileno=os.dup(connection.fileno())) as same:
+        milliseconds = int(SILENT_SECONDS * 1000)
+        same.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from trt_dp.types import Defaults, EngineSpec, Facts, Machine, Placement, Source
+from trt_dp.types import Blame, Defaults, EngineSpec, Facts, Machine, Placement, Source
 
 # ── coordinator to worker ────────────────────────────────────────────────────────────────────────
 
@@ -21,6 +21,7 @@ class Setup(Struct, frozen=True, tag="setup"):
     detokenize: bool = False  # answers to ids too
     keep_special_tokens: bool = False
     defaults: Defaults = Defaults()
+    engine_fingerprint: str = ""  # what the engine's folder must have, on another host
 
 
 class Work(Struct, frozen=True, tag="work"):
@@ -166,11 +167,7 @@ class Pong(Struct, frozen=True, tag="pong"):
 
 
 ToWorker = Setup | Work | Stop
-<<<<<<< HEAD
 ToAgent = Welcome | TurnedAway | Start | Kill | Ping
 FromWorker = Hello | Ready | EngineFacts | Refused | Fault | Done | GivenBack | Capacity | Beat
 FromAgent = Host | Logged | Ended | Pong
 ToCoordinator = FromWorker | FromAgent
-=======
-ToCoordinator = Hello | Ready | EngineFacts | Refused | Fault | Done | GivenBack | Capacity | Beat
->>>>>>> main

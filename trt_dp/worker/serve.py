@@ -23,6 +23,7 @@ from trt_dp.wire.channel import Channel
 from trt_dp.wire.environment import ADDRESS, CERTIFICATE, KEY, LAUNCH, WORKER
 from trt_dp.wire.handshake import knock
 from trt_dp.wire.messages import Fault, Hello, Refused, Setup, ToWorker
+from trt_dp.worker.engine_here import check_engine_here
 from trt_dp.worker.loop import Loop, MakeEngine
 
 _IDLE_SECONDS = 1.0
@@ -61,6 +62,7 @@ def serve(environment: Mapping[str, str], make: MakeEngine = load) -> int:
         channel.send(Hello(int(environment[WORKER]), int(environment[LAUNCH])))
         setup = _setup(channel)
         options = setup.engine.options
+        check_engine_here(setup)
         Loop(channel, setup, make).run()
         _finish_sending(channel)
         _log.info("stopped")

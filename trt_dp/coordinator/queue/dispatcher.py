@@ -105,10 +105,23 @@ class Dispatcher:
             raise Stray(msg)
         mine -= distinct
 
-    def lose(self, worker: int) -> list[int]:
-        """The worker died: what it had in flight is suspect now; returns what is given up instead."""
+    def lose(self, worker: int, *, with_host: bool = False) -> list[int]:
+        """The worker died: what it had in flight is suspect now; returns what is given up instead.
+
+        Nothing is suspect of the loss of a whole host: what was in flight there goes next.
+        """
         lost = self._pending.lose(worker, self._in_flight.pop(worker, ()))
+        if with_host:
+            self._again.add(lost)
+            self._quarantine.release(worker)
+            return []
         return self._quarantine.lose(worker, lost)
+
+    def enlist(self, workers: int) -> None:
+        """So many more workers will come: the others' shares shrink."""
+        self._workers += workers
+        self._quarantine.enlist(workers)
+        self._again.enlist(workers)
 
     def retire(self) -> None:
         """One worker less will ever come back: the others' shares grow."""

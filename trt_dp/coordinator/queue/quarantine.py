@@ -39,6 +39,10 @@ class Quarantine:
         """This worker has nothing in flight any more: it may run anything."""
         self._isolated.discard(worker)
 
+    def enlist(self, workers: int) -> None:
+        """So many more workers will come."""
+        self._workers += workers
+
     def retire(self) -> None:
         """One worker less will ever come back."""
         self._workers -= 1

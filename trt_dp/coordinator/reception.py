@@ -1,0 +1,44 @@
+"""Where a run's workers come from: this machine's launcher, or hosts with agents, and the door at which they arrive."""
+
+from __future__ import annotations
+
+from trt_dp import plugins
+from trt_dp.coordinator.growth import Growth, Say
+from trt_dp.coordinator.job import Job
+from trt_dp.coordinator.workers.admission import Admission
+from trt_dp.coordinator.workers.hosts import Hosts
+from trt_dp.coordinator.workers.limits import Limits, without_time_limits
+from trt_dp.engines.about import about
+from trt_dp.launchers import HostLauncher, Launcher
+from trt_dp.placement.on_hosts import Wish
+from trt_dp.wire import certificate
+from trt_dp.wire.route import address_towards
+
+AnyLauncher = Launcher | HostLauncher
+
+
+def reception(job: Job, launcher: AnyLauncher) -> tuple[Admission, Hosts]:
+    """The door, and the hosts that may arrive there; what leaves this machine is encrypted."""
+    if not isinstance(launcher, HostLauncher):
+        return Admission(launcher.host), Hosts()
+    address = job.address or address_towards(launcher.hosts)
+    return Admission(address, job.port, certificate.make()), Hosts(launcher)
+
+
+def limits_with(limits: Limits, launcher: AnyLauncher) -> Limits:
+    """The limits that apply: none of time where a worker that is stuck cannot be killed."""
+    if isinstance(launcher, HostLauncher) or launcher.killable:
+        return limits
+    return without_time_limits(limits)
+
+
+def growth(job: Job, launcher: HostLauncher, say: Say) -> Growth:
+    """Who decides which host gets how many workers."""
+    engine = plugins.find(plugins.ENGINES, job.engine.name)
+    wish = Wish(
+        workers=job.workers,
+        gpus_per_worker=job.gpus_per_worker,
+        workers_per_gpu=job.workers_per_gpu,
+        needs_gpu=about(engine).needs_gpu,
+    )
+    return Growth(wish, launcher.hosts, say)
