@@ -12,7 +12,7 @@ from trt_dp.wire.messages import Host
 
 
 def describe() -> Host:
-    """Its name, versions, devices and cores; raises PlacementError where CUDA_VISIBLE_DEVICES names what is not there."""
+    """Its name, versions, devices and cores; raises PlacementError where CUDA_VISIBLE_DEVICES is wrong."""
     return Host(
         name=socket.gethostname(),
         version=version("trt-dp"),

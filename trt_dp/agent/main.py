@@ -28,15 +28,22 @@ def main(words: Sequence[str]) -> int:
     """The whole life of an agent process; returns its exit status."""
     try:
         serve(_credentials(words))
-    except (TrtDpError, ChannelClosed) as error:
+    except TrtDpError as error:
         with contextlib.suppress(OSError):  # who started it may be gone
             print(f"trt-dp agent: {plain(error)}", file=sys.stderr, flush=True)  # noqa: T201 - its log
-        return getattr(error, "exit_status", 1)
+        return error.exit_status
     return 0
 
 
 def serve(door: Credentials) -> None:
-    """Take part in a run until it ends; raises ChannelClosed or a TrtDpError where it ends badly."""
+    """Take part in a run until it ends; raises a TrtDpError where it ends badly."""
+    try:
+        _serve(door)
+    except ChannelClosed as closed:
+        raise TrtDpError(str(closed)) from closed
+
+
+def _serve(door: Credentials) -> None:
     found = describe()
     for name in (ADDRESS, KEY, CERTIFICATE):  # a worker is told anew, and nothing else needs them
         os.environ.pop(name, None)

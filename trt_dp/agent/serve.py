@@ -59,7 +59,7 @@ class Agent:
         elif isinstance(message, Welcome):
             self._silent_seconds = message.silent_seconds
         elif isinstance(message, TurnedAway):
-            raise UsageError(message.reason)
+            raise ChannelClosed(message.reason) if message.again else UsageError(message.reason)
 
     def _tell(self, messages: Sequence[Logged | Ended | Pong]) -> None:
         for message in messages:

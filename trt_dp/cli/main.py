@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from trt_dp.cli import build, doctor, export, plan, prepare, report, run, watch
+from trt_dp.cli import agent, build, doctor, export, plan, prepare, report, run, watch
 from trt_dp.cli.help import SPELLINGS, Command
 from trt_dp.cli.plugins import plugins
 from trt_dp.errors import Interrupted, TrtDpError
@@ -18,7 +18,7 @@ from trt_dp.system.safe_text import plain
 
 _ORDER = (
     *("prepare-dataset", "build", "plan", "run", "watch"),
-    *("report", "export", "doctor", "plugins"),
+    *("report", "export", "doctor", "plugins", "agent"),
 )
 
 
@@ -54,6 +54,7 @@ _add(watch.watch, "Show a run that is going on.", watch.EXAMPLES)
 _add(report.report, "Print or compare the reports of runs.", report.EXAMPLES)
 _add(export.export, "Write the answers of a run in another format.", export.EXAMPLES)
 _add(doctor.doctor, "Show what is installed and what can run here.")
+_add(agent.agent, "Take part in a run of another machine.", agent.EXAMPLES)
 _add(plugins, "List engines, builders and launchers.")
 
 

@@ -12,6 +12,8 @@ from trt_dp.errors import PlacementError
 from trt_dp.placement.on_hosts import Turn, Wish, plan_host
 from trt_dp.types import Machine, Placement
 
+_PATIENCE_SECONDS = 5.0
+
 Say = Callable[[str], None]
 Grown = list[tuple[Agent, tuple[Placement, ...]]]
 
@@ -96,6 +98,7 @@ class Shortage:
         self._limits = limits
         self._say = say
         self._since: float | None = None
+        self._said = False
 
     def lasts(self, workers: int, missing: str, *, hopeless: bool) -> str:
         """Why the run must stop, if it must: `workers` are left, and this is missing."""
@@ -104,16 +107,23 @@ class Shortage:
             return ""
         now = time.monotonic()
         if self._since is None:
-            self._since = now
-            if not hopeless:
-                seconds = self._limits.host_seconds
-                self._say(f"waiting for workers, at most {seconds:.0f} s (--host-seconds)")
+            self._since, self._said = now, False
         waited = now - self._since
         if not hopeless and waited < self._limits.host_seconds:
+            self._tell(waited, missing)
             return ""
         least = self._limits.min_workers
         wanted = f"fewer than {least} workers are left" if least > 1 else "there is no worker"
         return f"{wanted}: {missing}; waited {waited:.0f} s"
+
+    def _tell(self, waited: float, missing: str) -> None:
+        """Say once what the run waits for, when it has waited for a moment."""
+        if self._said or waited < _PATIENCE_SECONDS:
+            return
+        self._said = True
+        least, seconds = self._limits.min_workers, self._limits.host_seconds
+        wanted = "a worker" if least == 1 else f"{least} workers"
+        self._say(f"waiting for {wanted}, at most {seconds:.0f} s (--host-seconds): {missing}")
 
 
 def told(name: str, machine: Machine, placements: Sequence[Placement]) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import platform
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -146,10 +146,10 @@ def _work(scope: Scope, launcher: AnyLauncher, stopwatch: Stopwatch) -> Report:
             session.close(at_once=True)
             session.recorder.ended(outcome, session.snapshot())
         stopwatch.end("stop")
-        whole = _whole(scope, stopwatch, sorting, exported.sha256)
+        whole = _whole(scope, session.placements, stopwatch, sorting, exported.sha256)
         consumption = Consumption(
             gpus=meter.samples(),
-            devices=[place.devices for place in scope.placements],
+            devices=[devices_of(place) for place in session.placements],
             price_per_gpu_hour=scope.job.price_per_gpu_hour,
         )
         story = structs.replace(_story(scope, session, began_utc), consumption=consumption)
@@ -257,7 +257,18 @@ def _export(folder: Folder, journal: Journal) -> tuple[Activity, Exported]:
     return sorting, results
 
 
-def _whole(scope: Scope, stopwatch: Stopwatch, sorting: Activity, results_sha256: str) -> Whole:
+def devices_of(place: Placement) -> list[str]:
+    """The GPUs of a worker, by names that no other host's GPU has."""
+    return [f"{place.host}:{device}" if place.host else device for device in place.devices]
+
+
+def _whole(
+    scope: Scope,
+    placements: Sequence[Placement],
+    stopwatch: Stopwatch,
+    sorting: Activity,
+    results_sha256: str,
+) -> Whole:
     used = resource.getrusage(resource.RUSAGE_SELF)
     job, journal, phases = scope.job, scope.journal, stopwatch.seconds()
     failed, completed = int(journal.failed.sum()), int(journal.completed.sum())
@@ -268,7 +279,8 @@ def _whole(scope: Scope, stopwatch: Stopwatch, sorting: Activity, results_sha256
         requests=completed,
         answered=completed - failed,
         failed=failed,
-        devices=[list(where.devices) for where in scope.placements],
+        devices=[devices_of(place) for place in placements],
+        hosts=[place.host for place in placements],
         phases=phases,
         sorting=sorting,
         wall_seconds=sum(phases.values()),

@@ -22,6 +22,8 @@ _OPTIONS = (
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 30.0
 _ASK_SECONDS = 15
 _NO_CONNECTION = 255
+_IN_VAIN = (2, 126, 127)  # the agent refused, or there is no such Python
+_REFUSED = ("Permission denied", "Could not resolve hostname", "Host key verification failed")
 
 
 class SshLauncher:
@@ -57,10 +59,14 @@ class SshLauncher:
     def poll(self) -> list[StarterEnded]:
         """The connections that ended since the last call; each is made again after a while."""
         ended = {name: one for name, one in self._running.items() if one.poll() is not None}
-        told = [StarterEnded(name, self._why(one)) for name, one in ended.items()]
         for name, one in ended.items():
             del self._running[name]
-            self._plan_another(name, one)
+            if not _in_vain(one):
+                self._plan_another(name)
+        last = not (self._running or self._again)
+        told = [StarterEnded(name, _why(one), last) for name, one in ended.items()]
+        for one in ended.values():
+            one.forget()
         for name in [name for name, at in self._again.items() if time.monotonic() >= at]:
             self._start(name)
         return told
@@ -77,8 +83,7 @@ class SshLauncher:
         if self._door:
             self._running[name] = Starter(command, told=line(self._door))
 
-    def _plan_another(self, name: str, ended: Starter) -> None:
-        ended.forget()
+    def _plan_another(self, name: str) -> None:
         pause = self._pauses.get(name, _FIRST_PAUSE)
         self._pauses[name] = min(_LONGEST_PAUSE, 2 * pause)
         self._again[name] = time.monotonic() + pause
@@ -100,6 +105,16 @@ class SshLauncher:
         ]
         return found[0] if found else name
 
-    def _why(self, ended: Starter) -> str:
-        said = ended.last_words()
-        return f"ssh: {said}" if ended.poll() == _NO_CONNECTION else f"the agent ended: {said}"
+
+def _in_vain(ended: Starter) -> bool:
+    """Whether it would end in the same way again."""
+    said = ended.last_words()
+    if ended.poll() == _NO_CONNECTION:
+        return any(reason in said for reason in _REFUSED)
+    return ended.poll() in _IN_VAIN
+
+
+def _why(ended: Starter) -> str:
+    """Why a connection ended, as far as it said so."""
+    said = ended.last_words().removeprefix("trt-dp agent: ")
+    return f"ssh: {said}" if ended.poll() == _NO_CONNECTION else f"the agent ended: {said}"

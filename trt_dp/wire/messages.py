@@ -107,9 +107,10 @@ class Welcome(Struct, frozen=True, tag="welcome"):
 
 
 class TurnedAway(Struct, frozen=True, tag="turned_away"):
-    """The host takes no part, for this reason: the agent prints it and exits."""
+    """The host takes no part, for this reason: the agent prints it and exits. `again`: later it may."""
 
     reason: str
+    again: bool = False
 
 
 class Start(Struct, frozen=True, tag="start"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import time
 from importlib.metadata import version
@@ -71,7 +72,7 @@ class Hosts:
     ) -> None:
         """An agent has introduced its host: it takes part, or is told why not."""
         if refusal := self._refusal(said):
-            self._news.append(Remark(refusal))
+            self._news.append(Remark(refusal.reason))
             _turn_away(channel, refusal)
             return
         agent = Agent(said, self._free_name(said.name))
@@ -81,7 +82,7 @@ class Hosts:
         self._news.append(Joined(agent))
 
     def look(self) -> list[Agent]:
-        """Notice starters that ended, and hosts that are silent; returns the hosts that are lost since the last look."""
+        """Notice starters that ended and hosts that are silent; returns the hosts lost since the last look."""
         now = time.monotonic()
         self._excuse_absence(now)
         if self._launcher:
@@ -133,19 +134,19 @@ class Hosts:
                 agent.heard += away
         self._looked = now
 
-    def _refusal(self, said: Host) -> str:
+    def _refusal(self, said: Host) -> TurnedAway | None:
         mine = version("trt-dp")
         if said.version != mine:
-            return (
-                f"{said.name} has trt-dp {said.version}, and this coordinator has {mine}: "
+            return TurnedAway(
+                f"{said.name} has trt-dp {said.version}, and the coordinator has {mine}: "
                 "install the same version on all hosts"
             )
         for agent in self._agents:
-            if agent.said.name == said.name and (
-                shared := set(agent.said.machine.gpus) & set(said.machine.gpus)
-            ):
-                return f"{said.name} takes part already with its GPUs {', '.join(sorted(shared))}"
-        return ""
+            shared = set(agent.said.machine.gpus) & set(said.machine.gpus)
+            if agent.said.name == said.name and shared:
+                gpus = ", ".join(sorted(shared))
+                return TurnedAway(f"{said.name} takes part already with GPUs {gpus}", again=True)
+        return None
 
     def _free_name(self, name: str) -> str:
         """The host's name, with a number if another agent of it takes part already."""
@@ -154,9 +155,7 @@ class Hosts:
         return next(one for one in names if one not in taken)
 
 
-def _turn_away(channel: Channel[ToCoordinator], why: str) -> None:
-    try:
-        channel.send(TurnedAway(why))
-    except ChannelClosed:
-        pass
+def _turn_away(channel: Channel[ToCoordinator], why: TurnedAway) -> None:
+    with contextlib.suppress(ChannelClosed):
+        channel.send(why)
     channel.close()

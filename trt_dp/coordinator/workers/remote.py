@@ -1,4 +1,4 @@
-"""A worker on another host, and the host's agent that starts it: a Process and a Launcher like those of this machine."""
+"""A worker on another host, and the agent that starts it there: a Process and a Launcher like those of this machine."""
 
 from __future__ import annotations
 
