@@ -161,7 +161,7 @@ def test_what_is_killed_on_a_host_is_replaced(start, hosts, tmp_path, local_sha,
 
 def test_a_frozen_agent_is_given_up(start, hosts, tmp_path, local_sha):
     """A host whose agent says nothing any more is lost, and its workers leave by themselves."""
-    process = start(*SLOW)
+    process = start(*SLOW, "--set", "step_seconds=0.25")
     wait_until(lambda: answering(tmp_path))
     assert hosts[1].kill("trt_dp.agent", signal.SIGSTOP)
     said = finish(process)
@@ -217,12 +217,32 @@ def test_a_host_that_sees_no_file_is_sent_the_requests(net, hosts, requests, tmp
         blind.down()
 
 
-def test_hosts_that_cannot_be_reached_are_told(start, hosts):
+def test_hosts_that_cannot_be_reached_are_told(start):
     """A host without a way in is named with ssh's own words, and a run without any host stops and can be resumed."""
     said = finish(start("--launcher-set", "python=/no/such/python"), 1)
     assert "n1: the agent ended" in said
     assert "there is no worker: 0 of 2 hosts joined" in said
     assert "To resume" in said
+
+
+@pytest.mark.parametrize("command", ["plan", "doctor"])
+def test_who_would_run_where_is_told_before(net, hosts, requests, command):
+    """Both commands name each worker's host and start none; a worker that fits nowhere is told as an error."""
+    line = [*COMMAND, command, "--hosts", "n1,n2", "--launcher-set", f"ssh={net.command}"]
+    line += ["--request-path", requests] if command == "plan" else []
+    told = hosts[0].run(*line)
+    assert told.returncode == 0, told.stderr
+    assert "worker 0: n1, 1 core" in told.stdout or "worker 0: n2, 1 core" in told.stdout
+    assert "2 of 2 hosts joined" in told.stdout
+    wait_until(lambda: clean(hosts), 20)
+
+
+def test_a_gpu_that_no_host_has_is_told(net, hosts, requests):
+    """A worker that fits on no host is an error that says what there is."""
+    line = [*COMMAND, "plan", "--request-path", requests, "--n-gpus", "64", "--hosts", "n1,n2"]
+    told = hosts[0].run(*line, "--launcher-set", f"ssh={net.command}")
+    assert told.returncode == 2
+    assert "2 of 2 hosts joined; n1: there is no GPU, so --n-gpus 64" in told.stderr
 
 
 def test_only_the_address_towards_the_hosts_is_listened_on(start, hosts, tmp_path):

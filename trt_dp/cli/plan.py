@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trt_dp.cli import launching
+from trt_dp.cli import run_options as options
 from trt_dp.cli.help import DEVICES, ENGINE, INPUT, OUTPUT
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ EXAMPLES = """
 trt-dp plan --request-path my.jsonl                                            # requests, tokens, disk
 trt-dp plan --request-path my.jsonl --step-ms 6 --sequence-us 22 --slots 256   # and how long it will take
 trt-dp plan --request-path my.jsonl --step-ms 6 --sequence-us 22 --slots 256 --price-per-hour 4
+trt-dp plan --request-path my.jsonl --hosts a,b                                # and who would run where
 """
 
 _LINE_BYTES, _TOKEN_BYTES, _INDEX_BYTES = 220, 7, 81
@@ -49,6 +52,15 @@ def plan(
             rich_help_panel=DEVICES,
         ),
     ] = None,
+    n_gpus: options.NGpus = None,
+    workers_per_gpu: options.WorkersPerGpu = 1,
+    launcher: options.Launcher = None,
+    hosts: options.Hosts = None,
+    launcher_set: options.LauncherSet = None,
+    key_file: options.KeyFile = None,
+    address: options.Address = None,
+    port: options.Port = 0,
+    host_seconds: options.HostSeconds = 60.0,
     price_per_hour: Annotated[
         float | None,
         typer.Option(help="Price of one worker for an hour.", rich_help_panel=DEVICES),
@@ -59,13 +71,28 @@ def plan(
 ) -> None:
     """Show what a run will need: requests, tokens, disk, and how long it will take in each order.
 
-    Times need --step-ms. Every answer is taken to be as long as its request allows.
+    Times need --step-ms. Every answer is taken to be as long as its request allows. With --hosts or --launcher,
+    also who would run where; of several --n-workers the first counts there.
     """
     from trt_dp.dataset.open import open_dataset
     from trt_dp.errors import UsageError
 
     index = open_dataset(request_path, None, lambda _done, _total: None)
     _print_requests(index, output)
+    where = launching.Asking(
+        launcher=launcher,
+        hosts=hosts,
+        launcher_set=launcher_set,
+        key_file=key_file,
+        address=address,
+        port=port,
+        host_seconds=host_seconds,
+        n_workers=n_workers[0] if n_workers else None,
+        n_gpus=n_gpus,
+        workers_per_gpu=workers_per_gpu,
+    )
+    if where.asked:
+        launching.show_places(where)
     if step_ms is None:
         typer.echo("time: not predicted. Give --step-ms, --sequence-us and --slots of the engine")
         return

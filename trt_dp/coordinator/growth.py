@@ -44,11 +44,16 @@ class Growth:
                 self._say(one.text)
         return self._place() if news else []
 
+    @property
+    def complete(self) -> bool:
+        """Whether every host that is expected has joined."""
+        return 0 < self._expected <= len(self._working) + len(self._spare)
+
     def missing(self) -> str:
         """What there is, for a run that has too few workers."""
         joined = len(self._working) + len(self._spare)
         expected = f"{joined} of {max(self._expected, joined)} hosts joined"
-        return "; ".join([expected, *self._without.values()])
+        return "; ".join([expected, *sorted(self._without.values())])
 
     def _place(self) -> Grown:
         grown: Grown = []
@@ -130,5 +135,11 @@ def told(name: str, machine: Machine, placements: Sequence[Placement]) -> str:
     """A host and its workers, in a line."""
     first, last = placements[0].worker, placements[-1].worker
     who = f"workers {first} to {last}" if last > first else f"worker {first}"
-    has = f"GPUs {', '.join(machine.gpus)}" if machine.gpus else f"{len(machine.cores)} cores"
-    return f"{name} ({has}): {who}"
+    return f"{name} ({devices(machine.gpus, machine.cores)}): {who}"
+
+
+def devices(gpus: Sequence[str], cores: Sequence[int]) -> str:
+    """GPUs by name; where there are none, how many cores."""
+    if gpus:
+        return f"GPU{'s' * (len(gpus) > 1)} {', '.join(gpus)}"
+    return f"{len(cores)} core{'s' * (len(cores) > 1)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from trt_dp import plugins
 from trt_dp.coordinator.growth import Growth, Say
 from trt_dp.coordinator.job import Job
@@ -17,12 +19,21 @@ from trt_dp.wire.route import address_towards
 AnyLauncher = Launcher | HostLauncher
 
 
-def reception(job: Job, launcher: AnyLauncher) -> tuple[Admission, Hosts]:
+def reception(
+    launcher: AnyLauncher, address: str | None = None, port: int = 0
+) -> tuple[Admission, Hosts]:
     """The door, and the hosts that may arrive there; what leaves this machine is encrypted."""
     if not isinstance(launcher, HostLauncher):
         return Admission(launcher.host), Hosts()
-    address = job.address or address_towards(launcher.hosts)
-    return Admission(address, job.port, certificate.make()), Hosts(launcher)
+    address = address or address_towards(launcher.hosts)
+    return Admission(address, port, certificate.make()), Hosts(launcher)
+
+
+def launcher_of(name: str, options: dict[str, str]) -> Callable[[], AnyLauncher]:
+    """What makes the launcher of this name; raises UsageError for options that it does not have."""
+    launcher = plugins.find(plugins.LAUNCHERS, name)
+    converted = plugins.convert(launcher, options, "--launcher-set")
+    return lambda: launcher(**converted)
 
 
 def limits_with(limits: Limits, launcher: AnyLauncher) -> Limits:
@@ -34,11 +45,15 @@ def limits_with(limits: Limits, launcher: AnyLauncher) -> Limits:
 
 def growth(job: Job, launcher: HostLauncher, say: Say) -> Growth:
     """Who decides which host gets how many workers."""
-    engine = plugins.find(plugins.ENGINES, job.engine.name)
     wish = Wish(
         workers=job.workers,
         gpus_per_worker=job.gpus_per_worker,
         workers_per_gpu=job.workers_per_gpu,
-        needs_gpu=about(engine).needs_gpu,
+        needs_gpu=needs_gpu(job.engine.name),
     )
     return Growth(wish, launcher.hosts, say)
+
+
+def needs_gpu(engine: str) -> bool:
+    """Whether workers of this engine are only for hosts with a GPU."""
+    return about(plugins.find(plugins.ENGINES, engine)).needs_gpu

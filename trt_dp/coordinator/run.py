@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 from trt_dp import plugins
 from trt_dp.coordinator import abilities, export
 from trt_dp.coordinator.job import Display, Job, check
-from trt_dp.coordinator.reception import AnyLauncher
+from trt_dp.coordinator.reception import AnyLauncher, launcher_of
 from trt_dp.coordinator.record.environment import environment, outcome_of
 from trt_dp.coordinator.record.event_log import EventLog, read_events, sittings, utc_now
 from trt_dp.coordinator.record.failure_groups import group_failures
@@ -200,9 +200,7 @@ def _check_plugins(job: Job) -> Callable[[], AnyLauncher]:
     if job.output_format:
         export.find_writer(job.output_format)
     plugins.check_options(plugins.ENGINES, job.engine.name, job.engine.options)
-    launcher = plugins.find(plugins.LAUNCHERS, job.launcher)
-    options = plugins.convert(launcher, job.launcher_options, "--launcher-set")
-    return lambda: launcher(**options)
+    return launcher_of(job.launcher, job.launcher_options)
 
 
 def _open_index(job: Job, display: Display) -> Index:

@@ -114,7 +114,7 @@ class Session:
     def serve(self, launcher: AnyLauncher, signals: Sequence[int]) -> None:
         """Start the workers, and feed them until every request is completed; raises if that cannot be."""
         scope = self._scope
-        admission, self._hosts = reception(scope.job, launcher)
+        admission, self._hosts = reception(launcher, scope.job.address, scope.job.port)
         limits = limits_with(scope.job.limits, launcher)
         setup = setups(scope.job, scope.index, scope.folder)
         self._pool = Pool(admission, self._hosts, setup, limits, scope.folder.logs)
