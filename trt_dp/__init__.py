@@ -12,9 +12,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trt_dp.api import build, load_failures, load_report, load_results, prepare, run, write_page
+    from trt_dp.api import (
+        build,
+        calibrate,
+        load_failures,
+        load_report,
+        load_results,
+        prepare,
+        run,
+        write_page,
+    )
 
-__all__ = ["build", "load_failures", "load_report", "load_results", "prepare", "run", "write_page"]
+__all__ = [
+    "build",
+    "calibrate",
+    "load_failures",
+    "load_report",
+    "load_results",
+    "prepare",
+    "run",
+    "write_page",
+]
 
 
 def __getattr__(name: str) -> object:

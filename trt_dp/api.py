@@ -5,6 +5,7 @@ Each function imports its own room, so that a script that only reads results loa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from os import PathLike, fspath
@@ -16,7 +17,7 @@ from typing_extensions import Unpack
 
 from trt_dp.errors import UNREADABLE, UsageError
 from trt_dp.system import safe_files
-from trt_dp.types import Defaults, EngineSpec, Sampling
+from trt_dp.types import Defaults, EngineSpec, Placement, Sampling
 
 if TYPE_CHECKING:
     from trt_dp.builders.build import Built
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from trt_dp.coordinator.run import Outcome
     from trt_dp.coordinator.workers.limits import Limits
     from trt_dp.dataset.reading import Reading
+    from trt_dp.engines import Engine
     from trt_dp.report.schema import Report
+    from trt_dp.simulate.calibrate import Calibration, Say
     from trt_dp.synthetic.arrivals import Arrivals
     from trt_dp.synthetic.preparation import Prepared
     from trt_dp.synthetic.workload import Prefixes, Workload
@@ -67,6 +70,18 @@ class RunOptions(JobOptions, total=False):
     system: str | None
     bos: bool | None
     output: AnyPath | None
+
+
+class CalibrateOptions(TypedDict, total=False):
+    """All that `calibrate` can be asked for."""
+
+    engine: str | None
+    engine_path: AnyPath | None
+    options: Mapping[str, object]
+    workers: int | None
+    gpus_per_worker: int | None
+    seconds: float
+    say: Say
 
 
 class PrepareOptions(TypedDict, total=False):
@@ -140,6 +155,28 @@ def build(
     return builders.build(wanted, _unwatched)
 
 
+def calibrate(**settings: Unpack[CalibrateOptions]) -> Calibration:
+    """Measure how long the steps of an engine take, loaded in this process as a worker of a run would load it."""
+    from trt_dp.placement.machine import look
+    from trt_dp.placement.plan import plan
+    from trt_dp.simulate import calibrate as calibrating
+    from trt_dp.worker.serve import load
+
+    workers, gpus = settings.get("workers"), settings.get("gpus_per_worker")
+    spec = _engine(cast("RunOptions", settings))
+    placement = plan(look(), workers, gpus).placements[0]
+    _confine(placement)
+    engine = load(spec, placement)
+    try:
+        slots = _full_batch(engine)
+        trials = calibrating.plan_trials(slots, getattr(engine, "context", None))
+        seconds, say = settings.get("seconds", 60.0), settings.get("say", _unwatched)
+        measured = calibrating.measure(engine, trials, seconds, say)
+    finally:
+        engine.close()
+    return calibrating.calibration(spec.name, len(placement.devices), slots, measured)
+
+
 def load_report(folder: AnyPath) -> Report:
     """The report of a finished run; raises UsageError where there is none."""
     from trt_dp.report.schema import Report
@@ -207,6 +244,20 @@ def _reading(requests: AnyPath | Sequence[AnyPath] | Reading) -> Reading:
         return requests
     several = [requests] if isinstance(requests, str | PathLike) else requests
     return Reading(inputs=tuple(fspath(each) for each in several))
+
+
+def _confine(placement: Placement) -> None:
+    """Give this process what a worker would get."""
+    os.environ.update(placement.environment)
+    if placement.cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, placement.cores)
+
+
+def _full_batch(engine: Engine) -> int:
+    """How many requests the engine decodes at once, where it says so; else as many as it wants in flight."""
+    facts = engine.facts() if hasattr(engine, "facts") else {}
+    said = (facts.get(name) for name in ("max_sequences", "max_batch_size"))
+    return next((one for one in said if isinstance(one, int)), engine.capacity)
 
 
 def _text(value: object) -> str:

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from trt_dp.errors import UsageError
+from trt_dp.system.reasons import why
 from trt_dp.system.redact import redact
 
 ENGINES = "trt_dp.engines"
@@ -93,6 +94,6 @@ def convert(
         try:
             converted[key] = msgspec.convert(value, known[key], strict=False)
         except msgspec.ValidationError as error:
-            msg = f"{flag} {key}={redact(key, value)}: {error}"
+            msg = f"{flag} {key}={redact(key, value)}: {why(error)}"
             raise UsageError(msg) from error
     return converted

@@ -40,7 +40,10 @@ def test_help_needs_nothing_heavy(words) -> None:
         (["--engine", "echo", "--engine-path", "gone"], "gone does not exist: --engine-path"),
         (["--engine", "echo", "--stall-seconds", "nan"], "--stall-seconds is nan"),
         (["--engine", "echo", "--set", "batch"], "give it as KEY=VALUE"),
-        (["--engine", "echo", "--set", "batch=x"], "--set batch=x: Expected `int`"),
+        (
+            ["--engine", "echo", "--set", "batch=x"],
+            "--set batch=x: it must be a whole number, not text",
+        ),
         (["--engine", "echo", "--n-workers", "0"], "--n-workers is 0"),
         (["--engine", "echo", "--request-path", "gone.jsonl"], "gone.jsonl does not exist"),
     ],

@@ -10,7 +10,7 @@ from conftest import Watcher, run_echo
 
 from trt_dp.coordinator.job import Job
 from trt_dp.coordinator.run import run
-from trt_dp.errors import UsageError
+from trt_dp.errors import FolderError, UsageError
 from trt_dp.types import EngineSpec
 
 
@@ -45,3 +45,11 @@ def test_start_up_is_reported_apart(tmp_path, dataset):
     assert 0 < found.startup_cpu_seconds < found.cpu_seconds
     dispatch = found.cpu_seconds - found.startup_cpu_seconds
     assert found.cpu_us_per_request == pytest.approx(dispatch * 1e6 / 200)
+
+
+def test_a_folder_of_runs_is_no_run_folder(tmp_path, dataset):
+    """The parent of runs is refused by name, and nothing is written into it."""
+    run_echo(dataset, tmp_path / "runs" / "first")
+    with pytest.raises(FolderError, match="holds other runs, such as first"):
+        run_echo(dataset, tmp_path / "runs")
+    assert {one.name for one in (tmp_path / "runs").iterdir()} <= {"first", ".lock"}

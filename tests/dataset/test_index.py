@@ -272,7 +272,7 @@ def test_the_first_ten_bad_lines_are_shown_and_the_rest_counted(place):
     assert len(listed) == 10
     assert listed[0].startswith("  line 2: ")
     assert listed[-1].startswith("  line 11: ")
-    assert "malformed" in listed[0]
+    assert "not valid JSON" in listed[0]
     assert "1,234 invalid lines. Fix the file or pass" in text
     assert "and 1,224 more" in text
     assert "--skip-bad" in text

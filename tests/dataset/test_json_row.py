@@ -100,26 +100,26 @@ def test_a_key_given_twice_never_gives_other_ids_than_json_says():
 
 
 IDS = {
-    "negative": (b"[1,-2]", ">= 0"),
-    "negative alone": (b"[-1]", ">= 0"),
-    "float": (b"[1,2.5]", "float"),
-    "whole float": (b"[1.0]", "float"),
-    "exponent": (b"[1e2]", "float"),
-    "true": (b"[true]", "bool"),
+    "negative": (b"[1,-2]", "at least 0"),
+    "negative alone": (b"[-1]", "at least 0"),
+    "float": (b"[1,2.5]", "not a decimal number"),
+    "whole float": (b"[1.0]", "not a decimal number"),
+    "exponent": (b"[1e2]", "not a decimal number"),
+    "true": (b"[true]", "not true or false"),
     "null": (b"[1,null]", "null"),
-    "string": (b'["1"]', "str"),
-    "nested": (b"[[1,2]]", "array"),
+    "string": (b'["1"]', "not text"),
+    "nested": (b"[[1,2]]", "not a list"),
     "object in it": (b"[{}]", "object"),
-    "leading zero": (b"[1,02]", "malformed"),
-    "double comma": (b"[1,,2]", "malformed"),
-    "trailing comma": (b"[1,]", "malformed"),
-    "no comma": (b"[1 2]", "malformed"),
+    "leading zero": (b"[1,02]", "not valid JSON"),
+    "double comma": (b"[1,,2]", "not valid JSON"),
+    "trailing comma": (b"[1,]", "not valid JSON"),
+    "no comma": (b"[1 2]", "not valid JSON"),
     "empty": (b"[]", "`input_ids` is empty"),
     "empty with a space": (b"[ \t]", "`input_ids` is empty"),
-    "not a list": (b"5", "array"),
-    "a string like a list": (b'"[1,2]"', "array"),
+    "not a list": (b"5", "must be a list"),
+    "a string like a list": (b'"[1,2]"', "must be a list"),
     "no value": (b"null", "one of `input_ids`"),
-    "object": (b'{"0":1}', "array"),
+    "object": (b'{"0":1}', "must be a list"),
 }
 
 
@@ -131,13 +131,13 @@ def test_wrong_ids_are_refused_with_the_reason(name, ids, why):
 
 
 COUNTS = {
-    "zero": (b'"output_tokens":0', ">= 1"),
-    "negative": (b'"output_tokens":-1', ">= 1"),
-    "float": (b'"output_tokens":1.0', "float"),
-    "bool": (b'"output_tokens":true', "bool"),
-    "string": (b'"output_tokens":"1"', "str"),
-    "too large": (b'"output_tokens":2147483648', "<= 2147483647"),
-    "other name, zero": (b'"output_len":0', ">= 1"),
+    "zero": (b'"output_tokens":0', "at least 1"),
+    "negative": (b'"output_tokens":-1', "at least 1"),
+    "float": (b'"output_tokens":1.0', "not a decimal number"),
+    "bool": (b'"output_tokens":true', "not true or false"),
+    "string": (b'"output_tokens":"1"', "not text"),
+    "too large": (b'"output_tokens":2147483648', "at most 2147483647"),
+    "other name, zero": (b'"output_len":0', "at least 1"),
     "both": (b'"output_tokens":1,"output_len":1', "both `output_tokens` and `output_len`"),
 }
 
@@ -149,11 +149,11 @@ def test_wrong_output_tokens_are_refused_with_the_reason(field, why):
 
 
 LINES = {
-    "cut off": (b'{"input_ids":[1],"output_to', "truncated"),
-    "no JSON": (b"hello", "malformed"),
+    "cut off": (b'{"input_ids":[1],"output_to', "ends in the middle"),
+    "no JSON": (b"hello", "not valid JSON"),
     "two objects": (b'{"input_ids":[1],"output_tokens":1}{}', "trailing"),
-    "a list": (b"[1,2]", "Expected `object`"),
-    "a number": (b"3", "Expected `object`"),
+    "a list": (b"[1,2]", "must be an object"),
+    "a number": (b"3", "must be an object"),
     "no ids": (b'{"output_tokens":1}', "one of `input_ids`"),
     "both names": (b'{"input_ids":[1],"logits":[1],"output_tokens":1}', "both `input_ids` and"),
     "float task_id": (b'{"task_id":1.5,"input_ids":[1],"output_tokens":1}', "task_id"),
@@ -162,7 +162,7 @@ LINES = {
     "wrong input_len": (b'{"input_len":2,"input_ids":[1],"output_len":1}', "`input_len` is 2"),
     "not UTF-8": (b'{"task_id":"\xff","input_ids":[1],"output_tokens":1}', "utf-8"),
     "field not UTF-8": (b'{"\xff":0,"input_ids":[1],"output_tokens":1}', "utf-8"),
-    "mark in front": (b'\xef\xbb\xbf{"input_ids":[1],"output_tokens":1}', "malformed"),
+    "mark in front": (b'\xef\xbb\xbf{"input_ids":[1],"output_tokens":1}', "not valid JSON"),
     "zero byte": (b'{"input_ids":[1],"output_tokens":1}\x00', "trailing"),
 }
 
@@ -193,7 +193,7 @@ def test_known_but_unsupported_fields_are_refused_by_name(name, value):
         ('"prompt":""', "`prompt` is empty"),
         ('"prompt":null', "one of `input_ids`"),
         ('"prompt":null,"input_ids":null', "one of `input_ids`"),
-        ('"prompt":[1,2]', "Expected `str"),
+        ('"prompt":[1,2]', "must be text, not a list"),
         ('"prompt":"hi","input_ids":[1]', "more than one of"),
         ('"prompt":"[1]","logits":[1]', "more than one of"),
         ('"prompt":"hi","input_len":3', "`input_len`"),

@@ -65,7 +65,10 @@ def test_the_builders_flags_are_in_the_help(tmp_path, env):
     ("words", "sentence"),
     [
         (["--word", "loud"], "'--word'"),
-        (["--set", "word=loud"], "options of the builder shout: Expected `int`"),
+        (
+            ["--set", "word=loud"],
+            "options of the builder shout: `word` must be a whole number, not text",
+        ),
         (["--set", "words=3"], "did you mean '--word'?"),
         (["--tp-size", "2"], "the builder shout has no option --tp-size"),
         (["--check"], "the builder shout does not offer --check"),

@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from trt_dp.errors import UsageError
 from trt_dp.plugins import alternatives
+from trt_dp.system.reasons import why
 
 EXTRA = "extra"
 """The field that gets the words after `--`."""
@@ -51,7 +52,7 @@ def make(name: str, builder: Any, given: dict[str, Any]) -> Any:
     try:
         return msgspec.convert(given, struct, strict=False)
     except msgspec.ValidationError as error:
-        msg = f"options of the builder {name}: {error}"
+        msg = f"options of the builder {name}: {why(error)}"
         raise UsageError(msg) from error
 
 

@@ -10,14 +10,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from trt_dp.cli import agent, build, doctor, export, plan, prepare, report, run, watch
+from trt_dp.cli import agent, build, calibrate, doctor, export, plan, prepare, report, run, watch
 from trt_dp.cli.help import SPELLINGS, Command
 from trt_dp.cli.plugins import plugins
 from trt_dp.errors import Interrupted, TrtDpError
 from trt_dp.system.safe_text import plain
 
 _ORDER = (
-    *("prepare-dataset", "build", "plan", "run", "watch"),
+    *("prepare-dataset", "build", "calibrate", "plan", "run", "watch"),
     *("report", "export", "doctor", "plugins", "agent"),
 )
 
@@ -48,6 +48,7 @@ def _add(function: Callable[..., None], short: str, examples: str = "", cls: Any
 
 
 _add(build.build, "Build an engine from a model.", build.EXAMPLES, build.Command)
+_add(calibrate.calibrate, "Measure how long an engine's steps take, for plan.", calibrate.EXAMPLES)
 _add(plan.plan, "Show what a run will need and how long it will take.", plan.EXAMPLES)
 _add(run.run, "Answer every request of a file.", run.EXAMPLES)
 _add(watch.watch, "Show a run that is going on.", watch.EXAMPLES)

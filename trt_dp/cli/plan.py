@@ -9,30 +9,44 @@ import typer
 
 from trt_dp.cli import launching
 from trt_dp.cli import run_options as options
-from trt_dp.cli.help import DEVICES, ENGINE, INPUT, OUTPUT
+from trt_dp.cli import sampling_flags as flags
+from trt_dp.cli.help import DEVICES, ENGINE, OUTPUT
 
 if TYPE_CHECKING:
-    from trt_dp.dataset.index import Index
-    from trt_dp.simulate.forecast import Forecast
+    from trt_dp.simulate.forecast import Calibrated
 
 EXAMPLES = """
-trt-dp plan --request-path my.jsonl                                            # requests, tokens, disk
-trt-dp plan --request-path my.jsonl --step-ms 6 --sequence-us 22 --slots 256   # and how long it will take
-trt-dp plan --request-path my.jsonl --step-ms 6 --sequence-us 22 --slots 256 --price-per-hour 4
-trt-dp plan --request-path my.jsonl --hosts a,b                                # and who would run where
+trt-dp plan my.jsonl                                                # requests, tokens, disk
+trt-dp plan my.jsonl --calibration calibration.json                 # and how long it will take
+trt-dp plan my.jsonl --calibration tp1.json --calibration tp2.json  # two engines side by side
+trt-dp plan my.jsonl --step-ms 6 --sequence-us 22 --slots 256 --price-per-hour 4
+trt-dp plan my.jsonl --hosts a,b                                    # and who would run where
 """
-
-_LINE_BYTES, _TOKEN_BYTES, _INDEX_BYTES = 220, 7, 81
-_COPIES = 2  # the journal and the results
 
 
 def plan(
-    request_path: Annotated[
-        Path, typer.Option(help="Requests, as for trt-dp run.", rich_help_panel=INPUT)
-    ] = Path("datasets/synthetic_2048_128.jsonl"),
+    requests: options.Requests = None,
+    request_path: options.RequestPath = None,
+    format_: options.Format = None,
+    prompt_column: options.PromptColumn = None,
+    messages_column: options.MessagesColumn = None,
+    ids_column: options.IdsColumn = None,
+    id_column: options.IdColumn = None,
+    engine_path: options.EnginePath = None,
+    calibration: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="What trt-dp calibrate measured of an engine. Repeatable, to compare engines.",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
     step_ms: Annotated[
         float | None,
-        typer.Option(help="Milliseconds of a step with one request.", rich_help_panel=ENGINE),
+        typer.Option(
+            help="Without a calibration: milliseconds of a step with one request.",
+            rich_help_panel=ENGINE,
+        ),
     ] = None,
     sequence_us: Annotated[
         float,
@@ -63,22 +77,48 @@ def plan(
     host_seconds: options.HostSeconds = 60.0,
     price_per_hour: Annotated[
         float | None,
-        typer.Option(help="Price of one worker for an hour.", rich_help_panel=DEVICES),
+        typer.Option(
+            help="Price of a GPU for an hour; of a worker, where it has none.",
+            rich_help_panel=DEVICES,
+        ),
     ] = None,
+    max_tokens: flags.MaxTokens = None,
     output: Annotated[
         Path, typer.Option(help="Folder whose disk will take the results.", rich_help_panel=OUTPUT)
     ] = Path("runs"),
 ) -> None:
     """Show what a run will need: requests, tokens, disk, and how long it will take in each order.
 
-    Times need --step-ms. Every answer is taken to be as long as its request allows. With --hosts or --launcher,
-    also who would run where; of several --n-workers the first counts there.
+    Times need a --calibration or --step-ms. Every answer is taken to be as long as its request allows. With --hosts
+    or --launcher, also who would run where; of several --n-workers the first counts there.
     """
     from trt_dp.dataset.open import open_dataset
-    from trt_dp.errors import UsageError
+    from trt_dp.dataset.reading import Reading, ignore
+    from trt_dp.display.plan import forecast_line, needs_lines
+    from trt_dp.engines.choose import context_of
+    from trt_dp.simulate.forecast import forecast
+    from trt_dp.simulate.needs import Allowed, needs_of
 
-    index = open_dataset(request_path, None, lambda _done, _total: None)
-    _print_requests(index, output)
+    reading = Reading(
+        inputs=(*(requests or ()), *(request_path or ())) or (options.DEFAULT_REQUESTS,),
+        format=format_,
+        prompt_column=prompt_column,
+        messages_column=messages_column,
+        ids_column=ids_column,
+        id_column=id_column,
+    )
+    known = _engines(calibration or [], step_ms, sequence_us, slots)
+    context = context_of(engine_path) if engine_path else None
+    index = open_dataset(reading, None, ignore)
+    needs = needs_of(index, Allowed(max_tokens, context))
+    for line in needs_lines(index, needs, context, output):
+        typer.echo(line)
+    if not known:
+        typer.echo("time: not predicted. Give --calibration (see trt-dp calibrate), or --step-ms, "
+                   "--sequence-us and --slots of the engine")  # fmt: skip
+    for each in known:
+        for workers in n_workers or (1, 2, 4, 8):
+            typer.echo(forecast_line(each, forecast(needs, each, workers), price_per_hour))
     where = launching.Asking(
         launcher=launcher,
         hosts=hosts,
@@ -93,58 +133,21 @@ def plan(
     )
     if where.asked:
         launching.show_places(where)
+
+
+def _engines(
+    files: list[Path], step_ms: float | None, sequence_us: float, slots: int
+) -> list[Calibrated]:
+    from trt_dp.errors import UsageError
+    from trt_dp.simulate import calibrate
+    from trt_dp.simulate.forecast import Calibrated
+    from trt_dp.simulate.step_models import Linear
+
+    found = [Calibrated.of(file.stem, calibrate.load(file)) for file in files]
     if step_ms is None:
-        typer.echo("time: not predicted. Give --step-ms, --sequence-us and --slots of the engine")
-        return
+        return found
     if not (step_ms > 0 and sequence_us >= 0):
         msg = f"--step-ms is {step_ms} and --sequence-us {sequence_us}: a step takes more than 0"
         raise UsageError(msg)
-    from trt_dp.simulate.forecast import forecast
-    from trt_dp.simulate.step_models import Linear
-
     model = Linear(step_ms / 1e3, sequence_us / 1e6)
-    lengths = index.lines["output_tokens"]
-    good = lengths[lengths > 0].astype("i8")
-    for workers in n_workers or (1, 2, 4, 8):
-        _print_forecast(forecast(good, model, slots, workers), price_per_hour)
-
-
-def _print_requests(index: Index, output: Path) -> None:
-    import shutil
-
-    from trt_dp.errors import DatasetError, UsageError
-
-    if len(index.bad) == len(index):
-        raise DatasetError(index.refusal())
-    lines = index.lines[index.lines["output_tokens"] > 0]
-    outputs = lines["output_tokens"].astype("i8")
-    unknown = len(index) - len(index.bad) - len(lines)
-    if unknown:
-        msg = f"{unknown:,} requests give no max_tokens or output_tokens: nothing can be planned for them"
-        raise UsageError(msg)
-    needed = _COPIES * (len(lines) * _LINE_BYTES + int(outputs.sum()) * _TOKEN_BYTES)
-    place = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(place).free
-    typer.echo(f"requests: {len(lines):,} valid, {len(index.bad):,} invalid")
-    typer.echo(f"input tokens: {int(lines['input_tokens'].astype('i8').sum()):,}")
-    typer.echo(f"output tokens: up to {int(outputs.sum()):,}, the longest {int(outputs.max()):,}")
-    typer.echo(f"coordinator's memory: about {len(index) * _INDEX_BYTES / 1e6 + 50:,.0f} MB")
-    typer.echo(f"disk: up to {needed / 1e9:,.2f} GB, {free / 1e9:,.2f} GB free on {place}")
-    if needed > free:
-        msg = f"the disk of {place} is too small for the results: choose another --output"
-        raise UsageError(msg)
-
-
-def _print_forecast(found: Forecast, price: float | None) -> None:
-    times = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in found.seconds.items())
-    least = f"no order below {_duration(found.bound)}"
-    cost = ""
-    if price is not None:
-        cost = f"; cost with auto {found.seconds['auto'] * found.workers / 3600 * price:,.2f}"
-    typer.echo(f"{found.workers} worker{'s' * (found.workers > 1)}: {times}; {least}{cost}")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.2f} h"
+    return [*found, Calibrated(name="", model=model, slots=slots)]

@@ -39,6 +39,10 @@ class Shared(Struct, frozen=True):
     summary: bool
 
 
+_SHARED = (
+    "It also takes the options that `trt-dp prepare-dataset --help` shows, before or after its own."
+)
+
 app = typer.Typer(
     cls=Kinds,
     context_settings=SPELLINGS,
@@ -47,7 +51,9 @@ app = typer.Typer(
     epilog=EXAMPLES,
 )
 for name, kind in prepare_kinds.KINDS.items():
-    app.command(name, cls=Command, context_settings=SPELLINGS)(kind)
+    app.command(name, cls=Command, context_settings=SPELLINGS, help=f"{kind.__doc__}\n\n{_SHARED}")(
+        kind
+    )
 
 
 @app.callback()

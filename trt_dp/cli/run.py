@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from trt_dp.cli import key_values, launching
@@ -19,7 +21,6 @@ trt-dp run --n-workers 4 --n-gpus 2                    # four workers with two G
 trt-dp run --hosts a,b --engine-path /shared/engine    # workers on two machines, by ssh
 trt-dp run --engine echo                               # no model: try trt-dp itself
 """
-_DEFAULT = "datasets/synthetic_2048_128.jsonl"
 
 
 def run(
@@ -80,6 +81,7 @@ def run(
     answer_seconds: options.AnswerSeconds = 21_600.0,
     max_restarts: options.MaxRestarts = 5,
     grace_seconds: options.GraceSeconds = 30.0,
+    plan: options.Plan = False,
 ) -> None:
     """Answer every request of a file or of several, and write the results in input order.
 
@@ -93,16 +95,29 @@ def run(
     from trt_dp.display.report import print_reports
     from trt_dp.types import Sampling
 
+    reading = Reading(
+        inputs=(*(requests or ()), *(request_path or ())) or (options.DEFAULT_REQUESTS,),
+        format=format_,
+        prompt_column=prompt_column,
+        messages_column=messages_column,
+        ids_column=ids_column,
+        id_column=id_column,
+    )
+    if plan:
+        from trt_dp.display.plan import print_run_plan
+        from trt_dp.engines.choose import choose_engine
+
+        print_run_plan(
+            reading,
+            choose_engine(engine, engine_path),
+            (n_workers, n_gpus, workers_per_gpu),
+            max_tokens,
+            output or Path("runs"),
+        )
+        return
     with display.on_stderr(plain=plain_, metrics=(metrics_host, metrics_port)) as progress:
         outcome = api.run(
-            Reading(
-                inputs=(*(requests or ()), *(request_path or ())) or (_DEFAULT,),
-                format=format_,
-                prompt_column=prompt_column,
-                messages_column=messages_column,
-                ids_column=ids_column,
-                id_column=id_column,
-            ),
+            reading,
             skip_bad=skip_bad,
             engine=engine,
             engine_path=engine_path,

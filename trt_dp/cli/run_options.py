@@ -9,6 +9,7 @@ import typer
 
 from trt_dp.cli.help import DEVICES, ENGINE, HOSTS, INPUT, ORDER, OUTPUT, RELIABILITY
 
+DEFAULT_REQUESTS = "datasets/synthetic_2048_128.jsonl"
 Requests = Annotated[
     list[str] | None,
     typer.Argument(
@@ -71,6 +72,13 @@ Set = Annotated[
         metavar="KEY=VALUE",
         help="Set an option of the engine. Repeatable.",
         rich_help_panel=ENGINE,
+    ),
+]
+Plan = Annotated[
+    bool,
+    typer.Option(
+        "--plan",
+        help="Show what the run needs and which worker gets what, and stop before anything is loaded.",
     ),
 ]
 NWorkers = Annotated[
@@ -201,7 +209,10 @@ Plain = Annotated[
 ]
 PricePerGpuHour = Annotated[
     float | None,
-    typer.Option(help="Tell in the report what the run cost.", rich_help_panel=OUTPUT),
+    typer.Option(
+        help="Price of one GPU for an hour; the report then says what the run cost.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 MetricsPort = Annotated[
     int | None,

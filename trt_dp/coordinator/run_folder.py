@@ -85,6 +85,9 @@ class Folder:
         """
         if fresh:
             _clear(self.path)
+        if not self._asked.exists() and (inside := _runs_in(self.path)):
+            msg = f"{self.path} holds other runs, such as {inside}. Name a new folder in it, or one of these to resume"
+            raise FolderError(msg)
         self.logs.mkdir(exist_ok=True)
         if self._asked.exists() and not journal.is_empty(self.journal):
             self._check_same(asked)
@@ -167,6 +170,11 @@ def _clear(path: Path) -> None:
         (path / name).unlink(missing_ok=True)
     if (path / "logs").is_dir() and not (path / "logs").is_symlink():
         shutil.rmtree(path / "logs")
+
+
+def _runs_in(path: Path) -> str:
+    """The name of a run in a folder, empty if it holds none."""
+    return next((found.parent.name for found in sorted(path.glob("*/run.json"))), "")
 
 
 def _not_ours(path: Path) -> str:

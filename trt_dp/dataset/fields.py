@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct, structs
 
 from trt_dp.errors import UNREADABLE, BadLine
+from trt_dp.system.reasons import why
 from trt_dp.types import Ids, PromptKind
 
 MAX_COUNT = 2**31 - 1
@@ -117,7 +118,7 @@ def from_json(head: bytes, input_ids: Ids | None = None) -> Fields:
     try:
         fields = _decode(head)
     except UNREADABLE as error:
-        raise BadLine(str(error)) from error
+        raise BadLine(why(error)) from error
     return fields if input_ids is None else structs.replace(fields, input_ids=input_ids)
 
 
@@ -185,7 +186,7 @@ def _check_messages(fields: Fields) -> None:
         messages = msgspec.convert(msgspec.json.decode(fields.messages), list[_Message])
         msgspec.json.decode(fields.chat_template_kwargs or b"{}", type=dict)
     except UNREADABLE as error:
-        msg = f"`messages` or `chat_template_kwargs`: {error}"
+        msg = f"`messages` or `chat_template_kwargs`: {why(error)}"
         raise BadLine(msg) from error
     if not messages:
         msg = "`messages` is empty"

@@ -11,6 +11,7 @@ from trt_dp.dataset import token_ids
 from trt_dp.dataset.fields import MAX_COUNT, Fields, check
 from trt_dp.dataset.row import exact_tokens, fields_of
 from trt_dp.errors import UNREADABLE, BadLine
+from trt_dp.system.reasons import why
 from trt_dp.types import Ids
 
 _Count = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
@@ -54,7 +55,7 @@ def from_json(row: bytes) -> Fields:
     try:
         table = _table(row)
     except UNREADABLE as error:
-        raise BadLine(str(error)) from error
+        raise BadLine(why(error)) from error
     return from_table(table)
 
 
@@ -63,7 +64,7 @@ def from_cells(cells: dict[str, Any], more: dict[str, Any]) -> Fields:
     try:
         table = {name: Raw(_encode(value)) for name, value in {**more, **cells}.items()}
     except (*UNREADABLE, TypeError, OverflowError) as error:
-        raise BadLine(str(error)) from error
+        raise BadLine(why(error)) from error
     return from_table(table)
 
 
@@ -90,7 +91,7 @@ def _check_values(table: dict[str, Raw]) -> None:
         for value in table.values():
             _any(value)
     except UNREADABLE as error:
-        raise BadLine(str(error)) from error
+        raise BadLine(why(error)) from error
 
 
 def task_id(row: bytes) -> int | str | None:
@@ -123,8 +124,7 @@ def _check_length(said: Raw, tokens: int) -> None:
     try:
         count = None if bytes(said) == b"null" else _count(said)
     except UNREADABLE as error:
-        msg = f"`input_len`: {error}"
-        raise BadLine(msg) from error
+        raise BadLine(why(error, "input_len")) from error
     if count not in (None, tokens):
         _refuse_length(count, tokens)
 

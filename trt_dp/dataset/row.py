@@ -20,6 +20,7 @@ from trt_dp.dataset.fields import (
     refuse_unsupported,
 )
 from trt_dp.errors import UNREADABLE, BadLine
+from trt_dp.system.reasons import why
 from trt_dp.types import Ids
 
 _Count = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
@@ -55,7 +56,7 @@ def fields_of(table: dict[str, Raw], input_ids: Ids | None = None) -> Fields:
         row = _row(_encode({name: table[name] for name in table.keys() & _NAMES}))
         sampling = _sampling(_encode(said)) if said else NO_SAMPLING
     except UNREADABLE as error:
-        raise BadLine(str(error)) from error
+        raise BadLine(why(error)) from error
     return Fields(
         task_id=row.task_id,
         input_ids=input_ids,

@@ -10,6 +10,7 @@ import simdjson
 from msgspec import Meta
 
 from trt_dp.errors import UNREADABLE, BadLine
+from trt_dp.system.reasons import why
 from trt_dp.types import Ids
 
 MAX_ID = 2**31 - 1
@@ -44,5 +45,4 @@ def _slow(text: bytes) -> Ids:
     try:
         return np.array(_decode(text), np.int64)
     except UNREADABLE as error:
-        msg = f"`input_ids`: {error}"
-        raise BadLine(msg) from error
+        raise BadLine(why(error, "input_ids")) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from trt_dp.report.schema import Percentiles, Report
 from trt_dp.system.safe_text import plain
 
 _FEW = 100  # percentiles of fewer values say of how many
+_FEW_WORKERS = 4
 _WORKER_COLUMNS = (
     "worker",
     "devices",
@@ -139,11 +141,19 @@ def _fact_rows(reports: Sequence[Report]) -> list[Row]:
 
 
 def _fact(name: str) -> Callable[[Report], str]:
-    """The value if all workers agree, otherwise each worker's value."""
+    """The value if all workers that told it agree, otherwise each worker's, or what there is from least to most."""
 
     def show(report: Report) -> str:
-        values = [str(worker.facts.get(name, "?")) for worker in report.workers]
-        return values[0] if len(set(values)) == 1 else " / ".join(values)
+        said = [worker.facts[name] for worker in report.workers if name in worker.facts]
+        values = list(map(str, said))
+        if len(set(values)) <= 1:
+            return values[0] if values else ""
+        if len(values) <= _FEW_WORKERS:
+            return " / ".join(values)
+        numbers = [one for one in said if not isinstance(one, str)]
+        if len(numbers) == len(said):
+            return f"{min(numbers)} to {max(numbers)}"
+        return ", ".join(f"{value} ({count})" for value, count in Counter(values).most_common())
 
     return show
 

@@ -69,6 +69,16 @@ def why_not(engine_class: Any) -> str | None:
     return why
 
 
+def context_of(engine_class: Any, folder: Path) -> int | None:
+    """The most tokens that prompt and answer may have together, by its static method `context_of(folder)`.
+
+    None where that is known only once the engine is loaded.
+    """
+    ask = getattr(engine_class, "context_of", None)
+    most: int | None = ask(folder) if ask else None
+    return most
+
+
 class Room(Struct, frozen=True):
     """Where an engine is to run: these GPUs, with so many workers on each of them."""
 

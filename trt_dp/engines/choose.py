@@ -6,6 +6,7 @@ from pathlib import Path
 
 from trt_dp import plugins
 from trt_dp.engines.about import about, recognises
+from trt_dp.engines.about import context_of as about_context
 from trt_dp.engines.folder import check_tokenizer, provenance, read_fields
 from trt_dp.errors import UsageError
 
@@ -28,6 +29,11 @@ def choose_engine(name: str | None, folder: Path | None) -> tuple[str, str | Non
     if needs.needs_tokenizer:
         check_tokenizer(folder, f"the engine {name} needs a tokenizer")
     return name, None if folder is None else str(folder.resolve())
+
+
+def context_of(folder: Path) -> int | None:
+    """The most tokens that prompt and answer may have together in the engine of this folder, where it tells."""
+    return about_context(plugins.find(plugins.ENGINES, recognise(folder)), folder)
 
 
 def recognise(folder: Path) -> str:

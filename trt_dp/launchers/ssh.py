@@ -117,4 +117,4 @@ def _in_vain(ended: Starter) -> bool:
 def _why(ended: Starter) -> str:
     """Why a connection ended, as far as it said so."""
     said = ended.last_words().removeprefix("trt-dp agent: ")
-    return f"ssh: {said}" if ended.poll() == _NO_CONNECTION else f"the agent ended: {said}"
+    return said if ended.poll() == _NO_CONNECTION else f"the agent ended: {said}"

@@ -205,6 +205,7 @@ class Engine:
             tokens -= piece
             if not sequence.prefill:
                 self._prefilling.popleft()
+                self._kv += 1  # the prompt gives the first token
                 self._decode(sequence, sequence.demand.output - sequence.decoded - 1)
 
     # ── sequences ─────────────────────────────────────────────────────────────────────────────

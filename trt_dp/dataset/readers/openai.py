@@ -12,6 +12,7 @@ from trt_dp.dataset.fields import Fields
 from trt_dp.dataset.inputs import Opened
 from trt_dp.dataset.readers.contract import Options, Row
 from trt_dp.errors import UNREADABLE, BadLine
+from trt_dp.system.reasons import why
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 _HARMLESS = ("stream", "stream_options", "parallel_tool_calls", "tool_choice", "service_tier")
@@ -43,7 +44,7 @@ def from_line(line: bytes) -> Fields:
     try:
         asked = _line(line)
     except UNREADABLE as error:
-        raise BadLine(str(error)) from error
+        raise BadLine(why(error)) from error
     url = asked.url.rstrip("/")
     if asked.method.upper() != "POST" or url not in (CHAT, COMPLETIONS):
         msg = f"{asked.method} {asked.url} is not supported: only POST to {CHAT} and {COMPLETIONS}"

@@ -12,6 +12,7 @@ from trt_dp.dataset.fields import Fields
 from trt_dp.dataset.inputs import Opened
 from trt_dp.dataset.readers.contract import Options, Row
 from trt_dp.errors import UNREADABLE, BadLine
+from trt_dp.system.reasons import why
 
 _ROLES = {
     "human": "user",
@@ -46,7 +47,7 @@ def from_item(item: bytes) -> Fields:
         fields = _object(item)
         turns = _turns(fields.get("conversations", b"[]"))
     except UNREADABLE as error:
-        raise BadLine(str(error)) from error
+        raise BadLine(why(error)) from error
     wanted = {"messages": Raw(_encode(_beginning(turns)))}
     if "id" in fields:
         fields["task_id"] = fields.pop("id")

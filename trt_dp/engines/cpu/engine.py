@@ -97,6 +97,11 @@ class CpuEngine:
         return (folder / GRAPH).is_file()
 
     @staticmethod
+    def context_of(folder: Path) -> int:
+        """The longest sequence of the model."""
+        return read_model(str(folder)).positions
+
+    @staticmethod
     def why_not() -> str | None:
         """What keeps OpenVINO from being loaded here, if anything does."""
         try:

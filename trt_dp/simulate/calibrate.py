@@ -1,0 +1,178 @@
+"""Measures how long an engine's steps take, so that the simulator can tell how long a run will."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from trt_dp.engines import Engine
+from trt_dp.errors import UNREADABLE, EngineRefused, RequestRefused, UsageError
+from trt_dp.simulate.step_models import Linear, Steps
+from trt_dp.system import safe_files
+from trt_dp.types import Request, Result, Sampling
+
+Say = Callable[["Trial"], None]
+Floats = NDArray[np.float64]
+
+_VOCABULARY = 100  # every model has so many ids
+_FEWEST = 5
+_STEP_TOKENS = 512.0
+
+
+class Trial(Struct, frozen=True, kw_only=True):
+    """So many equal requests at once, and how long all of them took."""
+
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    seconds: float = 0.0
+
+    def tokens(self) -> int:
+        """All tokens, of prompts and answers."""
+        return self.requests * (self.input_tokens + self.output_tokens)
+
+    def steps(self) -> Steps:
+        """The steps that they take where all are decoded together."""
+        each, prompt, count = self.output_tokens, self.input_tokens, self.requests
+        return Steps(
+            count=each + max(0, round(count * prompt / _STEP_TOKENS) - 1),
+            decoded=count * each,
+            prefilled=count * prompt,
+            kv_read=count * (prompt * each + each * (each - 1) / 2),
+        )
+
+
+class Calibration(Struct, frozen=True, kw_only=True):
+    """What was measured: the model of a step, the full batch, and how well the model tells the trials."""
+
+    engine: str
+    devices: int  # GPUs of the worker; 0 where it ran on a CPU
+    slots: int
+    model: Linear
+    median_error: float
+    worst_error: float
+    trials: list[Trial]
+
+
+def plan_trials(slots: int, context: int | None) -> list[Trial]:
+    """Batches from one request to a full one, with short and longer prompts and answers that fit the model."""
+    room = min(context or 1024, 1024)
+    sizes = [1 << power for power in range(slots.bit_length()) if 1 << power < slots] + [slots]
+    shapes = [(16, 16), (16, 64), (min(256, room // 2), 16)]
+    return [
+        Trial(requests=size, input_tokens=prompt, output_tokens=output)
+        for prompt, output in shapes
+        for size in sizes
+        if prompt + output <= room
+    ]
+
+
+def measure(engine: Engine, trials: Sequence[Trial], seconds: float, say: Say) -> list[Trial]:
+    """Run the trials, the smallest first and twice, because a first run warms up; leaves out what takes too long."""
+    until = time.monotonic() + seconds
+    rising = sorted(trials, key=Trial.tokens)
+    pace = _run(engine, rising[0], 0) / rising[0].tokens()
+    measured: list[Trial] = []
+    for number, trial in enumerate(rising, 1):
+        if len(measured) >= _FEWEST and time.monotonic() + pace * trial.tokens() > until:
+            continue
+        took = msgspec.structs.replace(trial, seconds=_run(engine, trial, number))
+        pace = took.seconds / took.tokens()
+        measured.append(took)
+        say(took)
+    return measured
+
+
+def fit(trials: Sequence[Trial]) -> Linear:
+    """The linear step model that tells these trials best, relative to what each took; no part is negative."""
+    rows = np.array([_row(trial.steps()) for trial in trials])
+    seconds = np.array([trial.seconds for trial in trials])
+    parts = _not_negative(rows / seconds[:, None])
+    return Linear(*(float(part) for part in parts))
+
+
+def errors(model: Linear, trials: Sequence[Trial]) -> list[float]:
+    """How far the model is from each trial, as a part of what it took."""
+    return [abs(model.seconds(trial.steps()) / trial.seconds - 1) for trial in trials]
+
+
+def calibration(engine: str, devices: int, slots: int, trials: list[Trial]) -> Calibration:
+    """The result of these trials."""
+    model = fit(trials)
+    wrong = errors(model, trials)
+    return Calibration(
+        engine=engine,
+        devices=devices,
+        slots=slots,
+        model=model,
+        median_error=median(wrong),
+        worst_error=max(wrong),
+        trials=trials,
+    )
+
+
+def load(path: Path) -> Calibration:
+    """A calibration that was kept; raises UsageError where there is none."""
+    try:
+        return msgspec.json.decode(safe_files.read(path), type=Calibration)
+    except (OSError, *UNREADABLE) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        msg = f"{path} is no calibration of an engine ({why}): make one with trt-dp calibrate"
+        raise UsageError(msg) from error
+
+
+def _run(engine: Engine, trial: Trial, number: int) -> float:
+    """The seconds of a trial; each request has its own ids, so that no cache knows its prompt."""
+    dice = np.random.default_rng(number)
+    prompts = dice.integers(1, _VOCABULARY, (trial.requests, trial.input_tokens))
+    started = time.perf_counter()
+    for index, ids in enumerate(prompts):
+        _submit(engine, index, ids, trial.output_tokens)
+    left = trial.requests
+    while left:
+        for result in engine.step():
+            if not isinstance(result, Result) or result.error:
+                msg = "the engine did not answer a request of the calibration"
+                raise EngineRefused(msg)
+            left -= 1
+    return time.perf_counter() - started
+
+
+def _submit(engine: Engine, index: int, ids: NDArray[np.int64], outputs: int) -> None:
+    try:
+        engine.submit(
+            Request(
+                index=index,
+                task_id=index,
+                input_ids=ids,
+                output_tokens=outputs,
+                sampling=Sampling(ignore_eos=True),
+            )
+        )
+    except RequestRefused as reason:
+        msg = f"the engine refuses a request of the calibration: {reason}"
+        raise EngineRefused(msg) from reason
+
+
+def _row(steps: Steps) -> tuple[float, float, float, float]:
+    return steps.count, steps.decoded, steps.prefilled, steps.kv_read
+
+
+def _not_negative(rows: Floats) -> Floats:
+    """Least squares towards 1, leaving out the most negative part until none is."""
+    used = list(range(rows.shape[1]))
+    parts = np.zeros(rows.shape[1])
+    while used:
+        found = np.linalg.lstsq(rows[:, used], np.ones(len(rows)), rcond=None)[0]
+        if found.min() >= 0:
+            parts[used] = found
+            return parts
+        del used[int(found.argmin())]
+    return parts
