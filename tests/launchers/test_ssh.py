@@ -43,7 +43,7 @@ def test_an_unreachable_host_is_told_in_the_words_of_ssh_and_tried_again():
     launcher = SshLauncher(hosts="unreachable", ssh=SSH)
     launcher.begin(NOWHERE)
     (told,) = told_by(launcher)
-    assert told.why == "ssh: connect to host unreachable port 22: No route to host"
+    assert told.why == "no connection: ssh: connect to host unreachable port 22: No route to host"
     assert not told.last
     launcher.close()
 

@@ -121,6 +121,7 @@ class Session:
         self._signals = signals
         if isinstance(launcher, HostLauncher):
             self._growth = growth(scope.job, launcher, self._say)
+            self._say(f"hosts join at {admission.door.address}")
             self._hosts.begin(admission.credentials)
         else:
             self._start(self._pool, launcher, scope.placements)

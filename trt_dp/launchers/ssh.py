@@ -117,4 +117,6 @@ def _in_vain(ended: Starter) -> bool:
 def _why(ended: Starter) -> str:
     """Why a connection ended, as far as it said so."""
     said = ended.last_words().removeprefix("trt-dp agent: ")
-    return said if ended.poll() == _NO_CONNECTION else f"the agent ended: {said}"
+    return (
+        f"no connection: {said}" if ended.poll() == _NO_CONNECTION else f"the agent ended: {said}"
+    )

@@ -45,7 +45,7 @@ class Starter:
         text = os.pread(self._said.fileno(), _LAST_BYTES, max(0, size - _LAST_BYTES))
         lines = [line.strip() for line in text.decode(errors="replace").splitlines()]
         said = [line for line in lines if line]
-        return said[-1] if said else f"it exited with status {self._process.returncode}"
+        return said[-1] if said else f"its exit status is {self._process.returncode}"
 
     def hang_up(self) -> None:
         """Close its standard input."""

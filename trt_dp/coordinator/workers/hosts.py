@@ -93,7 +93,7 @@ class Hosts:
                 agent.tell(Ping())
         for agent in self.joined:
             if now - agent.heard > _SILENT_SECONDS:
-                agent.lose(f"nothing was heard from it for {now - agent.heard:.0f} s")
+                agent.lose("it is silent")
         return self._lost()
 
     def _lost(self) -> list[Agent]:

@@ -13,6 +13,7 @@ from trt_dp.wire.messages import Ended, Host, Kill, Logged, Ping, Start, ToCoord
 
 _LOST_WITH_ITS_HOST = -9
 _OURS = "TRT_DP_"
+_QUIET = 5.0  # then the network is at fault, whatever the connection says at its end
 
 
 class Remote:
@@ -103,7 +104,8 @@ class Agent:
             return
         self.connection.close()
         self.connection = None
-        self.why_lost = why
+        quiet = time.monotonic() - self.heard
+        self.why_lost = f"nothing was heard from it for {quiet:.0f} s" if quiet > _QUIET else why
         for remote in self._workers.values():
             remote.status = _LOST_WITH_ITS_HOST
         self._workers.clear()
