@@ -39,9 +39,8 @@ def main() -> None:
         folder = Path(name)
         (folder / "data").mkdir()
         data = write_dataset(folder / "data/long.jsonl", asked.requests, 2048, 128)
-        print(
-            f"{asked.requests:,} requests of 2048/128, {data.stat().st_size / 1e6:,.0f} MB; load {os.getloadavg()[0]:.1f}"
-        )
+        print(f"{asked.requests:,} requests of 2048/128, {data.stat().st_size / 1e6:,.0f} MB")
+        print(f"load {os.getloadavg()[0]:.1f}")
         with network(folder, 3) as net:
             net.add(hidden=[folder / "data"])
             net.add(hidden=[folder / "data"])
@@ -81,7 +80,7 @@ def measured(here: Host, data: Path, *words: object) -> dict:
 def losses(hosts: list[Host], data: Path, ssh: list[str]) -> None:
     """How soon what happens to a host is in the event log, and when hosts are empty after it."""
     for name, act in (
-        ("cable pulled", lambda: hosts[2].cut()),
+        ("cable pulled", hosts[2].cut),
         ("agent killed", lambda: hosts[2].kill("trt_dp.agent")),
         ("worker killed", lambda: hosts[2].kill("trt_dp.worker")),
     ):

@@ -52,6 +52,27 @@ def ours(url: str, kind: str, count: int) -> int:
     return tokens
 
 
+def engine(url: str, kind: str, count: int) -> int:
+    """The engine openai with our client: it also builds each request and reads each answer's JSON."""
+    import numpy as np
+
+    from trt_dp.engines.openai.engine import OpenaiEngine
+    from trt_dp.types import EngineSpec, Placement, Request
+
+    settings = {"endpoint": url.removesuffix("/completions"), "model": "m", "dialect": "vllm"}
+    made = OpenaiEngine(
+        EngineSpec("openai"), Placement(0), concurrency=IN_FLIGHT, stream=kind != "unary", **settings
+    )
+    ids, asked, tokens = np.arange(1000, 1064), 0, 0
+    while tokens < count * TOKENS:
+        while asked < count and asked - tokens // TOKENS < made.capacity:
+            made.submit(Request(asked, asked, ids, TOKENS))
+            asked += 1
+        tokens += sum(TOKENS * (result.text.count(" the") == TOKENS) for result in made.step())
+    made.close()
+    return 0 if kind == "unary" else tokens
+
+
 def _together(one: Callable, count: int) -> int:
     async def all_of_them(make: Callable) -> int:
         async with make() as client:
@@ -124,12 +145,14 @@ def niquests_client(url: str, kind: str, count: int) -> int:
 
 CLIENTS = {
     "ours": ours,
+    "engine": engine,
     "aiohttp": aiohttp_client,
     "httpx": httpx_client,
     "niquests": niquests_client,
 }
 SHARES = {
     "ours": 1.0,
+    "engine": 0.5,
     "aiohttp": 0.2,
     "httpx": 0.04,
     "niquests": 0.04,
@@ -203,7 +226,7 @@ def _apart(name: str, kind: str, requests: int) -> dict[str, float]:
 
 
 def _version(name: str) -> str:
-    return metadata.version("httptools" if name == "ours" else name)
+    return metadata.version("httptools" if name in ("ours", "engine") else name)
 
 
 if __name__ == "__main__":

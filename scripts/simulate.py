@@ -11,7 +11,7 @@ from trt_dp.coordinator.order.choose import NAMES
 from trt_dp.simulate.cases import CASES, Case
 from trt_dp.simulate.study import STATIC, Study, study
 
-ORDERS = (STATIC, "file", "longest", "auto")
+ORDERS = (STATIC, "file", "longest", "auto", "prefix")
 
 
 def main() -> None:

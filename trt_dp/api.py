@@ -64,6 +64,8 @@ class RunOptions(JobOptions, total=False):
     engine: str | None
     engine_path: AnyPath | None
     options: Mapping[str, object]
+    endpoints: Sequence[str] | None
+    model: str | None
     sampling: Sampling
     max_tokens: int | None
     stop_at_eos: bool
@@ -217,13 +219,14 @@ def load_failures(folder: AnyPath) -> Iterator[dict[str, Any]]:
 
 
 def _engine(settings: RunOptions) -> EngineSpec:
-    from trt_dp.engines.choose import choose_engine
+    from trt_dp.engines.choose import choose_engine, server_options
 
     path = settings.pop("engine_path", None)
     name, folder = choose_engine(
         settings.pop("engine", None), Path(path) if path is not None else None
     )
     options = {key: _text(value) for key, value in settings.pop("options", {}).items()}
+    options |= server_options(settings.pop("endpoints", None), settings.pop("model", None))
     return EngineSpec(name=name, path=folder, options=options)
 
 

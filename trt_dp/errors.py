@@ -7,7 +7,9 @@ TrtDpError              one sentence for the user; the command ends with `exit_s
 │   ├── PlacementError  2    more devices or workers than there are
 │   └── FolderError     2    the run folder belongs to another run, or is in use
 ├── EngineRefused       1    an engine does not load
+├── EngineDied          1    the engine of a server raised while it answered
 ├── NoWorkersLeft       1    every worker died too often
+├── NoServersLeft       1    every server that trt-dp started died too often
 ├── JournalError        1    the journal cannot be written or read
 ├── WriteError          1    a dataset, or a file of a run, cannot be written
 ├── BuildFailed         1    a tool that builds engines failed; its own exit status, if it has one
@@ -16,6 +18,7 @@ TrtDpError              one sentence for the user; the command ends with `exit_s
 ChannelClosed           the other side closed the connection, or sent an invalid message
 BadLine                 a line of the dataset is invalid; its text is the reason
 RequestRefused          an engine cannot take this one request; its text is the reason
+CallRefused             a call of the own server cannot be answered as asked; it has a status of HTTP
 BrokenFile              a JSON file cannot be read; its text names the file and the reason
 """
 
@@ -63,8 +66,16 @@ class EngineRefused(TrtDpError):
     """An engine does not load; trying again would not help."""
 
 
+class EngineDied(TrtDpError):
+    """An engine raised while it answered; its server ends, to be started again."""
+
+
 class NoWorkersLeft(TrtDpError):
     """Every worker died more often than allowed."""
+
+
+class NoServersLeft(TrtDpError):
+    """Every server died more often than allowed."""
 
 
 class JournalError(TrtDpError):
@@ -99,6 +110,14 @@ class BadLine(ValueError):
 
 class RequestRefused(ValueError):
     """An engine cannot take this one request; the text is the reason and names the limit."""
+
+
+class CallRefused(ValueError):
+    """A call of the own server cannot be answered as asked: a status of HTTP, what to say, and the wrong field."""
+
+    def __init__(self, status: int, said: str, param: str | None = None) -> None:
+        super().__init__(said)
+        self.status, self.param = status, param
 
 
 class BrokenFile(ValueError):

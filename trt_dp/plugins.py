@@ -17,6 +17,7 @@ from trt_dp.system.redact import redact
 ENGINES = "trt_dp.engines"
 BUILDERS = "trt_dp.builders"
 LAUNCHERS = "trt_dp.launchers"
+SERVERS = "trt_dp.servers"
 READERS = "trt_dp.readers"
 WRITERS = "trt_dp.writers"
 

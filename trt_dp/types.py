@@ -77,9 +77,12 @@ class Request(Struct, frozen=True):
 
     index: int
     task_id: int | str
-    input_ids: Ids
+    input_ids: Ids  # none where an engine takes prompts as text or chats, and this is one
     output_tokens: int  # at most so many
     sampling: Sampling = Sampling()
+    prompt: str | None = None
+    messages: bytes = b""  # JSON; empty: none
+    chat_template_kwargs: bytes = b""  # a JSON object; empty: none
 
 
 class Timing(Struct, frozen=True):
@@ -101,8 +104,8 @@ class Failure(Struct, frozen=True):
 class Result(Struct, frozen=True):
     """An engine's answer to one request, or its `error`. Without `timing` the worker uses its own times.
 
-    `finish_reason` is stop or length. The id that stopped it is not in `output_ids`; `stop_reason` names it
-    unless it is an EOS.
+    `finish_reason` is stop or length, or another word of a server. The id that stopped it is not in `output_ids`;
+    `stop_reason` names it unless it is an EOS.
     """
 
     index: int
@@ -111,6 +114,19 @@ class Result(Struct, frozen=True):
     error: Failure | None = None
     timing: Timing | None = None
     stop_reason: int | str | None = None
+    logprobs: list[float] | None = None
+    text: str | None = (
+        None  # from an engine that decodes its answers itself; it may give no ids then
+    )
+    input_tokens: int | None = None  # where the engine counted, and the worker did not
+    output_tokens: int | None = None
+
+
+class Progress(Struct, frozen=True):
+    """What an engine has of an answer in flight: the ids since it was last asked, without one that stops it."""
+
+    index: int
+    output_ids: list[int]
     logprobs: list[float] | None = None
 
 

@@ -35,6 +35,7 @@ def _shout(folder: Path) -> Path:
 
 ENGINES: dict[str, tuple[str, Callable[[Path], Path] | None, dict[str, str]]] = {
     "echo": ("echo", None, {}),
+    "echo growing": ("echo", None, {"tokens_per_step": "2"}),
     "cpu": ("cpu", tiny_engine, {"mode": "auto"}),
     "cpu static": ("cpu", tiny_engine, {"mode": "static"}),
     "trtllm runner": ("trtllm", make_engine, {}),
@@ -208,6 +209,54 @@ def test_logprobs_are_a_number_for_each_id(spec, engine):
     for result in answers(engine, asked).values():
         assert len(result.logprobs) == len(result.output_ids)
         assert max(result.logprobs) <= 0
+
+
+def test_progress_is_the_beginning_of_the_answer(engine):
+    """What an engine tells of growing answers begins what it answers; who is not asked about is not told of."""
+    if not hasattr(engine, "progress"):
+        pytest.skip("it tells no progress")
+    sampling = structs.replace(TO_LENGTH, logprobs=1)
+    asked = [structs.replace(one, sampling=sampling) for one in LONG]
+    told = {one.index: ([], []) for one in asked}
+    found, left, watched = {}, list(asked), {one.index for one in asked[::2]}
+    while len(found) < len(asked):
+        while left and len(asked) - len(left) - len(found) < engine.capacity:
+            engine.submit(left.pop())
+        found |= {result.index: result for result in engine.step()}
+        for part in engine.progress(watched - found.keys()):
+            assert part.output_ids
+            told[part.index][0].extend(part.output_ids)
+            told[part.index][1].extend(part.logprobs)
+    for index, (ids, logprobs) in told.items():
+        assert found[index].output_ids[: len(ids)] == ids
+        assert found[index].logprobs[: len(ids)] == logprobs
+        assert index in watched or not ids
+
+
+def test_a_cancelled_request_has_no_answer(engine):
+    """Cancelled while it waits or while it runs, it is forgotten; the others, and new ones, are answered as ever."""
+    if not hasattr(engine, "cancel"):
+        pytest.skip("it cannot cancel")
+    whole = answers(engine, LONG)
+    for steps in (0, 1, 5):
+        flying = {one.index: one for one in LONG[: engine.capacity]}
+        for one in flying.values():
+            engine.submit(one)
+        found = {}
+        for _ in range(steps):
+            found |= {result.index: result for result in engine.step()}
+        for index in (3, 8, 11):
+            if index in flying.keys() - found.keys():
+                engine.cancel(index)
+                del flying[index]
+        while found.keys() < flying.keys():
+            found |= {result.index: result for result in engine.step()}
+        assert _ids(found) == {index: whole[index].output_ids for index in flying}
+    for one in LONG[:3]:
+        engine.submit(one)
+        engine.step()
+        engine.cancel(one.index)
+    assert _ids(answers(engine, LONG)) == _ids(whole)
 
 
 def test_the_seed_alone_makes_the_random_stream(spec, engine):

@@ -56,7 +56,7 @@ class Host:
     def __init__(self, network: Network, number: int, hidden: Sequence[Path]) -> None:
         self.name = f"n{number}"
         self.address = f"10.77.0.{10 + number}"
-        self._network = network
+        self.network = network
         self._space = f"{network.tag}-{number}"
         self._plug = f"p{number}"
         self._hidden = hidden
@@ -66,7 +66,7 @@ class Host:
     def boot(self) -> None:
         """Start the host, afresh if it crashed."""
         self.mend()
-        ready = self._network.folder / f"{self.name}-{secrets.token_hex(4)}"
+        ready = self.network.folder / f"{self.name}-{secrets.token_hex(4)}"
         hide = "\n".join(f"mount -t tmpfs tmpfs {path}" for path in self._hidden)
         script = _INIT.format(name=self.name, hide=hide, ready=ready)
         self._outer = subprocess.Popen(
@@ -107,11 +107,11 @@ class Host:
 
     def cut(self) -> None:
         """Pull the cable: nobody is told."""
-        _ip("-n", self._network.switch, "link", "set", self._plug, "down")
+        _ip("-n", self.network.switch, "link", "set", self._plug, "down")
 
     def mend(self) -> None:
         """Put the cable back."""
-        _ip("-n", self._network.switch, "link", "set", self._plug, "up")
+        _ip("-n", self.network.switch, "link", "set", self._plug, "up")
 
     def crash(self) -> None:
         """Power off: the cable goes first, so that nothing says goodbye."""
@@ -163,12 +163,12 @@ class Host:
 
     def _lay_cable(self) -> None:
         _ip("netns", "add", self._space)
-        plug = ("peer", "name", self._plug, "netns", self._network.switch)
+        plug = ("peer", "name", self._plug, "netns", self.network.switch)
         _ip("link", "add", "eth0", "netns", self._space, "type", "veth", *plug)
         _ip("-n", self._space, "address", "add", f"{self.address}/24", "dev", "eth0")
         _ip("-n", self._space, "link", "set", "lo", "up")
         _ip("-n", self._space, "link", "set", "eth0", "up")
-        _ip("-n", self._network.switch, "link", "set", self._plug, "master", "br0", "up")
+        _ip("-n", self.network.switch, "link", "set", self._plug, "master", "br0", "up")
 
     def _first_process(self) -> int:
         """The host's first process, as it is numbered outside."""

@@ -6,10 +6,17 @@ import typer
 
 
 def plugins() -> None:
-    """List the engines, builders, launchers and formats that are installed."""
+    """List the engines, builders, launchers, servers and formats that are installed."""
     from trt_dp import plugins as found
 
-    for group in (found.ENGINES, found.BUILDERS, found.LAUNCHERS, found.READERS, found.WRITERS):
+    for group in (
+        found.ENGINES,
+        found.BUILDERS,
+        found.LAUNCHERS,
+        found.SERVERS,
+        found.READERS,
+        found.WRITERS,
+    ):
         typer.echo(group.rpartition(".")[2])
         for point in found.names(group):
             package = point.dist.name if point.dist else "?"

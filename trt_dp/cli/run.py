@@ -18,7 +18,11 @@ trt-dp run my.jsonl --output runs/first                # again: resumes where th
 trt-dp run 'shards/*.parquet' --prompt-column question # a table; all other columns come back
 echo '{"prompt": "Hello"}' | trt-dp run - --output-format text
 trt-dp run --n-workers 4 --n-gpus 2                    # four workers with two GPUs each
+<<<<<<< HEAD
 trt-dp run --hosts a,b --engine-path /shared/engine    # workers on two machines, by ssh
+=======
+trt-dp run --engine openai --endpoint http://host:8000 # servers; --endpoint is repeatable
+>>>>>>> main
 trt-dp run --engine echo                               # no model: try trt-dp itself
 """
 
@@ -35,6 +39,8 @@ def run(
     engine_path: options.EnginePath = None,
     engine: options.Engine = None,
     set_: options.Set = None,
+    endpoint: options.Endpoint = None,
+    model: options.Model = None,
     n_workers: options.NWorkers = None,
     n_gpus: options.NGpus = None,
     workers_per_gpu: options.WorkersPerGpu = 1,
@@ -79,6 +85,7 @@ def run(
     start_seconds: options.StartSeconds = 120.0,
     load_seconds: options.LoadSeconds = 1800.0,
     answer_seconds: options.AnswerSeconds = 21_600.0,
+    paused_seconds: options.PausedSeconds = 900.0,
     max_restarts: options.MaxRestarts = 5,
     grace_seconds: options.GraceSeconds = 30.0,
     plan: options.Plan = False,
@@ -105,11 +112,13 @@ def run(
     )
     if plan:
         from trt_dp.display.plan import print_run_plan
-        from trt_dp.engines.choose import choose_engine
+        from trt_dp.engines.choose import choose_engine, server_options
+        from trt_dp.types import EngineSpec
 
+        settings = key_values.parse(set_) | server_options(endpoint, model)
         print_run_plan(
             reading,
-            choose_engine(engine, engine_path),
+            EngineSpec(*choose_engine(engine, engine_path), options=settings),
             (n_workers, n_gpus, workers_per_gpu),
             max_tokens,
             output or Path("runs"),
@@ -122,6 +131,8 @@ def run(
             engine=engine,
             engine_path=engine_path,
             options=key_values.parse(set_),
+            endpoints=endpoint,
+            model=model,
             workers=n_workers,
             gpus_per_worker=n_gpus,
             workers_per_gpu=workers_per_gpu,
@@ -161,6 +172,7 @@ def run(
                 stall_seconds=stall_seconds,
                 load_seconds=load_seconds,
                 answer_seconds=answer_seconds,
+                paused_seconds=paused_seconds,
                 max_restarts=max_restarts,
                 host_seconds=host_seconds,
                 min_workers=min_workers,

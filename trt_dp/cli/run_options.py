@@ -74,6 +74,21 @@ Set = Annotated[
         rich_help_panel=ENGINE,
     ),
 ]
+Endpoint = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="URL",
+        help="A server to send requests to, with --engine openai or triton. Repeatable.",
+        rich_help_panel=ENGINE,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the model on the servers. [default: the one they have]",
+        rich_help_panel=ENGINE,
+    ),
+]
 Plan = Annotated[
     bool,
     typer.Option(
@@ -149,7 +164,7 @@ MinWorkers = Annotated[
 Order = Annotated[
     str,
     typer.Option(
-        help="Which requests go first: auto, file, longest or lanes. Results are the same.",
+        help="Which requests go first: auto, file, longest, lanes or prefix. Results are the same.",
         rich_help_panel=ORDER,
     ),
 ]
@@ -252,6 +267,13 @@ AnswerSeconds = Annotated[
     float,
     typer.Option(
         help="Restart a worker that has requests in flight and answers none for this long.",
+        rich_help_panel=RELIABILITY,
+    ),
+]
+PausedSeconds = Annotated[
+    float,
+    typer.Option(
+        help="End the run, to be resumed, when no worker takes requests for this long: all servers are gone.",
         rich_help_panel=RELIABILITY,
     ),
 ]

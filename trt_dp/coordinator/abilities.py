@@ -40,6 +40,12 @@ def stops_at_words(job: Job, index: Index) -> bool:
     return bool(job.defaults.sampling.stop) or "stop" in index.notable
 
 
+def needs_tokenizer(job: Job, index: Index) -> bool:
+    """Whether workers need the tokenizer of the engine's folder: some engines have their own."""
+    words = job.detokenize or index.first_text is not None or stops_at_words(job, index)
+    return words and not about(plugins.find(plugins.ENGINES, job.engine.name)).has_tokenizer
+
+
 def notes(job: Job, index: Index) -> list[str]:
     """What a user should know of the file before it is run."""
     found = [
@@ -68,6 +74,10 @@ def _refused(job: Job, index: Index) -> list[str]:
 
 
 def _check_text(job: Job, index: Index) -> None:
+    said = about(plugins.find(plugins.ENGINES, job.engine.name))
+    if said.has_tokenizer:
+        _check_bos(job)
+        return
     folder = Path(job.engine.path) if job.engine.path else None
     if index.first_text is not None:
         where = f"{index.name}: {index.place(index.first_text)}"
@@ -78,6 +88,12 @@ def _check_text(job: Job, index: Index) -> None:
         engine_folder.check_tokenizer(folder, "--detokenize was given")
     if stops_at_words(job, index):
         engine_folder.check_tokenizer(folder, "answers are to end at stop strings")
+
+
+def _check_bos(job: Job) -> None:
+    if job.defaults.bos is not None:
+        msg = f"--bos and --no-bos have no effect: what the engine {job.engine.name} uses tokenizes prompts itself"
+        raise UsageError(msg)
 
 
 def _check_drawing(job: Job, index: Index) -> None:

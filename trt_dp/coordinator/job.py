@@ -52,6 +52,7 @@ def check(job: Job) -> None:
         ("--start-seconds", limits.start_seconds, 0.1),
         ("--load-seconds", limits.load_seconds, 0.1),
         ("--answer-seconds", limits.answer_seconds, 0.1),
+        ("--paused-seconds", limits.paused_seconds, 0.1),
         ("--price-per-gpu-hour", job.price_per_gpu_hour or 0.0, 0.0),
         ("--grace-seconds", job.grace_seconds, 0.0),
         ("--max-restarts", limits.max_restarts, 0),

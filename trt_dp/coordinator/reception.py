@@ -11,10 +11,13 @@ from trt_dp.coordinator.workers.admission import Admission
 from trt_dp.coordinator.workers.hosts import Hosts
 from trt_dp.coordinator.workers.limits import Limits, without_time_limits
 from trt_dp.engines.about import about
+from trt_dp.errors import UsageError
 from trt_dp.launchers import HostLauncher, Launcher
 from trt_dp.placement.on_hosts import Wish
 from trt_dp.wire import certificate
 from trt_dp.wire.route import address_towards
+
+_ALL = ("0.0.0.0", "::", "[::]", "*")  # noqa: S104 - what is refused
 
 AnyLauncher = Launcher | HostLauncher
 
@@ -25,8 +28,16 @@ def reception(
     """The door, and the hosts that may arrive there; what leaves this machine is encrypted."""
     if not isinstance(launcher, HostLauncher):
         return Admission(launcher.host), Hosts()
-    address = address or address_towards(launcher.hosts)
+    address = _one(address) if address else address_towards(launcher.hosts)
     return Admission(address, port, certificate.make()), Hosts(launcher)
+
+
+def _one(address: str) -> str:
+    """The address; raises UsageError for one that stands for all of them."""
+    if address in _ALL:
+        msg = f"--address {address} stands for every network: name the one address that hosts reach"
+        raise UsageError(msg)
+    return address
 
 
 def launcher_of(name: str, options: dict[str, str]) -> Callable[[], AnyLauncher]:

@@ -17,7 +17,11 @@ from msgspec import Struct, structs
 from trt_dp import plugins
 from trt_dp.coordinator import abilities, export
 from trt_dp.coordinator.job import Display, Job, check
+<<<<<<< HEAD
 from trt_dp.coordinator.reception import AnyLauncher, launcher_of
+=======
+from trt_dp.coordinator.places import places
+>>>>>>> main
 from trt_dp.coordinator.record.environment import environment, outcome_of
 from trt_dp.coordinator.record.event_log import EventLog, read_events, sittings, utc_now
 from trt_dp.coordinator.record.failure_groups import group_failures
@@ -30,10 +34,16 @@ from trt_dp.dataset import open as dataset
 from trt_dp.dataset.index import Index
 from trt_dp.dataset.store import NAME as STORE
 from trt_dp.engines import folder as engine_folder
+<<<<<<< HEAD
 from trt_dp.errors import UNREADABLE, DatasetError, PlacementError, UsageError
 from trt_dp.launchers import HostLauncher
 from trt_dp.placement.machine import look
 from trt_dp.placement.plan import plan as place
+=======
+from trt_dp.engines.about import about
+from trt_dp.errors import UNREADABLE, DatasetError
+from trt_dp.launchers import Launcher
+>>>>>>> main
 from trt_dp.report.counts import Story, Whole
 from trt_dp.report.energy import Consumption
 from trt_dp.report.page import page
@@ -41,7 +51,11 @@ from trt_dp.report.schema import Activity, Report
 from trt_dp.report.summary import summarise
 from trt_dp.system import safe_files, signals
 from trt_dp.system.redact import redact_all
+<<<<<<< HEAD
 from trt_dp.types import Placement
+=======
+from trt_dp.types import EngineSpec
+>>>>>>> main
 
 
 class Outcome(Struct, frozen=True):
@@ -73,8 +87,14 @@ def run(job: Job, display: Display) -> Outcome:
     make_launcher = _check_plugins(job)
     check(job)
     abilities.check_flags(job)
+<<<<<<< HEAD
     launcher = make_launcher()
     placements = () if isinstance(launcher, HostLauncher) else _places_here(job, display)
+=======
+    plan = places(job.engine, (job.workers, job.gpus_per_worker, job.workers_per_gpu))
+    for note in plan.notes:
+        display.say(note)
+>>>>>>> main
     with open_folder(job.folder) as folder:
         index = _claim(folder, job, display)
         with (
@@ -219,7 +239,7 @@ def _asked(job: Job, index: Index) -> Asked:
         dataset=index.name,
         fingerprint=index.fingerprint,
         requests=len(index),
-        engine=structs.replace(job.engine, options=redact_all(job.engine.options)),
+        engine=structs.replace(job.engine, options=_lasting(job.engine)),
         engine_fingerprint="" if path is None else engine_folder.fingerprint(Path(path)),
         timing=job.timing,
         detokenize=job.detokenize,
@@ -229,6 +249,12 @@ def _asked(job: Job, index: Index) -> Asked:
         source=_source(job, index),
         versions={"trt-dp": version("trt-dp"), "python": platform.python_version()},
     )
+
+
+def _lasting(engine: EngineSpec) -> dict[str, str]:
+    """The options that must be the same when the run is resumed, without secrets."""
+    passing = about(plugins.find(plugins.ENGINES, engine.name)).passing
+    return {key: value for key, value in redact_all(engine.options).items() if key not in passing}
 
 
 def _source(job: Job, index: Index) -> str:

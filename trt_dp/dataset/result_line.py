@@ -13,9 +13,9 @@ from trt_dp.types import END_OF_LINE, Failure, Result, Timing
 class _Output(Struct, omit_defaults=True):
     """One of several answers to a request."""
 
-    output_ids: list[int]
-    finish_reason: str
-    output_tokens: int
+    output_ids: list[int] | None = None
+    finish_reason: str = ""
+    output_tokens: int | None = None
     stop_reason: int | str | None = None
     text: str | None = None
     logprobs: list[float] | None = None
@@ -72,13 +72,14 @@ def answer(
 ) -> bytes:
     """The line of a request's answers; without `measured` it depends on the request alone."""
     (result, text), several = (answers[0].result, answers[0].text), len(answers) > 1
+    counts = [output_tokens(one.result) for one in answers]
     line = _Answer(
         task_id=task_id,
-        output_ids=None if several else result.output_ids,
+        output_ids=None if several else _ids(result),
         finish_reason=None if several else result.finish_reason,
         stop_reason=None if several else result.stop_reason,
         input_tokens=input_tokens,
-        output_tokens=sum(len(one.result.output_ids) for one in answers),
+        output_tokens=-1 if None in counts else sum(one or 0 for one in counts),
         text=None if several else text,
         logprobs=None if several else result.logprobs,
         outputs=[_output(one) for one in answers] if several else None,
@@ -102,11 +103,23 @@ def _on_one_line(more: Mapping[str, Raw]) -> dict[str, Raw]:
     }
 
 
+def output_tokens(result: Result) -> int | None:
+    """How many tokens an answer has: its ids, or what the engine counted; None if nobody knows."""
+    if result.output_tokens is not None:
+        return result.output_tokens
+    return None if _ids(result) is None else len(result.output_ids)
+
+
+def _ids(result: Result) -> list[int] | None:
+    """The ids of an answer, None if it came as text alone."""
+    return None if result.text is not None and not result.output_ids else result.output_ids
+
+
 def _output(one: Answer) -> _Output:
     return _Output(
-        output_ids=one.result.output_ids,
+        output_ids=_ids(one.result),
         finish_reason=one.result.finish_reason,
-        output_tokens=len(one.result.output_ids),
+        output_tokens=output_tokens(one.result),
         stop_reason=one.result.stop_reason,
         text=one.text,
         logprobs=one.result.logprobs,

@@ -8,35 +8,34 @@ from pathlib import Path
 
 import typer
 
+from trt_dp.coordinator.places import Devices, places
 from trt_dp.dataset.index import Index
 from trt_dp.dataset.open import open_dataset
 from trt_dp.dataset.reading import Reading, ignore
 from trt_dp.engines.choose import context_of
 from trt_dp.errors import DatasetError, UsageError
-from trt_dp.placement.machine import look
-from trt_dp.placement.plan import plan
 from trt_dp.simulate.forecast import Calibrated, Forecast
 from trt_dp.simulate.needs import Allowed, Needs, needs_of
-from trt_dp.types import Placement
+from trt_dp.types import EngineSpec, Placement
 
 _SHOWN = 3
 
 
 def print_run_plan(
     reading: Reading,
-    engine: tuple[str, str | None],
-    devices: tuple[int | None, int | None, int],
+    engine: EngineSpec,
+    devices: Devices,
     max_tokens: int | None,
     output: Path,
 ) -> None:
     """What `run` would do with these settings; raises what `run` would raise before it loads anything."""
-    name, folder = engine
+    name, folder = engine.name, engine.path
     context = context_of(Path(folder)) if folder else None
     index = open_dataset(reading, None, ignore)
     for line in needs_lines(index, needs_of(index, Allowed(max_tokens, context)), context, output):
         typer.echo(line)
     typer.echo(f"engine: {name}{f' in {folder}' if folder else ''}")
-    found = plan(look(), *devices)
+    found = places(engine, devices)
     for each in found.placements:
         typer.echo(f"worker {each.worker}: {_place(each)}")
     for note in found.notes:
@@ -46,6 +45,8 @@ def print_run_plan(
 def _place(placement: Placement) -> str:
     if placement.devices:
         return f"GPU {', '.join(placement.devices)}"
+    if not placement.cores:
+        return "a server, and no device here"
     return f"CPU core {', '.join(map(str, placement.cores))}"
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
-from trt_dp.types import Facts, Request, Result, Returned
+from trt_dp.types import Facts, Progress, Request, Result, Returned
 
 
 class Engine(Protocol):
@@ -62,8 +63,32 @@ class Bounded(Protocol):
         """The most tokens that prompt and answer may have together."""
 
 
+class Pausing(Protocol):
+    """An engine that also says why its capacity is 0."""
+
+    @property
+    def paused_because(self) -> str:
+        """The reason, for the user; asked while the capacity is 0."""
+
+
 class Telling(Protocol):
     """An engine that also says how it runs."""
 
     def facts(self) -> Facts:
         """What a report should say of it; asked after loading, and now and then while it answers."""
+
+
+class Streaming(Protocol):
+    """An engine that also tells answers while they grow, and lets go of those that nobody wants any more.
+
+    A server asks it; a run never does. Without these methods an answer is streamed in one piece, at its end.
+    """
+
+    def progress(self, indexes: AbstractSet[int]) -> list[Progress]:
+        """The ids of these requests in flight that no earlier call told, called after a step that did not end them.
+
+        All that it tells begins the answer that `step` returns in the end, before the worker looks for stops.
+        """
+
+    def cancel(self, index: int) -> None:
+        """Forget this request in flight: no result of it comes any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,13 @@ class About(Struct, frozen=True):
         str, ...
     ] = ()  # what to install: its own library first; `trt-dp doctor` shows versions
     samples: frozenset[str] = frozenset({"temperature", "top_k", "top_p", "seed"})  # see `cannot`
+    takes: frozenset[str] = frozenset({"ids"})  # what prompts it takes as they are: ids, text, chat
+    passing: frozenset[str] = frozenset()  # its options that a resumed run may change
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether it takes text and gives text, so that the worker needs no tokenizer."""
+        return "text" in self.takes
 
 
 def about(engine_class: Any) -> About:
@@ -54,6 +62,15 @@ def cannot(engine_class: Any, sampling: Sampling) -> list[str]:
         )
         if name not in samples and getattr(sampling, name) != plain
     ]
+
+
+def targets(engine_class: Any, options: Mapping[str, str]) -> int | None:
+    """How many servers these options name, by its static method `targets(options)`; None: it runs in the worker.
+
+    Worker i uses server i, and again from the first; such workers get no GPU. Raises UsageError for wrong options.
+    """
+    ask = getattr(engine_class, "targets", None)
+    return int(ask(options)) if ask else None
 
 
 def recognises(engine_class: Any, folder: Path) -> bool:

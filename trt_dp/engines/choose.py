@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from trt_dp import plugins
@@ -12,6 +13,12 @@ from trt_dp.errors import UsageError
 
 DEFAULT_FOLDER = Path("engines/default")
 _NO_FOLDER = "{}: build an engine with trt-dp build, or name one with --engine-path"
+
+
+def server_options(endpoints: Sequence[str] | None, model: str | None) -> dict[str, str]:
+    """The options in which an engine finds the servers and the model that were named."""
+    named = {"endpoint": ",".join(endpoints or ()), "model": model or ""}
+    return {key: value for key, value in named.items() if value}
 
 
 def choose_engine(name: str | None, folder: Path | None) -> tuple[str, str | None]:

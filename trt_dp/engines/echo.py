@@ -6,11 +6,13 @@ import os
 import signal
 import time
 from collections import deque
+from collections.abc import Set as AbstractSet
 
 import numpy as np
+from msgspec import Struct
 
 from trt_dp.errors import EngineRefused, RequestRefused
-from trt_dp.types import EngineSpec, Failure, Placement, Request, Result
+from trt_dp.types import EngineSpec, Failure, Placement, Progress, Request, Result
 
 _MOST_OUTPUT = 1 << 22  # a line of a dataset must not cost the memory of the machine
 
@@ -21,7 +23,8 @@ class EchoEngine:
     It is an instrument: it has no model and needs no folder, and it runs anywhere. At a temperature above 0
     the place depends on the seed too; every id is certain, with a logprob of 0.
     `crash`, `hang`, `fail`, `refuse_requests` and `raise_on` name requests by their place in the file
-    (`3,17`); `only_worker` keeps every misbehaviour to one worker.
+    (`3,17`); `only_worker` keeps every misbehaviour to one worker. With `tokens_per_step` an answer grows by so
+    many ids in each step, and `step_seconds` is the time between two of them.
     """
 
     has_model = False
@@ -38,6 +41,7 @@ class EchoEngine:
         batch: int = 64,
         load_seconds: float = 0.0,
         step_seconds: float = 0.0,
+        tokens_per_step: int = 0,
         refuse: str = "",
         crash: str = "",
         hang: str = "",
@@ -58,6 +62,8 @@ class EchoEngine:
         self._exit_after = exit_after if chosen else 0
         self._answered = 0
         self._waiting: deque[Request] = deque()
+        self._tokens_per_step = tokens_per_step
+        self._growing: dict[int, _Growing] = {}
         self._crash, self._hang, self._fail, self._refuse, self._raise = (
             _places(given) if chosen else frozenset[int]()
             for given in (crash, hang, fail, refuse_requests, raise_on)
@@ -77,15 +83,37 @@ class EchoEngine:
         """Answer the next few."""
         if self._step_seconds:
             time.sleep(self._step_seconds)
-        count = min(self._batch, len(self._waiting))
+        count = min(self._batch - len(self._growing), len(self._waiting))
         results = [self._answer(self._waiting.popleft()) for _ in range(count)]
-        self._answered += count
+        if self._tokens_per_step:
+            results = self._grow(results)
+        self._answered += len(results)
         if self._exit_after and self._answered >= self._exit_after:
             os._exit(0)
         return results
 
+    def progress(self, indexes: AbstractSet[int]) -> list[Progress]:
+        """What these answers grew by."""
+        told = [one.tell() for index, one in self._growing.items() if index in indexes]
+        return [one for one in told if one.output_ids]
+
+    def cancel(self, index: int) -> None:
+        """Forget a request."""
+        self._growing.pop(index, None)
+        self._waiting = deque(one for one in self._waiting if one.index != index)
+
     def close(self) -> None:
         """There is nothing to free."""
+
+    def _grow(self, begun: list[Result]) -> list[Result]:
+        """Advance all answers by a step; returns those that are complete."""
+        self._growing.update((result.index, _Growing(result)) for result in begun)
+        for one in self._growing.values():
+            one.length += self._tokens_per_step
+        ended = [one.whole for one in self._growing.values() if one.complete]
+        for result in ended:
+            del self._growing[result.index]
+        return ended
 
     def _answer(self, request: Request) -> Result:
         self._misbehave(request.index)
@@ -96,7 +124,9 @@ class EchoEngine:
         drawn = sampling.seed if sampling.temperature else 0
         first = (int(ids.sum()) + drawn) % len(ids)
         places = np.arange(first, first + request.output_tokens)
-        answer = ids.take(places, mode="wrap").tolist()
+        answer = ids.take(
+            places % len(ids)
+        ).tolist()  # numpy's own wrapping goes round step by step
         logprobs = None if sampling.logprobs is None else [0.0] * len(answer)
         return Result(request.index, answer, logprobs=logprobs)
 
@@ -108,6 +138,29 @@ class EchoEngine:
             raise RuntimeError(msg)
         while index in self._hang:
             time.sleep(3600)
+
+
+class _Growing(Struct):
+    """An answer that is known, given out step by step: so many ids of it have come, and so many were told."""
+
+    whole: Result
+    length: int = 0
+    told: int = 0
+
+    @property
+    def complete(self) -> bool:
+        return self.whole.error is not None or self.length >= len(self.whole.output_ids)
+
+    def tell(self) -> Progress:
+        """The ids since the last time."""
+        part = slice(self.told, self.length)
+        self.told = self.length
+        logprobs = self.whole.logprobs
+        return Progress(
+            index=self.whole.index,
+            output_ids=self.whole.output_ids[part],
+            logprobs=None if logprobs is None else logprobs[part],
+        )
 
 
 def _places(given: str) -> frozenset[int]:

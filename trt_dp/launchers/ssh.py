@@ -40,15 +40,23 @@ class SshLauncher:
             msg = f"the launcher ssh needs {ssh!r}, and it is not there: install an ssh client"
             raise UsageError(msg)
         self._agent = shlex.join(agent_command(python, "--stdin"))
+        self._addresses: list[str] = []
         self._door: Credentials | None = None
         self._running: dict[str, Starter] = {}
         self._again: dict[str, float] = {}
         self._pauses: dict[str, float] = {}
 
+    @staticmethod
+    def why_not() -> str | None:
+        """What keeps it from being used here."""
+        return None if shutil.which("ssh") else "there is no ssh: install an ssh client"
+
     @property
     def hosts(self) -> Sequence[str]:
         """Where the user's configuration says that these hosts are."""
-        return [self._address_of(name) for name in self._names]
+        if not self._addresses:
+            self._addresses = [self._address_of(name) for name in self._names]
+        return self._addresses
 
     def begin(self, door: Credentials) -> None:
         """Start an ssh for each host."""

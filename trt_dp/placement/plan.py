@@ -33,6 +33,19 @@ def plan(machine: Machine, workers: int | None, per_worker: int | None, per_gpu:
     return _plan_cores(machine.cores, workers, per_worker, per_gpu)
 
 
+def plan_elsewhere(servers: int, workers: int | None) -> Plan:
+    """For an engine that drives so many servers: a worker each, or more of them, and no device for any."""
+    if not servers:
+        msg = "no server is named: --endpoint http://HOST:PORT"
+        raise PlacementError(msg)
+    if workers is not None and workers < servers:
+        msg = f"--n-workers is {workers}, and {servers} servers are named: each needs a worker of its own"
+        raise PlacementError(msg)
+    environment = {"CUDA_VISIBLE_DEVICES": "", **dict.fromkeys(_THREADS, "1")}
+    wanted = range(workers or servers)
+    return Plan(tuple(Placement(worker, environment=environment) for worker in wanted), ())
+
+
 def _plan_gpus(machine: Machine, workers: int | None, per_worker: int, per_gpu: int) -> Plan:
     gpus = machine.gpus
     groups = [gpus[i : i + per_worker] for i in range(0, len(gpus), per_worker)]

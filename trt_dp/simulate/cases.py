@@ -71,6 +71,7 @@ EQUAL = Setting(shapes=engines(EngineShape()))
 SLOW = Setting(shapes=_slow_one())
 _HALFWAY = 37.0
 CRASH = replace(EQUAL, faults=(Fault(worker=3, at=_HALFWAY, back_after=60.0),))
+EARLY_CRASH = replace(EQUAL, faults=(Fault(worker=3, at=5.0, back_after=3.0),))
 SLOWS_DOWN = replace(EQUAL, faults=(Fault(worker=3, at=_HALFWAY, kind="speed", speed=_SLOW),))
 LATE = replace(EQUAL, ready_at=(0.0,) * 7 + (20.0,))
 TIGHT = Setting(
@@ -84,6 +85,8 @@ def _case(name: str, shape: Name, setting: Setting = EQUAL, target: float = 0.0)
 
 CASES = (
     _case("fixed 128", "fixed", target=98.5),
+    _case("fixed 128, one of 8 at 70 %", "fixed", SLOW),
+    _case("fixed 128, crash after 5 s, back after 3 s", "fixed", EARLY_CRASH),
     _case("normal 512 +- 128", "normal", target=98.5),
     _case("bimodal 128, 2048", "bimodal"),
     _case("long tail", "long-tail", target=94),

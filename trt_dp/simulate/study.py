@@ -105,6 +105,7 @@ def known(work: Workload, case: Case, clock: Clock, seed: int) -> Known:
         exact=exact,
         earlier=_predictions(work, case, seed),
         clock=clock,
+        prefixes=lambda: work.prefixes,
     )
 
 

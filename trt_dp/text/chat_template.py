@@ -43,9 +43,7 @@ class ChatTemplate:
 
     def prompt(self, messages: Raw, settings: Raw, system: str | None = None) -> str:
         """The prompt of these messages; raises RequestRefused where the template refuses them."""
-        chat: list[Message] = msgspec.json.decode(messages)
-        if system is not None and chat[0].get("role") not in _SYSTEM:
-            chat = [{"role": "system", "content": system}, *chat]
+        chat: list[Message] = _with_system(msgspec.json.decode(messages), system)
         if not self._takes_parts:
             chat = [_flat(message) for message in chat]
         try:
@@ -66,6 +64,19 @@ class ChatTemplate:
         except self._faults:
             return False
         return _PROBE in written and f"'{_PROBE}'" not in written and f'"{_PROBE}"' not in written
+
+
+def with_system(messages: Raw, system: str | None) -> bytes:
+    """The messages as JSON, after this system message unless they have their own."""
+    if system is None:
+        return bytes(messages)
+    return msgspec.json.encode(_with_system(msgspec.json.decode(messages), system))
+
+
+def _with_system(chat: list[Message], system: str | None) -> list[Message]:
+    if system is None or chat[0].get("role") in _SYSTEM:
+        return chat
+    return [{"role": "system", "content": system}, *chat]
 
 
 def check(folder: Path | None, why: str) -> None:

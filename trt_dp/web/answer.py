@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-import httptools
+from importlib.util import find_spec
 
+from trt_dp.errors import UsageError
 from trt_dp.web.events import EventStream
 from trt_dp.web.exchange import DONE, Fault, Reply
 
+_INSTALLED = find_spec("httptools") is not None
+if _INSTALLED:
+    import httptools
+
 _MOST_HEADERS = 1 << 18
 _KEPT = 200  # characters of a server's redirect shown in a message
+
+
+def check_installed() -> None:
+    """Raises UsageError without httptools."""
+    if not _INSTALLED:
+        msg = "HTTP needs httptools: pip install 'trt-dp[openai]'"
+        raise UsageError(msg)
 
 
 class AnswerParser:

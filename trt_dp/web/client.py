@@ -14,6 +14,7 @@ from types import TracebackType
 from typing_extensions import Self
 
 from trt_dp.web.addresses import AddressBook, Found
+from trt_dp.web.answer import check_installed
 from trt_dp.web.connection import Connection, State
 from trt_dp.web.exchange import Exchange, Fault, Reply
 from trt_dp.web.request import request_bytes
@@ -27,6 +28,7 @@ class Client:
     """Exchanges in flight with any number of servers; belongs to one thread. See the room's docstring."""
 
     def __init__(self, trust: ssl.SSLContext | None = None) -> None:
+        check_installed()
         self._trust = trust or ssl.create_default_context()
         self._epoll = select.epoll()
         self._book = AddressBook()
@@ -37,6 +39,7 @@ class Client:
         self._idle: dict[_Place, list[Connection]] = {}
         self._replies: list[Reply] = []
         self._look_at = 0.0
+        self.heard = time.monotonic()  # when a byte last came, or a connection was made
 
     def __enter__(self) -> Self:
         """Itself."""
@@ -125,6 +128,7 @@ class Client:
             self._idle[_place(connection.reply.exchange)].remove(connection)
             self._drop(connection)
             return
+        self.heard = time.monotonic()
         if fault := connection.progress(mask, self._buffer, self._trust):
             self._fail(connection, fault)
         elif connection.parser.whole:

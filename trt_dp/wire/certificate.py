@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from datetime import datetime, timezone
+from importlib.util import find_spec
 
 from msgspec import Struct
 
@@ -24,6 +25,11 @@ class Certificate(Struct, frozen=True):
 
     public: str
     secret: bytes
+
+
+def why_not() -> str | None:
+    """What keeps this machine from making one."""
+    return None if find_spec("cryptography") else _NO_CRYPTOGRAPHY
 
 
 def make() -> Certificate:

@@ -7,10 +7,17 @@ import time
 import numpy as np
 from msgspec import Struct, structs
 
-from trt_dp.dataset.result_line import Answer, Measured, answer, failure, timing_length
+from trt_dp.dataset.result_line import (
+    Answer,
+    Measured,
+    answer,
+    failure,
+    output_tokens,
+    timing_length,
+)
 from trt_dp.system.redact import scrub
 from trt_dp.tokenizer import Tokenizer
-from trt_dp.types import RECORD, Timing
+from trt_dp.types import RECORD, Request, Result, Timing
 from trt_dp.wire.messages import Done, Setup
 from trt_dp.worker.asked import Asked
 from trt_dp.worker.ending import ended
@@ -38,7 +45,7 @@ class LineWriter:
         """What is written of each row's results; their texts are decoded together."""
         found = [
             [
-                Answer(*ended(request, result, self._tokenizer))
+                self._answer(one, request, result)
                 for request, result in zip(one.requests, one.results, strict=True)
                 if result
             ]
@@ -50,16 +57,24 @@ class LineWriter:
         self._add_texts(wanted)
         return found
 
+    def _answer(self, asked: Asked, request: Request, result: Result) -> Answer:
+        if result.text is None:
+            return Answer(*ended(request, result, self._tokenizer))
+        wanted = asked.wants_text or not result.output_ids
+        return Answer(result, result.text if wanted else None)
+
     def line(self, asked: Asked, answers: list[Answer], timing: Timing) -> Line:
         """The line of a row's answers, or of its failure if any of them failed."""
         errors = [one.result.error for one in answers if one.result.error]
         if errors:
             message = scrub(errors[0].message, self._options)
             return Line(failure(asked.task_id, structs.replace(errors[0], message=message)))
-        inputs = len(asked.requests[0].input_ids)
+        inputs = _input_tokens(asked)
         measured = Measured(self._worker, timing) if self._timing else None
-        line = answer(asked.task_id, inputs, answers, asked.more, measured)
-        tokens = sum(len(one.result.output_ids) for one in answers)
+        line = answer(
+            asked.task_id, -1 if inputs is None else inputs, answers, asked.more, measured
+        )
+        tokens = sum(output_tokens(one.result) or 0 for one in answers)
         return Line(line, timing_length(line) if measured else 0, tokens)
 
     def _add_texts(self, wanted: list[list[Answer]]) -> None:
@@ -67,7 +82,7 @@ class LineWriter:
             (answers, place)
             for answers in wanted
             for place, one in enumerate(answers)
-            if one.text is None
+            if one.text is None and one.result.text is None
         ]
         if places and self._tokenizer:
             ids = [answers[place].result.output_ids for answers, place in places]
@@ -97,7 +112,7 @@ class Answers:
             (
                 asked.index,
                 len(line.content),
-                len(asked.requests[0].input_ids),
+                _input_tokens(asked) or 0,
                 line.output_tokens,
                 timing.queue_seconds,
                 timing.first_token_seconds,
@@ -110,3 +125,11 @@ class Answers:
     def done(self) -> Done:
         """All of them as a message."""
         return Done(np.array(self._records, RECORD).tobytes(), b"".join(self._lines))
+
+
+def _input_tokens(asked: Asked) -> int | None:
+    """How many tokens the prompt has; None if neither the worker nor the engine counted them."""
+    if len(asked.requests[0].input_ids):
+        return len(asked.requests[0].input_ids)
+    counts = [one.input_tokens for one in asked.results if one and one.input_tokens is not None]
+    return counts[0] if counts else None

@@ -12,6 +12,7 @@ from msgspec import structs
 
 from trt_dp import tokenizer
 from trt_dp.engines import Engine
+from trt_dp.engines.about import about
 from trt_dp.errors import EngineRefused, RequestRefused
 from trt_dp.system.redact import scrub
 from trt_dp.system.safe_text import brief
@@ -112,6 +113,7 @@ class Loop:
             msg = f"the engine {spec.name} has a capacity of {engine.capacity} requests: it must be at least 1"
             raise EngineRefused(msg)
         self._keep_capacity(engine.capacity)
+        self._prompts.takes = about(engine).takes
         self._rules = structs.replace(self._rules, context=getattr(engine, "context", None))
         seconds = time.monotonic() - started
         _log.info("ready after %.3f s", seconds)
@@ -135,11 +137,11 @@ class Loop:
         while self._rows and texts < _TEXTS_AT_ONCE:
             rows.append(self._rows.popleft())
             texts += rows[-1].fields.input_ids is None
-        for row, ids in zip(rows, self._prompts.ids_of(row.fields for row in rows), strict=True):
+        for row, prompt in zip(rows, self._prompts.of(row.fields for row in rows), strict=True):
             try:
-                if isinstance(ids, RequestRefused):
-                    raise ids
-                asked = asked_of(row, ids, self._rules)
+                if isinstance(prompt, RequestRefused):
+                    raise prompt
+                asked = asked_of(row, prompt, self._rules)
             except RequestRefused as reason:
                 self._refuse(row, str(reason))
                 continue
@@ -171,7 +173,8 @@ class Loop:
             self._keep_capacity(engine.capacity)
             self._send(Capacity(self._capacity))
         if self._waiting and not self._capacity:
-            waiting = [Returned(request.index, _PAUSED) for request in self._waiting]
+            why = getattr(engine, "paused_because", _PAUSED)
+            waiting = [Returned(request.index, why) for request in self._waiting]
             self._waiting.clear()
             self._submitted += len(waiting)
             self._answer(waiting)

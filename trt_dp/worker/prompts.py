@@ -1,4 +1,4 @@
-"""Prompts as ids: text by the model's tokenizer, chats by its template first."""
+"""Prompts as an engine takes them: as ids, by the model's tokenizer and chat template, or else as they are."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ from msgspec import Struct
 
 from trt_dp.dataset.fields import MAX_COUNT, Fields
 from trt_dp.errors import RequestRefused, UsageError
-from trt_dp.text.chat_template import ChatTemplate, special_tokens
+from trt_dp.text.chat_template import ChatTemplate, special_tokens, with_system
 from trt_dp.tokenizer import Tokenizer
 from trt_dp.types import Defaults, Ids
 
-IdsOrReason = Ids | RequestRefused
+
+class AsItIs(Struct, frozen=True):
+    """A prompt for an engine that tokenizes itself: text, or JSON of a chat."""
+
+    text: str | None = None
+    messages: bytes = b""
+
+
+Prompt = Ids | AsItIs | RequestRefused
 
 
 class _Text(Struct, frozen=True):
@@ -29,11 +37,12 @@ class Prompts:
 
     def __init__(self, folder: str | None, tokenizer: Tokenizer | None, defaults: Defaults) -> None:
         self._folder, self._tokenizer, self._defaults = folder, tokenizer, defaults
+        self.takes = frozenset({"ids"})
         self._template: ChatTemplate | None = None
         self._first = self._bos_id() if defaults.bos else None
 
-    def ids_of(self, rows: Iterable[Fields]) -> list[IdsOrReason]:
-        """The ids of each row, or why it cannot have any; texts are tokenized together."""
+    def of(self, rows: Iterable[Fields]) -> list[Prompt]:
+        """The prompt of each row, or why it cannot have one; texts are tokenized together."""
         written = [self._written(fields) for fields in rows]
         ready: dict[int, Ids] = {}
         for special in (True, False):
@@ -42,9 +51,13 @@ class Prompts:
             ready.update(zip(map(id, texts), encoded, strict=True))
         return [_checked(ready[id(one)] if isinstance(one, _Text) else one) for one in written]
 
-    def _written(self, fields: Fields) -> IdsOrReason | _Text:
+    def _written(self, fields: Fields) -> Prompt | _Text:
         if fields.input_ids is not None:
             return fields.input_ids
+        if fields.prompt is not None and "text" in self.takes:
+            return AsItIs(fields.prompt)
+        if fields.prompt is None and "chat" in self.takes:
+            return AsItIs(messages=with_system(fields.messages, self._defaults.system))
         if fields.prompt is not None:
             return _Text(fields.prompt, special=self._defaults.bos is not False)
         try:
@@ -76,9 +89,9 @@ class Prompts:
         return found[0]
 
 
-def _checked(ids: IdsOrReason) -> IdsOrReason:
+def _checked(ids: Prompt) -> Prompt:
     """The ids, unless there are none or one is too large: the index does not look at the values."""
-    if isinstance(ids, RequestRefused):
+    if isinstance(ids, RequestRefused | AsItIs):
         return ids
     if not len(ids):
         return RequestRefused("`prompt` has no tokens")

@@ -13,9 +13,11 @@ from trt_dp.engines.about import cannot
 from trt_dp.errors import RequestRefused
 from trt_dp.types import MOST_TOKENS, Defaults, EngineSpec, Ids, Request, Sampling
 from trt_dp.worker.asked import Asked, Row, copy_index
+from trt_dp.worker.prompts import AsItIs
 
 _NOTHING_SAID = SamplingFields()
 _SEEDS = 2**64
+_NO_IDS = np.empty(0, np.int64)
 
 
 class Rules(Struct, frozen=True):
@@ -27,13 +29,14 @@ class Rules(Struct, frozen=True):
     context: int | None = None  # the most tokens that prompt and answer may have together
 
 
-def asked_of(row: Row, ids: Ids, rules: Rules) -> Asked:
+def asked_of(row: Row, prompt: Ids | AsItIs, rules: Rules) -> Asked:
     """A row as what an engine is asked; raises RequestRefused for what it cannot do."""
     fields = row.fields
     sampling = sampling_of(row.index, fields, rules.defaults)
     if fields.sampling != _NOTHING_SAID:
         _check_abilities(rules.engine.name, sampling)
     task_id = row.index if fields.task_id is None else fields.task_id
+    ids = _NO_IDS if isinstance(prompt, AsItIs) else prompt
     first = Request(
         index=row.index,
         task_id=task_id,
@@ -41,6 +44,13 @@ def asked_of(row: Row, ids: Ids, rules: Rules) -> Asked:
         output_tokens=_output_tokens(fields, len(ids), rules),
         sampling=sampling,
     )
+    if isinstance(prompt, AsItIs):
+        first = structs.replace(
+            first,
+            prompt=prompt.text,
+            messages=prompt.messages,
+            chat_template_kwargs=bytes(fields.chat_template_kwargs),
+        )
     _check_least(first)
     requests = (first,) if fields.n in (None, 1) else _copies(first, fields.n)
     return Asked(

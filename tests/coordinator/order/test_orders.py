@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from trt_dp.coordinator.order.choose import NAMES, Known, check_name, choose, group_requests
 from trt_dp.coordinator.order.contract import Answered
+from trt_dp.coordinator.order.even import EvenOrder
 from trt_dp.coordinator.order.file import FileOrder
 from trt_dp.coordinator.order.guess import Exact, Learned
 from trt_dp.coordinator.order.lanes import Lanes
@@ -46,7 +48,9 @@ def test_each_request_leaves_once_and_no_worker_idles_while_work_waits(name, dat
     workers = data.draw(st.integers(1, 4), "workers")
     capacity = data.draw(st.integers(1, 20), "capacity")
     clock = Clock()
-    order = choose(name, known(limits, exact=exact, prompts=limits, clock=clock)).order
+    knows = known(limits, exact=exact, prompts=limits, clock=clock)
+    groups = data.draw(st.lists(st.integers(-1, 5), min_size=len(limits), max_size=len(limits)))
+    order = choose(name, replace(knows, prefixes=lambda: np.array(groups))).order
     queue = Dispatcher(order, workers, proven=True)
     held = {worker: [] for worker in range(workers)}
     answered = set()
@@ -202,5 +206,29 @@ def test_equally_long_answers_leave_in_the_order_of_the_file():
         clock=lambda: 0.0,
     )
     chosen = choose("auto", known)
-    assert isinstance(chosen.order, FileOrder)
+    assert isinstance(chosen.order, EvenOrder)
     assert chosen.why == "order: as in the file, because all answers are equally long"
+
+
+def test_equal_answers_end_in_equal_batches():
+    """Where workers are in step, the last batch of each has as many requests as the others'."""
+    order = EvenOrder(np.arange(2 * 10 + 2 * 6))
+    queue = Dispatcher(order, 2)
+    sizes = []
+    while queue.unfinished:
+        batches = [queue.take(worker, 10).tolist() for worker in range(2)]
+        sizes.append([len(batch) for batch in batches])
+        for worker, batch in enumerate(batches):
+            queue.finish(worker, batch)
+    assert sizes == [[10, 10], [6, 6]]
+
+
+def test_a_worker_that_is_done_takes_half_of_what_a_slow_one_has_left():
+    """The quota of a worker that never asks is used up by the others."""
+    order = EvenOrder(np.arange(64))
+    queue, taken = Dispatcher(order, 2), []
+    for _ in range(40):
+        some = queue.take(0, 4).tolist()
+        queue.finish(0, some)
+        taken += some
+    assert sorted(taken) == list(range(64))

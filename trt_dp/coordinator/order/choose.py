@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,19 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from trt_dp.coordinator.order.contract import Clock, Indices, Order
+from trt_dp.coordinator.order.even import EvenOrder
 from trt_dp.coordinator.order.file import FileOrder
 from trt_dp.coordinator.order.guess import Exact, Floats, Guess, Learned
 from trt_dp.coordinator.order.lanes import Lanes
 from trt_dp.coordinator.order.longest import Longest
+from trt_dp.coordinator.order.prefix import PrefixOrder
+from trt_dp.dataset.prefixes import ALONE
 from trt_dp.errors import UsageError
 
-NAMES = ("auto", "file", "longest", "lanes")
+NAMES = ("auto", "file", "longest", "lanes", "prefix")
 
 _BYTES_PER_TOKEN = 4
+_PROMPT_COST = 0.05  # of an output token: prompts are read many at a time
 _SPREAD_OF_GROUPS, _SPREAD_OF_RUNS = 0.8, 0.3
 
 
@@ -33,6 +38,7 @@ class Known(Struct, frozen=True, kw_only=True):
     exact: bool
     earlier: NDArray[np.integer[Any]] | None
     clock: Clock
+    prefixes: Callable[[], NDArray[np.int64]] | None = None  # the groups that begin alike
 
 
 class Chosen(Struct, frozen=True):
@@ -53,14 +59,30 @@ def choose(name: str, known: Known) -> Chosen:
     """The order of this name; `auto` decides by what is known of the lengths of answers."""
     if name == "file":
         return Chosen(FileOrder(known.pending), "")
+    if name == "prefix":
+        return _prefix(known)
     guess, what = _guess(known)
     if name == "longest":
         return Chosen(_longest(known, guess), f"order: longest first, {what}")
-    if guess is None or _all_alike(known):
-        what = "because all answers are equally long" if _all_alike(known) else what
+    if _all_alike(known):
+        why = "order: as in the file, because all answers are equally long"
+        return Chosen(EvenOrder(known.pending), why)
+    if guess is None:
         return Chosen(FileOrder(known.pending), f"order: as in the file, {what}")
     prompts = known.prompts.astype(np.float64)
     return Chosen(Lanes(known.pending, guess, known.clock, prompts), f"order: lanes, {what}")
+
+
+def _prefix(known: Known) -> Chosen:
+    groups = known.prefixes() if known.prefixes else np.full(len(known.limits), ALONE)
+    costs = known.limits + known.prompts * _PROMPT_COST
+    order = PrefixOrder(known.pending, groups, costs.astype(np.float64))
+    mine = groups[known.pending]
+    shared = int((mine != ALONE).sum())
+    count = len(np.unique(mine[mine != ALONE]))
+    return Chosen(
+        order, f"order: by prefix, {shared:,} requests in {count:,} groups that begin alike"
+    )
 
 
 def _all_alike(known: Known) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -12,6 +13,7 @@ from trt_dp.coordinator.order.choose import Known, prompt_tokens
 from trt_dp.coordinator.order.contract import Answered, Indices
 from trt_dp.coordinator.order.earlier_run import lengths_of_run
 from trt_dp.dataset.index import Index
+from trt_dp.dataset.prefixes import prefix_groups
 from trt_dp.types import MOST_TOKENS, Records
 
 
@@ -24,6 +26,7 @@ def known(job: Job, index: Index, pending: Indices) -> Known:
         exact=not (_may_stop(job) or index.may_end_early),
         earlier=lengths_of_run(job.lengths_from, index) if job.lengths_from else None,
         clock=perf_counter,
+        prefixes=partial(prefix_groups, index, pending),
     )
 
 

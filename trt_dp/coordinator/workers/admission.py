@@ -16,6 +16,8 @@ from trt_dp.wire.handshake import HANDSHAKE_SECONDS
 from trt_dp.wire.messages import Hello, Host, ToCoordinator
 from trt_dp.wire.tls import Lock
 
+_FROM_AGENTS = 1 << 20  # in bytes, of one message: a piece of a log
+
 Arrival = tuple[Hello | Host, Channel[ToCoordinator]]
 
 
@@ -47,7 +49,7 @@ class Admission:
         for channel, until in strangers:
             hello = _first_word(channel)
             if isinstance(hello, Hello | Host):
-                channel.limit = MAX_MESSAGE
+                channel.limit = MAX_MESSAGE if isinstance(hello, Hello) else _FROM_AGENTS
                 arrived.append((hello, channel))
             elif hello is None and time.monotonic() < until:
                 self._strangers.append((channel, until))

@@ -31,6 +31,12 @@ class Crew:
         """A worker takes another number of requests at once from now on."""
         self.ready[worker] = structs.replace(self.ready[worker], capacity=capacity)
 
+    @property
+    def takes_nothing(self) -> bool:
+        """Whether every worker that is left is ready, and none wants requests now."""
+        ready = self.ready.values()
+        return len(ready) == self.left and not any(one.capacity for one in ready)
+
     def has_loaded(self, worker: int) -> bool:
         """Whether the engine was ever loaded in this worker's place."""
         return worker in self._loaded

@@ -55,7 +55,7 @@ class Hosts:
         self._agents: list[Agent] = []
         self._news: list[News] = []
         self._looked = self._pinged = time.monotonic()
-        self.exhausted = False
+        self.exhausted = self._finishing = False
 
     @property
     def joined(self) -> list[Agent]:
@@ -85,7 +85,7 @@ class Hosts:
         """Notice starters that ended and hosts that are silent; returns the hosts lost since the last look."""
         now = time.monotonic()
         self._excuse_absence(now)
-        if self._launcher:
+        if self._launcher and not self._finishing:
             self._ask_launcher(self._launcher)
         if now - self._pinged >= _PING_SECONDS:
             self._pinged = now
@@ -112,6 +112,10 @@ class Hosts:
         """What happened since the last call."""
         told, self._news = self._news, []
         return told
+
+    def finish(self) -> None:
+        """The work is done: nothing more is started."""
+        self._finishing = True
 
     def close(self) -> None:
         """Let all hosts leave, and end what started them."""

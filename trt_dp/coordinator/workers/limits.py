@@ -17,6 +17,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     load_seconds: float = 1800.0
     stall_seconds: float = 120.0
     answer_seconds: float = 21_600.0
+    paused_seconds: float = 900.0
     max_restarts: int = 5
     host_seconds: float = 120.0
     min_workers: int = 1

@@ -114,6 +114,7 @@ class Pool:
     def close(self, seconds: float, hurry: Sequence[object] = ()) -> None:
         """Wait this long for the workers to exit, or until `hurry` is not empty, then end them all."""
         self._admission.close()
+        self._hosts.finish()
         slots = [slot for slot in self._slots.values() if slot.process]
         wait_for(slots, seconds, self._look, hurry)
         for slot in slots:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import selectors
-import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Literal
 
 from trt_dp.coordinator.workers.connection import Connection
 from trt_dp.coordinator.workers.events import Lost
-from trt_dp.coordinator.workers.last_words import last_words, log_size
 from trt_dp.errors import ChannelClosed
 from trt_dp.launchers import Launcher, Process
+from trt_dp.system.exit_status import end_of_process
+from trt_dp.system.last_words import last_words, log_size
 from trt_dp.system.safe_text import brief
 from trt_dp.types import Placement
 from trt_dp.wire.messages import Hello, Setup, Stop, ToCoordinator, Work
@@ -159,6 +159,7 @@ class Slot:
         return f"{end_of_process(status)}: {said}" if said else end_of_process(status)
 
 
+<<<<<<< HEAD
 def end_of_process(status: int | None) -> str:
     """The meaning of an exit status, in words."""
     if status is None:
@@ -173,6 +174,10 @@ def wait_for(
     slots: list[Slot], seconds: float, look: Callable[[], None], hurry: Sequence[object] = ()
 ) -> None:
     """Wait until every process has ended, at most this long, and only while `hurry` is empty; `look` brings news."""
+=======
+def wait_for(slots: list[Slot], seconds: float, hurry: Sequence[object] = ()) -> None:
+    """Wait until every process has ended, at most this long, and only while `hurry` is empty."""
+>>>>>>> main
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not hurry:
         look()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Literal, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from msgspec import Struct
 
 from trt_dp.text.stop_strings import Watch
 from trt_dp.tokenizer import Tokenizer
-from trt_dp.types import Request
+from trt_dp.types import Progress, Request
 
 BLOCK = 32
 """Tokens in a block of the KV cache, fixed by OpenVINO on a CPU."""
@@ -43,6 +44,13 @@ class Ended(Struct, frozen=True):
     problem: str | None = None
 
 
+class Found(Struct, frozen=True):
+    """The ids of an answer so far."""
+
+    output_ids: list[int]
+    logprobs: list[float]
+
+
 class Step(Struct, frozen=True):
     """What one step brought: the sequences that got their first token, and those that ended."""
 
@@ -62,6 +70,12 @@ class Decoder(Protocol):
     def step(self) -> Step:
         """Advance by a token, or by a piece of the prompts; called only while something is in progress."""
 
+    def progress(self, indexes: AbstractSet[int]) -> list[Progress]:
+        """The ids of these that no earlier call told, without one that stops them."""
+
+    def cancel(self, index: int) -> None:
+        """Forget one in progress: it is not among those that end."""
+
     def facts(self) -> Facts:
         """How it decodes, and what it has done."""
 
@@ -76,6 +90,23 @@ def stops_of(request: Request, eos: frozenset[int]) -> frozenset[int]:
     sampling = request.sampling
     own = frozenset(sampling.stop_token_ids)
     return own if sampling.ignore_eos else own | eos
+
+
+class Told(Struct):
+    """How many ids of an answer were told as progress."""
+
+    ids: int = 0
+
+    def tell(self, request: Request, found: Found, stops: frozenset[int]) -> Progress | None:
+        """The ids since the last time; the one that stops the answer is not part of it."""
+        upto = len(found.output_ids)
+        upto -= bool(found.output_ids) and found.output_ids[-1] in stops
+        begin, self.ids = self.ids, max(upto, self.ids)
+        if begin >= upto:
+            return None
+        rated = request.sampling.logprobs is not None
+        logprobs = [round(value, 5) for value in found.logprobs[begin:upto]] if rated else None
+        return Progress(request.index, found.output_ids[begin:upto], logprobs)
 
 
 def watch_of(request: Request, open_tokenizer: OpenTokenizer) -> Watch | None:

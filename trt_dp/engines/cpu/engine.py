@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections import deque
+from collections.abc import Set as AbstractSet
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -27,7 +28,7 @@ from trt_dp.engines.cpu.memory import cache_share
 from trt_dp.engines.cpu.static import Static
 from trt_dp.errors import EngineRefused, RequestRefused, UsageError
 from trt_dp.tokenizer import Tokenizer, holds_tokenizer, open_tokenizer
-from trt_dp.types import EngineSpec, Failure, Placement, Request, Result, Sampling, Timing
+from trt_dp.types import EngineSpec, Failure, Placement, Progress, Request, Result, Sampling, Timing
 
 Mode = Literal["auto", "paged", "static"]
 _MIB = 2**20
@@ -125,6 +126,18 @@ class CpuEngine:
         for index in step.first:
             self._in_flight[index].first = now
         return [self._result(ended, now) for ended in step.ended]
+
+    def progress(self, indexes: AbstractSet[int]) -> list[Progress]:
+        """What came of these answers since the last call."""
+        return self._decoder.progress(indexes)
+
+    def cancel(self, index: int) -> None:
+        """Forget a request, whether it waits or is in progress."""
+        del self._in_flight[index]
+        left = [request for request in self._waiting if request.index != index]
+        if len(left) == len(self._waiting):
+            self._decoder.cancel(index)
+        self._waiting = deque(left)
 
     def facts(self) -> Facts:
         """How it runs; once it has run, also how full its batches and its cache were."""

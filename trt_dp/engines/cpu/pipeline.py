@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -15,15 +17,17 @@ from trt_dp.engines.cpu.decoder import (
     DecoderSettings,
     Ended,
     Facts,
+    Found,
     Precision,
     Step,
+    Told,
     blocks_of,
     stops_of,
     stream_seed,
     watch_of,
 )
 from trt_dp.text.stop_strings import Watch
-from trt_dp.types import Ids, Request
+from trt_dp.types import Ids, Progress, Request
 
 try:
     import openvino as ov
@@ -75,6 +79,7 @@ class Paged:
         )
         self._prefilling: dict[int, _Sequence] = {}
         self._due: dict[int, list[_Sequence]] = {}
+        self._cancelled: list[_Sequence] = []
         self._slots, self._blocks = settings.max_sequences, settings.blocks
         self._written = self._steps = self._sequences = 0
 
@@ -96,9 +101,23 @@ class Paged:
         self._pipeline.step()
         self._steps += 1
         self._sequences += self._settings.max_sequences - self._slots
+        if self._cancelled:
+            self._free_cancelled()
         first = self._look_for_first() if self._prefilling else []
         due = self._due.pop(self._written, None)
         return Step(first, self._collect(due) if due else [])
+
+    def progress(self, indexes: AbstractSet[int]) -> list[Progress]:
+        """Read what has come of these; those whose end is near are read by `_collect` as well."""
+        running = (one for due in self._due.values() for one in due)
+        told = [one.tell() for one in running if one.request.index in indexes]
+        return [one for one in told if one]
+
+    def cancel(self, index: int) -> None:
+        """Take it out; its slot and its blocks are free after the next step."""
+        sequence = self._prefilling.pop(index, None) or self._pop_due(index)
+        sequence.handle.cancel()
+        self._cancelled.append(sequence)
 
     def facts(self) -> Facts:
         """Precision and attention; once it has run, how full the batches and the cache were."""
@@ -131,6 +150,19 @@ class Paged:
             del self._prefilling[sequence.request.index]
             self._due.setdefault(self._written + sequence.left, []).append(sequence)
         return [sequence.request.index for sequence in begun]
+
+    def _pop_due(self, index: int) -> _Sequence:
+        for due in self._due.values():
+            for place, sequence in enumerate(due):
+                if sequence.request.index == index:
+                    return due.pop(place)
+        raise KeyError(index)
+
+    def _free_cancelled(self) -> None:
+        for sequence in self._cancelled:
+            self._slots += 1
+            self._blocks += blocks_of(sequence.request)
+        self._cancelled.clear()
 
     def _collect(self, due: list[_Sequence]) -> list[Ended]:
         ended = []
@@ -170,6 +202,7 @@ class _Sequence(Struct):
     ids: list[int] = []
     logprobs: list[float] = []
     stopped: bool = False
+    told: Told = msgspec.field(default_factory=Told)
 
     @property
     def left(self) -> int:
@@ -182,6 +215,12 @@ class _Sequence(Struct):
         self._read_some()
         self.stopped = self.stopped or bool(self.watch and self.watch.grows(self.ids[begin:]))
         return self.stopped
+
+    def tell(self) -> Progress | None:
+        """What has come and was not told; `found_stop` has read for those that have a watch."""
+        if not self.watch:
+            self._read_some()
+        return self.told.tell(self.request, Found(self.ids, self.logprobs), self.stops)
 
     def read_rest(self) -> None:
         """Take what is left of an answer that is over; `read_all` would wait for the end of any other."""

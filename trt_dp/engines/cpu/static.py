@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 import numpy as np
@@ -12,13 +13,15 @@ from trt_dp.engines.cpu.decoder import (
     DecoderSettings,
     Ended,
     Facts,
+    Found,
     Step,
+    Told,
     stops_of,
     watch_of,
 )
 from trt_dp.engines.cpu.sampler import Logits, Sampler
 from trt_dp.text.stop_strings import Watch
-from trt_dp.types import Ids, Request
+from trt_dp.types import Ids, Progress, Request
 
 
 class Batch(Protocol):
@@ -44,6 +47,7 @@ class Static:
         self.lookahead = settings.max_sequences  # to find prompts of similar lengths among them
         self._rows: list[_Row] = []
         self._ids = self._mask = np.zeros((0, 0), np.int64)
+        self._going = np.zeros(0, np.int64)
         self._read = self._steps = self._sequences = 0
 
     def take(self, waiting: deque[Request]) -> list[Request]:
@@ -69,6 +73,18 @@ class Static:
         if self._read < width:
             return Step([], [])
         return self._write(logits)
+
+    def progress(self, indexes: AbstractSet[int]) -> list[Progress]:
+        """What these rows have written since the last call."""
+        told = [row.tell() for row in self._rows if row.request.index in indexes]
+        return [one for one in told if one]
+
+    def cancel(self, index: int) -> None:
+        """Take its row out of the batch."""
+        stay = [place for place, row in enumerate(self._rows) if row.request.index != index]
+        self._rows = [self._rows[place] for place in stay]
+        self._going = self._going[stay]
+        self._ids, self._mask = self._ids[stay], self._mask[stay]
 
     def facts(self) -> Facts:
         """Precision and attention; once it has run, how full the batches were."""
@@ -132,6 +148,7 @@ class _Row:
         self.logprobs: list[float] = []
         self.ended = False
         self._sampler = Sampler(request, stops)
+        self._told = Told()
 
     def grow(self, logits: Logits) -> None:
         """Choose the next token, and see whether it is the last."""
@@ -142,6 +159,10 @@ class _Row:
         found = self._watch.grows([chosen]) if self._watch else False
         whole = len(self.output_ids) == self.request.output_tokens
         self.ended = whole or found or chosen in self._stops
+
+    def tell(self) -> Progress | None:
+        """What was written since the last time."""
+        return self._told.tell(self.request, Found(self.output_ids, self.logprobs), self._stops)
 
 
 def _row(request: Request, settings: DecoderSettings) -> _Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trt_dp.coordinator.workers.last_words import choose, last_words
+from trt_dp.system.last_words import choose, last_words
 
 _ABORT = """
 loading trtllm engines/e

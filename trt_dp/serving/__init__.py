@@ -1,0 +1,1 @@
+"""Starting servers: which there are, where each runs, and how they are kept alive."""
