@@ -10,24 +10,27 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-<<<<<<< HEAD
-from trt_dp.cli import agent, build, calibrate, doctor, export, plan, prepare, report, run, watch
-=======
-from trt_dp.cli import build, calibrate, doctor, export, plan, prepare, report, run, serve, watch
->>>>>>> main
+from trt_dp.cli import (
+    agent,
+    build,
+    calibrate,
+    doctor,
+    export,
+    plan,
+    prepare,
+    report,
+    run,
+    serve,
+    watch,
+)
 from trt_dp.cli.help import SPELLINGS, Command
 from trt_dp.cli.plugins import plugins
 from trt_dp.errors import Interrupted, TrtDpError
 from trt_dp.system.safe_text import plain
 
 _ORDER = (
-<<<<<<< HEAD
-    *("prepare-dataset", "build", "calibrate", "plan", "run", "watch"),
-    *("report", "export", "doctor", "plugins", "agent"),
-=======
     *("prepare-dataset", "build", "calibrate", "plan", "run", "serve", "watch"),
-    *("report", "export", "doctor", "plugins"),
->>>>>>> main
+    *("report", "export", "doctor", "plugins", "agent"),
 )
 
 
@@ -65,12 +68,8 @@ _add(watch.watch, "Show a run that is going on.", watch.EXAMPLES)
 _add(report.report, "Print or compare the reports of runs.", report.EXAMPLES)
 _add(export.export, "Write the answers of a run in another format.", export.EXAMPLES)
 _add(doctor.doctor, "Show what is installed and what can run here.")
-<<<<<<< HEAD
 _add(agent.agent, "Take part in a run of another machine.", agent.EXAMPLES)
-_add(plugins, "List engines, builders and launchers.")
-=======
 _add(plugins, "List engines, builders, launchers and servers.")
->>>>>>> main
 
 
 def main() -> None:

@@ -18,11 +18,8 @@ trt-dp run my.jsonl --output runs/first                # again: resumes where th
 trt-dp run 'shards/*.parquet' --prompt-column question # a table; all other columns come back
 echo '{"prompt": "Hello"}' | trt-dp run - --output-format text
 trt-dp run --n-workers 4 --n-gpus 2                    # four workers with two GPUs each
-<<<<<<< HEAD
 trt-dp run --hosts a,b --engine-path /shared/engine    # workers on two machines, by ssh
-=======
 trt-dp run --engine openai --endpoint http://host:8000 # servers; --endpoint is repeatable
->>>>>>> main
 trt-dp run --engine echo                               # no model: try trt-dp itself
 """
 

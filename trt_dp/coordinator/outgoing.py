@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from msgspec import structs
 
-from trt_dp.coordinator.abilities import stops_at_words
+from trt_dp.coordinator.abilities import needs_tokenizer
 from trt_dp.coordinator.job import Job
 from trt_dp.coordinator.order.contract import Indices
 from trt_dp.coordinator.run_folder import Folder
@@ -38,7 +38,7 @@ def _parts(index: Index, indices: Indices) -> list[Indices]:
 
 def setups(job: Job, index: Index, folder: Folder) -> Callable[[Placement], Setup]:
     """The first message to each worker."""
-    wants_tokenizer = job.detokenize or index.first_text is not None or stops_at_words(job, index)
+    wants_tokenizer = needs_tokenizer(job, index)
 
     def setup(placement: Placement) -> Setup:
         here = Setup(

@@ -10,7 +10,7 @@ from trt_dp.coordinator.job import Job
 from trt_dp.coordinator.workers.admission import Admission
 from trt_dp.coordinator.workers.hosts import Hosts
 from trt_dp.coordinator.workers.limits import Limits, without_time_limits
-from trt_dp.engines.about import about
+from trt_dp.engines.about import about, targets
 from trt_dp.errors import UsageError
 from trt_dp.launchers import HostLauncher, Launcher
 from trt_dp.placement.on_hosts import Wish
@@ -55,7 +55,13 @@ def limits_with(limits: Limits, launcher: AnyLauncher) -> Limits:
 
 
 def growth(job: Job, launcher: HostLauncher, say: Say) -> Growth:
-    """Who decides which host gets how many workers."""
+    """Who decides which host gets how many workers; raises UsageError for an engine that drives servers."""
+    engine = job.engine
+    if targets(plugins.find(plugins.ENGINES, engine.name), engine.options) is not None:
+        msg = (
+            f"the workers of {engine.name} use servers, not devices: they run here, without --hosts"
+        )
+        raise UsageError(msg)
     wish = Wish(
         workers=job.workers,
         gpus_per_worker=job.gpus_per_worker,

@@ -17,11 +17,8 @@ from msgspec import Struct, structs
 from trt_dp import plugins
 from trt_dp.coordinator import abilities, export
 from trt_dp.coordinator.job import Display, Job, check
-<<<<<<< HEAD
-from trt_dp.coordinator.reception import AnyLauncher, launcher_of
-=======
 from trt_dp.coordinator.places import places
->>>>>>> main
+from trt_dp.coordinator.reception import AnyLauncher, launcher_of
 from trt_dp.coordinator.record.environment import environment, outcome_of
 from trt_dp.coordinator.record.event_log import EventLog, read_events, sittings, utc_now
 from trt_dp.coordinator.record.failure_groups import group_failures
@@ -34,16 +31,9 @@ from trt_dp.dataset import open as dataset
 from trt_dp.dataset.index import Index
 from trt_dp.dataset.store import NAME as STORE
 from trt_dp.engines import folder as engine_folder
-<<<<<<< HEAD
+from trt_dp.engines.about import about
 from trt_dp.errors import UNREADABLE, DatasetError, PlacementError, UsageError
 from trt_dp.launchers import HostLauncher
-from trt_dp.placement.machine import look
-from trt_dp.placement.plan import plan as place
-=======
-from trt_dp.engines.about import about
-from trt_dp.errors import UNREADABLE, DatasetError
-from trt_dp.launchers import Launcher
->>>>>>> main
 from trt_dp.report.counts import Story, Whole
 from trt_dp.report.energy import Consumption
 from trt_dp.report.page import page
@@ -51,11 +41,7 @@ from trt_dp.report.schema import Activity, Report
 from trt_dp.report.summary import summarise
 from trt_dp.system import safe_files, signals
 from trt_dp.system.redact import redact_all
-<<<<<<< HEAD
-from trt_dp.types import Placement
-=======
-from trt_dp.types import EngineSpec
->>>>>>> main
+from trt_dp.types import EngineSpec, Placement
 
 
 class Outcome(Struct, frozen=True):
@@ -87,14 +73,8 @@ def run(job: Job, display: Display) -> Outcome:
     make_launcher = _check_plugins(job)
     check(job)
     abilities.check_flags(job)
-<<<<<<< HEAD
     launcher = make_launcher()
     placements = () if isinstance(launcher, HostLauncher) else _places_here(job, display)
-=======
-    plan = places(job.engine, (job.workers, job.gpus_per_worker, job.workers_per_gpu))
-    for note in plan.notes:
-        display.say(note)
->>>>>>> main
     with open_folder(job.folder) as folder:
         index = _claim(folder, job, display)
         with (
@@ -119,7 +99,7 @@ def _places_here(job: Job, display: Display) -> tuple[Placement, ...]:
     if job.address or job.port:
         msg = f"--address and --port are for hosts with agents: --launcher {job.launcher} has none"
         raise UsageError(msg)
-    plan = place(look(), job.workers, job.gpus_per_worker, job.workers_per_gpu)
+    plan = places(job.engine, (job.workers, job.gpus_per_worker, job.workers_per_gpu))
     for note in plan.notes:
         display.say(note)
     if len(plan.placements) < job.limits.min_workers:

@@ -9,11 +9,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-<<<<<<< HEAD
 from trt_dp.coordinator.growth import Growth, Shortage
-=======
-from trt_dp.coordinator.abilities import needs_tokenizer
->>>>>>> main
 from trt_dp.coordinator.job import Display, Job, Snapshot
 from trt_dp.coordinator.order.choose import choose
 from trt_dp.coordinator.order.contract import Order
@@ -167,7 +163,17 @@ class Session:
             self._show()
         self._show()
 
-<<<<<<< HEAD
+    def _look_at_pause(self, now: float) -> None:
+        """Raises NoWorkersLeft once no worker has wanted requests for too long, with none in flight."""
+        if self._dispatcher.in_flight or not self._crew.takes_nothing:
+            self._paused_at = now
+        limit = self._scope.job.limits.paused_seconds
+        if now - self._paused_at > limit:
+            why = (
+                f"nobody has taken a request for {limit:g} s (--paused-seconds). {self._gave_back}"
+            )
+            raise NoWorkersLeft(self._how_to_resume(why))
+
     def _start(self, pool: Pool, launcher: Launcher, placements: Sequence[Placement]) -> None:
         pool.add(launcher, placements)
         for place in placements:
@@ -183,17 +189,6 @@ class Session:
         hopeless = self._hosts.exhausted and not self._hosts.joined
         why = self._shortage.lasts(self._crew.left, growth.missing(), hopeless=hopeless)
         if why and not self.finished:
-=======
-    def _look_at_pause(self, now: float) -> None:
-        """Raises NoWorkersLeft once no worker has wanted requests for too long, with none in flight."""
-        if self._dispatcher.in_flight or not self._crew.takes_nothing:
-            self._paused_at = now
-        limit = self._scope.job.limits.paused_seconds
-        if now - self._paused_at > limit:
-            why = (
-                f"nobody has taken a request for {limit:g} s (--paused-seconds). {self._gave_back}"
-            )
->>>>>>> main
             raise NoWorkersLeft(self._how_to_resume(why))
 
     def _attend(self, pool: Pool, worker: int, event: Event) -> None:
@@ -344,31 +339,3 @@ def _input_tokens(scope: Scope) -> NDArray[np.int32] | None:
 
 def _stopping(in_flight: int) -> str:
     return f"Stopping: finishing {in_flight:,} requests in flight. Press Ctrl-C again to stop now"
-<<<<<<< HEAD
-=======
-
-
-def _work(index: Index, indices: Indices, ready: Ready) -> Work:
-    """Spans, and the lines themselves only for a worker that does not see the file."""
-    spans = index.spans(indices).tobytes()
-    if ready.reads_source:
-        return Work(spans)
-    return Work(spans, b"".join(index.read(indices.tolist())))
-
-
-def _setup(scope: Scope, stall_seconds: float) -> Callable[[Placement], Setup]:
-    """The first message to each worker."""
-    job, index = scope.job, scope.index
-    wants_tokenizer = needs_tokenizer(job, index)
-    return lambda placement: Setup(
-        engine=job.engine,
-        placement=placement,
-        source=index.source,
-        beat_seconds=min(_LONGEST_BEAT, stall_seconds / _BEATS_PER_STALL),
-        timing=job.timing,
-        tokenizer=job.engine.path if wants_tokenizer else None,
-        detokenize=job.detokenize,
-        keep_special_tokens=job.keep_special_tokens,
-        defaults=job.defaults,
-    )
->>>>>>> main

@@ -159,25 +159,10 @@ class Slot:
         return f"{end_of_process(status)}: {said}" if said else end_of_process(status)
 
 
-<<<<<<< HEAD
-def end_of_process(status: int | None) -> str:
-    """The meaning of an exit status, in words."""
-    if status is None:
-        return "it could not be killed"
-    if status < 0:
-        names = {kind.value: kind.name for kind in signal.Signals}
-        return f"it was killed by {names.get(-status, f'signal {-status}')}"
-    return f"it exited with status {status}"
-
-
 def wait_for(
     slots: list[Slot], seconds: float, look: Callable[[], None], hurry: Sequence[object] = ()
 ) -> None:
     """Wait until every process has ended, at most this long, and only while `hurry` is empty; `look` brings news."""
-=======
-def wait_for(slots: list[Slot], seconds: float, hurry: Sequence[object] = ()) -> None:
-    """Wait until every process has ended, at most this long, and only while `hurry` is empty."""
->>>>>>> main
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not hurry:
         look()
