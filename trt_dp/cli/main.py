@@ -11,6 +11,8 @@ import typer
 from typer.core import TyperGroup
 
 from trt_dp.cli import (
+    agent,
+    bench,
     build,
     calibrate,
     doctor,
@@ -20,6 +22,7 @@ from trt_dp.cli import (
     report,
     run,
     serve,
+    sweep,
     watch,
     workflow,
 )
@@ -30,7 +33,7 @@ from trt_dp.system.safe_text import plain
 
 _ORDER = (
     *("prepare-dataset", "build", "calibrate", "plan", "run", "workflow", "serve", "watch"),
-    *("report", "export", "doctor", "plugins"),
+    *("report", "export", "bench", "sweep", "doctor", "plugins", "agent"),
 )
 
 
@@ -68,7 +71,10 @@ _add(serve.serve, "Start servers of OpenAI's API on all devices.", serve.EXAMPLE
 _add(watch.watch, "Show a run that is going on.", watch.EXAMPLES)
 _add(report.report, "Print or compare the reports of runs.", report.EXAMPLES)
 _add(export.export, "Write the answers of a run in another format.", export.EXAMPLES)
+_add(bench.bench, "Measure OpenAI-compatible servers.", bench.EXAMPLES)
+_add(sweep.sweep, "Find the best setting of servers.", sweep.EXAMPLES, serve.Command)
 _add(doctor.doctor, "Show what is installed and what can run here.")
+_add(agent.agent, "Take part in a run of another machine.", agent.EXAMPLES)
 _add(plugins, "List engines, builders, launchers and servers.")
 
 
