@@ -11,6 +11,8 @@ import pytest
 from conftest import trt_dp
 from workflows import document, lines, load, say, write_prompt, write_rows
 
+from trt_dp.workflow.plan import obstacles
+
 
 def test_a_plan_shows_nodes_workers_and_commands_and_writes_nothing(home, model):
     """The command does the same as the node: it is run here, and its answers are those of the workflow."""
@@ -73,6 +75,16 @@ def test_the_document_of_the_page_is_right(flow):
         37,
         15,
     ]
+
+
+def test_a_plan_says_which_engine_cannot_run_here(flow, monkeypatch):
+    """In the words of the engine; one that can is not mentioned."""
+    write_rows(Path("d/in.jsonl"), [{"id": 1}])
+    write_prompt("say", "x")
+    works = flow.check(document([load(), say()]))
+    assert obstacles(works) == []
+    monkeypatch.setenv("PYTHONPATH", "")
+    assert obstacles(works)[0].startswith("the engine parrot cannot run here: ")
 
 
 @pytest.mark.usefixtures("home", "model")

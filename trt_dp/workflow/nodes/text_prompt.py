@@ -264,4 +264,5 @@ TYPE = Type(
     attribute=lambda params: params.output_data_attribute,
     resumes=True,
     describe=describe,
+    engine=lambda work: str(work.prepared.engine.name),
 )
