@@ -86,6 +86,18 @@ def test_logprobs_are_those_of_transformers(engine, model):
     assert np.abs(wanted - found.logprobs).max() < 1e-3
 
 
+def test_a_stop_string_ends_the_work(engine):
+    """An answer is left once its stop string is there; what came until then is as it ever was."""
+    ids = [1, 40, 41]
+    (whole,) = answers(engine, request(0, ids, 60)).values()
+    word = text(whole)[20:22]
+    wish = structs.replace(IGNORE, stop=(word,))
+    found = answers(engine, request(0, ids, 60, wish), request(1, ids, 60))
+    assert found[0].output_ids == whole.output_ids[: len(found[0].output_ids)]
+    assert len(found[0].output_ids) <= 22
+    assert found[1].output_ids == whole.output_ids
+
+
 def text(result: Result) -> str:
     """An answer's letters."""
     return "".join(chr(one + 29) for one in result.output_ids)
