@@ -67,6 +67,20 @@ def test_what_an_innocent_worker_had_is_no_suspect():
     assert all(dispatcher.deaths_of(index) == 1 for index in first[1:])
 
 
+def test_a_suspect_in_an_innocent_worker_is_as_suspect_as_before():
+    """However often its worker dies of another's, a request that runs apart is never given up for it."""
+    dispatcher = Dispatcher(np.arange(2), 2, proven=True)
+    for worker in (0, 1):
+        assert len(dispatcher.take(worker, 2)) == 1
+        dispatcher.lose(worker)
+    alone = [dispatcher.take(worker, 2).tolist() for worker in (0, 1)]
+    assert sorted(alone) == [[0], [1]]
+    for _ in range(5):
+        assert dispatcher.lose(1, innocent=True) == []
+        assert dispatcher.take(1, 2).tolist() == alone[1]
+    assert dispatcher.deaths_of(alone[1][0]) == 1
+
+
 @pytest.mark.parametrize(("port", "stays"), [(0, False), (29501, True)])
 def test_each_common_start_has_a_port_of_its_own_unless_one_was_given(port, stays):
     """A free port is looked for each time; the user's own is kept."""

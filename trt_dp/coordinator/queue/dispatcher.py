@@ -108,10 +108,13 @@ class Dispatcher:
     def lose(self, worker: int, *, innocent: bool = False) -> list[int]:
         """The worker died: what it had in flight is suspect now; returns what is given up instead.
 
-        If it died only because another one did, what it had goes next.
+        If it died only because another one did, what it had goes next, or stays as suspect as it was.
         """
         lost = self._pending.lose(worker, self._in_flight.pop(worker, ()))
-        if innocent and not self._quarantine.isolates(worker):
+        if innocent and self._quarantine.isolates(worker):
+            self._quarantine.spare(worker, lost)
+            return []
+        if innocent:
             self._again.add(lost)
             return []
         return self._quarantine.lose(worker, lost)

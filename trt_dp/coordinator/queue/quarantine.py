@@ -67,6 +67,12 @@ class Quarantine:
         self._add(lost, 1)
         return []
 
+    def spare(self, worker: int, lost: list[int]) -> None:
+        """The worker died with these in flight, but not of them: they are what they were."""
+        self._isolated.discard(worker)
+        if lost:
+            self._groups.append(lost)
+
     def _add(self, suspects: list[int], together: int) -> None:
         """In groups of this size, so that the first of them runs first."""
         starts = range(0, len(suspects), together)
