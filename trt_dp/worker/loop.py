@@ -175,6 +175,7 @@ class Loop:
         if engine.capacity != self._capacity:
             self._keep_capacity(engine.capacity)
             self._send(Capacity(self._capacity))
+            self._send_facts(engine)
         if self._waiting and not self._capacity:
             why = getattr(engine, "paused_because", _PAUSED)
             waiting = [Returned(request.index, why) for request in self._waiting]

@@ -39,6 +39,10 @@ class Quarantine:
         """This worker has nothing in flight any more: it may run anything."""
         self._isolated.discard(worker)
 
+    def enlist(self, workers: int) -> None:
+        """So many more workers will come."""
+        self._workers += workers
+
     def retire(self) -> None:
         """One worker less will ever come back."""
         self._workers -= 1
@@ -67,11 +71,10 @@ class Quarantine:
         self._add(lost, 1)
         return []
 
-    def spare(self, worker: int, lost: list[int]) -> None:
-        """The worker died with these in flight, but not of them: they are what they were."""
+    def spare(self, worker: int, suspects: list[int]) -> None:
+        """The worker that ran these suspects died of something else: they wait as they were."""
         self._isolated.discard(worker)
-        if lost:
-            self._groups.append(lost)
+        self._groups.append(suspects)
 
     def _add(self, suspects: list[int], together: int) -> None:
         """In groups of this size, so that the first of them runs first."""
