@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 from conftest import read_lines, trt_dp, write_dataset
 
+from trt_dp.coordinator.abilities import check_apart
+from trt_dp.coordinator.job import Job
 from trt_dp.coordinator.queue.dispatcher import Dispatcher
 from trt_dp.coordinator.workers.meeting import Meeting
 from trt_dp.engines.about import Group
+from trt_dp.errors import UsageError
+from trt_dp.types import EngineSpec
 
 
 def run(tmp_path: Path, stand_ins: dict[str, str], count: int, *options: str):
@@ -95,3 +99,11 @@ def test_each_common_start_has_a_port_of_its_own_unless_one_was_given(port, stay
     meeting.again()
     assert before["RANK"] == "1"
     assert (meeting.environment(1) == before) is stays
+
+
+def test_workers_of_several_machines_cannot_step_together(tmp_path):
+    """Hosts come and go, so such a run is refused before any host is asked to join."""
+    job = Job(tmp_path, tmp_path / "run", EngineSpec("vllm", None, {"lockstep": "true"}))
+    with pytest.raises(UsageError, match="works on one machine only"):
+        check_apart(job)
+    check_apart(Job(tmp_path, tmp_path / "run", EngineSpec("vllm", None, {"window": "4"})))
