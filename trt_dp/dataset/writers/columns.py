@@ -14,6 +14,7 @@ from trt_dp.errors import UNREADABLE
 _ASKED = ("max_tokens", "n", *SAMPLING)
 _ANSWER = (
     "text",
+    "reasoning",
     "output_ids",
     "finish_reason",
     "stop_reason",
@@ -86,5 +87,5 @@ def _answer(answered: Answered) -> dict[str, Any]:
     }
     if line.outputs is not None:
         return {**cells, "outputs": [_decode(each) for each in line.outputs]}
-    more = ("text", "output_ids", "finish_reason", "stop_reason", "logprobs")
+    more = ("text", "reasoning", "output_ids", "finish_reason", "stop_reason", "logprobs")
     return {**cells, **{name: getattr(line, name) for name in more}}
