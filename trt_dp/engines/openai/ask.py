@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from trt_dp.engines.openai.dialect import Dialect
+from trt_dp.engines.openai.forms import form_fields
 from trt_dp.errors import RequestRefused
 from trt_dp.types import Request, Sampling
 
@@ -47,6 +48,8 @@ def body_of(request: Request, api: Api, manner: Manner) -> bytes:
     asked: dict[str, Any] = {"model": manner.model, **_prompt(request, api, dialect)}
     asked[dialect.chat_limit if api == "chat" else "max_tokens"] = request.output_tokens
     asked |= _sampling(request.sampling, dialect)
+    if request.sampling.structured_outputs is not None:
+        asked |= form_fields(request.sampling.structured_outputs, dialect)
     if request.sampling.logprobs is not None:
         asked["logprobs"] = True if api == "chat" else 1
     if manner.stream:

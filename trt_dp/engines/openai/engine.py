@@ -51,7 +51,7 @@ class OpenaiEngine:
     samples = frozenset(
         {
             "temperature", "top_k", "top_p", "min_p", "seed", "min_tokens", "repetition_penalty",
-            "presence_penalty", "frequency_penalty", "logprobs",
+            "presence_penalty", "frequency_penalty", "logprobs", "structured_outputs",
         }
     )  # fmt: skip
 
