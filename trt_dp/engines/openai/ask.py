@@ -17,6 +17,7 @@ PATHS: dict[Api, str] = {"completions": "/completions", "chat": "/chat/completio
 
 _encode = msgspec.json.Encoder().encode
 _PLAIN = Sampling()
+_SIGN = 2**63
 _CANARY_TOKENS = 4  # some models cannot end an answer of one
 _MORE = ("top_k", "min_p", "repetition_penalty", "min_tokens", "ignore_eos", "stop_token_ids")
 
@@ -93,7 +94,7 @@ def _sampling(wished: Sampling, dialect: Dialect) -> dict[str, Any]:
         if getattr(wished, name) != 1 or dialect.neutral
     }
     if wished.temperature:
-        said["seed"] = wished.seed % dialect.seeds
+        said["seed"] = _seed(wished.seed, dialect.seeds)
     for name in ("presence_penalty", "frequency_penalty"):
         if getattr(wished, name):
             said[name] = getattr(wished, name)
@@ -105,6 +106,12 @@ def _sampling(wished: Sampling, dialect: Dialect) -> dict[str, Any]:
             _check(dialect, name)
             said[dialect.names.get(name, name)] = getattr(wished, name)
     return said
+
+
+def _seed(seed: int, seeds: int) -> int:
+    """The seed as a server takes it: those of 64 bits with a sign."""
+    found = seed % seeds
+    return found - seeds if found >= _SIGN else found
 
 
 def _check(dialect: Dialect, name: str) -> None:

@@ -162,6 +162,13 @@ class OpenaiEngine:
         self._send()
         return found
 
+    def cancel(self, index: int) -> None:
+        """Forget a request that was submitted and has no result yet."""
+        self._waiting = deque(one for one in self._waiting if one.request.index != index)
+        self._doubtful = [one for one in self._doubtful if one.request.index != index]
+        if sent := self._flying.pop(index, None):
+            self._client.cancel(sent.number)
+
     def facts(self) -> Facts:
         """What the report says of this server."""
         return {
