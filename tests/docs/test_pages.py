@@ -22,11 +22,18 @@ NAMED = r"(?<![\w/.])((?:scripts|engines|datasets|tests|docs)/[\w./-]+\.(?:toml|
 COMMANDS = typer.main.get_command(app)
 KINDS = COMMANDS.commands["prepare-dataset"].commands
 OF_OTHERS = {
+    "--stdin",
     "--hypothesis-profile",
     "--version",
     "--word",
     "--twice",
-}  # pytest's, and those of docs/extending.md
+    "--additional-sampling-params",
+    "--max-num-completed-requests",
+    "--mean-input-tokens",
+    "--mean-output-tokens",
+    "--num-concurrent-requests",
+    "--save-detailed",
+}  # pytest's, those of docs/extending.md, and those of LLMPerf and vLLM
 
 
 def texts(pattern: str) -> list[tuple[Path, str]]:

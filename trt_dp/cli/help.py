@@ -6,12 +6,13 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-INPUT, ENGINE, DEVICES, SAMPLING = "Input", "Engine", "Devices", "Sampling"
+SERVERS = "Servers"
+INPUT, ENGINE, DEVICES, HOSTS, SAMPLING = "Input", "Engine", "Devices", "Hosts", "Sampling"
 LENGTHS, TOKENS, ARRIVALS, FORMAT = "Lengths", "Tokens", "Arrivals", "Format"
 ORDER, OUTPUT, RELIABILITY, OTHER = "Order", "Output", "Reliability", "Options"
 _ORDER = (
-    *("Arguments", INPUT, LENGTHS, TOKENS, ARRIVALS, FORMAT),
-    *(ENGINE, DEVICES, SAMPLING, ORDER, OUTPUT, RELIABILITY),
+    *("Arguments", SERVERS, INPUT, LENGTHS, TOKENS, ARRIVALS, FORMAT),
+    *(ENGINE, DEVICES, HOSTS, SAMPLING, ORDER, OUTPUT, RELIABILITY),
 )
 
 _ALIASES = {"output-dir": "output"}
