@@ -35,7 +35,9 @@ def after(command, flag):
 @pytest.mark.parametrize("name", [point.name for point in plugins.names(plugins.SERVERS)])
 def test_every_server_has_a_command_for_its_seat(tmp_path, name):
     """Each declared server names its model and listens where it is told; its health is a path."""
-    server: Server = plugins.find(plugins.SERVERS, name)
+    server = plugins.find(plugins.SERVERS, name)
+    if not isinstance(server, Server):
+        pytest.skip("it is not one command for each seat")
     found = layout(asked(tmp_path), FOUR_GPUS).launches[0]
     seat = Seat(placement=PLACED, host="127.0.0.7", port=4567, folder=tmp_path)
     command = server.command(structs.replace(WISH, words=("--last", "word")), seat)
