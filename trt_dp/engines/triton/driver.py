@@ -59,7 +59,7 @@ class Driver:
         except BaseException:
             self._transport.close()
             raise
-        self._lanes = Lanes(lanes, wishes.patience_seconds)
+        self._lanes = Lanes(lanes, wishes.wait_seconds)
         self._probe = Probe(lanes, make, stream=wishes.stream)
         self._numbers = itertools.count(1)
         self._sent: dict[int, _Sent] = {}
@@ -149,7 +149,7 @@ def _transport(wishes: Wishes) -> Callable[[], Transport]:
 
 def _lanes(transport: Transport, form: Form, wishes: Wishes) -> list[Lane]:
     """The models, each of which answers now; raises EngineRefused with what keeps one from it."""
-    until = time.monotonic() + wishes.patience_seconds
+    until = time.monotonic() + wishes.wait_seconds
     found = [_find(transport, wishes.url, name, until) for name in wishes.models]
     for model in found:
         _check_kind(model, form, stream=wishes.stream)

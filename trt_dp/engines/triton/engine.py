@@ -35,7 +35,7 @@ class TritonEngine:
         concurrency: int = 0,
         end_id: int = -1,
         silent_seconds: float = 600.0,
-        patience_seconds: float = 60.0,
+        wait_seconds: float = 60.0,
     ) -> None:
         wishes = Wishes(
             url=own_endpoint(endpoint, placement),
@@ -44,7 +44,7 @@ class TritonEngine:
             stream=stream,
             concurrency=concurrency,
             silent_seconds=silent_seconds,
-            patience_seconds=patience_seconds,
+            wait_seconds=wait_seconds,
         )
         self._driver = Driver(CoreForm(_eos(spec, end_id)), wishes)
 

@@ -123,11 +123,11 @@ class Lanes:
     def __init__(
         self,
         lanes: Sequence[Lane],
-        patience_seconds: float,
+        wait_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lanes = list(lanes)
-        self._patience = patience_seconds
+        self._patience = wait_seconds
         self._clock = clock
         self._dark_since: float | None = None
         self._turn = 0

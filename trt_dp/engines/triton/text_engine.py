@@ -32,7 +32,7 @@ class TritonTextEngine:
         stream: bool = False,
         concurrency: int = 0,
         silent_seconds: float = 600.0,
-        patience_seconds: float = 60.0,
+        wait_seconds: float = 60.0,
     ) -> None:
         del spec
         wishes = Wishes(
@@ -42,7 +42,7 @@ class TritonTextEngine:
             stream=stream,
             concurrency=concurrency,
             silent_seconds=silent_seconds,
-            patience_seconds=patience_seconds,
+            wait_seconds=wait_seconds,
         )
         self._driver = Driver(TextForm(), wishes)
 

@@ -18,9 +18,7 @@ SAMPLES = frozenset(
         *("repetition_penalty", "presence_penalty", "frequency_penalty"),
     }
 )
-PASSING = frozenset(
-    {"endpoint", "over", "stream", "concurrency", "silent_seconds", "patience_seconds"}
-)
+PASSING = frozenset({"endpoint", "over", "stream", "concurrency", "silent_seconds", "wait_seconds"})
 
 
 class Wishes(Struct, frozen=True, kw_only=True):
@@ -32,7 +30,7 @@ class Wishes(Struct, frozen=True, kw_only=True):
     stream: bool
     concurrency: int  # of each model; 0: what its config says
     silent_seconds: float
-    patience_seconds: float
+    wait_seconds: float
 
 
 def endpoints(listed: str) -> list[str]:
