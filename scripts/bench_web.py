@@ -61,7 +61,11 @@ def engine(url: str, kind: str, count: int) -> int:
 
     settings = {"endpoint": url.removesuffix("/completions"), "model": "m", "dialect": "vllm"}
     made = OpenaiEngine(
-        EngineSpec("openai"), Placement(0), concurrency=IN_FLIGHT, stream=kind != "unary", **settings
+        EngineSpec("openai"),
+        Placement(0),
+        concurrency=IN_FLIGHT,
+        stream=kind != "unary",
+        **settings,
     )
     ids, asked, tokens = np.arange(1000, 1064), 0, 0
     while tokens < count * TOKENS:

@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from trt_dp.coordinator.abilities import needs_tokenizer
+from trt_dp.coordinator.abilities import group, needs_tokenizer
 from trt_dp.coordinator.job import Display, Job, Snapshot
 from trt_dp.coordinator.order.choose import choose
 from trt_dp.coordinator.order.contract import Indices, Order
@@ -29,6 +29,7 @@ from trt_dp.coordinator.workers.answers import checked, returned
 from trt_dp.coordinator.workers.crew import Crew
 from trt_dp.coordinator.workers.events import Event, Lost
 from trt_dp.coordinator.workers.limits import without_time_limits
+from trt_dp.coordinator.workers.meeting import Meeting
 from trt_dp.coordinator.workers.pool import Pool
 from trt_dp.dataset.index import Index
 from trt_dp.errors import EngineRefused, Interrupted, NoWorkersLeft, UsageError
@@ -119,6 +120,8 @@ class Session:
             limits = without_time_limits(limits)
         setup = _setup(scope, limits.stall_seconds)
         self._pool = Pool(launcher, scope.placements, setup, limits, scope.folder.logs)
+        if together := group(scope.job, len(scope.placements)):
+            self._pool.tie(Meeting(*together))
         self._signals = signals
         self._pool.start()
         for placement in scope.placements:
@@ -233,7 +236,7 @@ class Session:
         self._fail(hopeless, {i: Failure("engine_error", reason, tries(i)) for i in hopeless})
 
     def _lose(self, pool: Pool, worker: int, lost: Lost) -> None:
-        hopeless = self._dispatcher.lose(worker)
+        hopeless = self._dispatcher.lose(worker, innocent=lost.innocent)
         self._crew.lose(worker, retired=lost.retired)
         self.recorder.lost(worker, len(hopeless), lost)
         deaths = {i: given_up(lost.reason, self._dispatcher.deaths_of(i)) for i in hopeless}

@@ -105,9 +105,15 @@ class Dispatcher:
             raise Stray(msg)
         mine -= distinct
 
-    def lose(self, worker: int) -> list[int]:
-        """The worker died: what it had in flight is suspect now; returns what is given up instead."""
+    def lose(self, worker: int, *, innocent: bool = False) -> list[int]:
+        """The worker died: what it had in flight is suspect now; returns what is given up instead.
+
+        If it died only because another one did, what it had goes next.
+        """
         lost = self._pending.lose(worker, self._in_flight.pop(worker, ()))
+        if innocent and not self._quarantine.isolates(worker):
+            self._again.add(lost)
+            return []
         return self._quarantine.lose(worker, lost)
 
     def retire(self) -> None:

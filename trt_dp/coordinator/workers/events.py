@@ -8,10 +8,14 @@ from trt_dp.wire.messages import Capacity, Done, EngineFacts, GivenBack, Hello, 
 
 
 class Lost(Struct, frozen=True):
-    """The worker is dead, whatever the cause; `retired` when it will not be started again."""
+    """The worker is dead, whatever the cause; `retired` when it will not be started again.
+
+    `innocent`: it was ended because another one died, with which it stepped together.
+    """
 
     reason: str
     retired: bool
+    innocent: bool = False
 
 
 Event = Hello | Ready | EngineFacts | Done | GivenBack | Capacity | Refused | Lost
