@@ -310,7 +310,7 @@ def test_two_servers_share_the_work(server, tmp_path):
             run = start_trt_dp(
                 "run", tmp_path / "requests.jsonl", "--output", tmp_path / "run",
                 "--engine", "triton", "--endpoint", first.url, "--endpoint", second.url,
-                "--set", "wait_seconds=1",
+                "--set", "wait_seconds=1", "--set", "away_seconds=1",
             )  # fmt: skip
             wait_until(
                 lambda: len(Counter(one["pid"] for one in seen(log) if len(one["ids"]) > 1)) == 2
@@ -329,7 +329,7 @@ def test_with_no_server_left_the_run_ends_and_resumes(server, tmp_path):
     with triton(server, repository, **double) as running:
         words = [
             "run", tmp_path / "requests.jsonl", "--output", tmp_path / "run", "--engine", "triton",
-            "--endpoint", running.url, "--set", "wait_seconds=1",
+            "--endpoint", running.url, "--set", "wait_seconds=1", "--set", "away_seconds=1",
         ]  # fmt: skip
         run = start_trt_dp(*words)
         wait_until(lambda: len(seen(log)) > 20)

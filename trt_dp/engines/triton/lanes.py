@@ -123,11 +123,11 @@ class Lanes:
     def __init__(
         self,
         lanes: Sequence[Lane],
-        wait_seconds: float,
+        away_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lanes = list(lanes)
-        self._patience = wait_seconds
+        self._away = away_seconds
         self._clock = clock
         self._dark_since: float | None = None
         self._turn = 0
@@ -153,8 +153,11 @@ class Lanes:
             self._dark_since = None
             return total
         self._dark_since = self._dark_since or now
-        if now - self._dark_since > self._patience:
-            whys = "; ".join(f"{lane}: {lane.why}" for lane in self._lanes)
-            msg = f"no server has answered for {self._patience:g} s: {whys}"
+        if now - self._dark_since > self._away:
+            msg = f"no model has answered for {self._away:g} s: {self.complaints()}"
             raise RuntimeError(msg)
         return total
+
+    def complaints(self) -> str:
+        """Why those that are down are down."""
+        return "; ".join(f"{lane}: {lane.why}" for lane in self._lanes if not lane.up)

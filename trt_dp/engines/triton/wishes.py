@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Literal
 
@@ -18,7 +19,9 @@ SAMPLES = frozenset(
         *("repetition_penalty", "presence_penalty", "frequency_penalty"),
     }
 )
-PASSING = frozenset({"endpoint", "over", "stream", "concurrency", "silent_seconds", "wait_seconds"})
+PASSING = frozenset(
+    {"endpoint", "over", "stream", "concurrency", "silent_seconds", "wait_seconds", "away_seconds"}
+)
 
 
 class Wishes(Struct, frozen=True, kw_only=True):
@@ -30,7 +33,15 @@ class Wishes(Struct, frozen=True, kw_only=True):
     stream: bool
     concurrency: int  # of each model; 0: what its config says
     silent_seconds: float
-    wait_seconds: float
+    wait_seconds: float  # for a server that is not there yet
+    away_seconds: float  # with no model that answers
+
+
+def why_not() -> str | None:
+    """What keeps these engines from running here."""
+    if importlib.util.find_spec("httptools") is None:
+        return "install httptools: pip install 'trt-dp[triton]'"
+    return None
 
 
 def endpoints(listed: str) -> list[str]:
