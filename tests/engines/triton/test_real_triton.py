@@ -321,6 +321,27 @@ def test_two_servers_share_the_work(server, tmp_path):
     check_results(tmp_path / "run", rows)
 
 
+def test_what_is_in_flight_in_a_dead_or_hanging_model_goes_back(server, tmp_path):
+    """A model's process dies with all its requests, which Triton never answers: the other model answers them."""
+    repository, log = make_repository(tmp_path / "models", 2), tmp_path / "seen"
+    with triton(server, repository, token_seconds=0.05, log=str(log)) as running:
+        made = engine(running.url, models=BOTH)
+        waiting = made.capacity
+        for n in range(waiting):
+            made.submit(request(n, [n + 1, 2], 20))
+        wait_until(lambda: len(seen(log)) > waiting - 2)
+        victim = next(one for one in running.stubs() if one.pid == seen(log)[-1]["pid"])
+        victim.kill()
+        found = {}
+        while len(found) < waiting:
+            found |= {one.index: one for one in made.step()}
+        made.close()
+    back = [one for one in found.values() if isinstance(one, Returned)]
+    assert back
+    assert {one.blame for one in back} == {"none"}
+    assert len(back) < waiting
+
+
 def test_with_no_server_left_the_run_ends_and_resumes(server, tmp_path):
     """When every server is gone the run ends with a sentence; the same command finishes it once they are back."""
     repository, log = make_repository(tmp_path / "models"), tmp_path / "seen"

@@ -80,7 +80,9 @@ class Driver:
         """Send it to the model with the fewest requests."""
         lane = self._lanes.choose()
         if lane is None:
-            self._back.append(Returned(request.index, self.paused_because or "no model has room now"))
+            self._back.append(
+                Returned(request.index, self.paused_because or "no model has room now")
+            )
             return
         inputs = self._form.inputs(lane.model, request, stream=self._stream)
         call = Call(

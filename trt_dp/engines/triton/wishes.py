@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from trt_dp.errors import UsageError
 from trt_dp.types import Placement
+from trt_dp.web import target
 
 Over = Literal["http", "grpc"]
 
@@ -60,8 +61,18 @@ def own_endpoint(listed: str, placement: Placement) -> str:
 
 
 def count(options: Mapping[str, str]) -> int:
-    """How many servers the options name."""
-    return len(endpoints(options.get("endpoint", "")))
+    """How many servers the options name; raises UsageError for one that cannot be asked that way."""
+    found = endpoints(options.get("endpoint", ""))
+    for url in found:
+        if options.get("over", "http") == "http":
+            target(url)
+        elif url.startswith(("http://", "https://")):
+            msg = f"{url} is for HTTP, and gRPC has a port of its own: --endpoint HOST:8001"
+            raise UsageError(msg)
+    if options.get("concurrency", "0").startswith("-"):
+        msg = "--set concurrency must not be negative"
+        raise UsageError(msg)
+    return len(found)
 
 
 def names(models: str, model: str, usual: str) -> tuple[str, ...]:
