@@ -188,6 +188,14 @@ class EngineSpec(Struct, frozen=True):
     options: dict[str, str] = {}
 
 
+class Machine(Struct, frozen=True):
+    """What a process may use: GPUs as CUDA_VISIBLE_DEVICES names them, and cores by number."""
+
+    gpus: tuple[str, ...]
+    cores: tuple[int, ...]
+    bus_order: bool = False  # the GPUs are numbered by nvidia-smi, not by the user's own setting
+
+
 class Placement(Struct, frozen=True):
     """A worker's devices and cores, and the environment variables that limit it to them."""
 
@@ -196,6 +204,7 @@ class Placement(Struct, frozen=True):
     cores: tuple[int, ...] = ()
     environment: dict[str, str] = {}
     sharers: int = 1  # workers on these devices, this one included
+    host: str = ""  # where an agent starts it; empty on the coordinator's own machine
 
 
 class Source(Struct, frozen=True):

@@ -13,13 +13,12 @@ from msgspec import Struct
 
 from trt_dp import plugins
 from trt_dp.errors import UsageError
-from trt_dp.placement.machine import Machine
 from trt_dp.placement.plan import Plan
 from trt_dp.placement.plan import plan as plan_devices
 from trt_dp.serving import neuron, nginx, ports
 from trt_dp.serving.launch import Launch, Layout
 from trt_dp.serving.servers import Arrangement, Seat, Server, Wish
-from trt_dp.types import Placement
+from trt_dp.types import Machine, Placement
 
 Proxy = Literal["nginx"]
 _SYSTEM = "/usr/sbin:/usr/local/sbin:/usr/local/nginx/sbin"

@@ -10,7 +10,7 @@ from trt_dp.wire.messages import Capacity, Done, EngineFacts, GivenBack, Hello, 
 class Lost(Struct, frozen=True):
     """The worker is dead, whatever the cause; `retired` when it will not be started again.
 
-    `innocent`: it was ended because another one died, with which it stepped together.
+    `innocent`: it died only because another worker did, with which it stepped together, or because its host is lost.
     """
 
     reason: str

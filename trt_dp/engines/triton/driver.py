@@ -106,7 +106,7 @@ class Driver:
 
     def facts(self) -> Facts:
         """How many requests each model answered."""
-        return {f"answered by {lane}": lane.answered for lane in self._lanes}
+        return {f"answered by {lane.model.name}": lane.answered for lane in self._lanes}
 
     def close(self) -> None:
         """Stop looking at servers, and close the connections."""

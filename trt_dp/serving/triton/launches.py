@@ -13,7 +13,6 @@ from trt_dp.engines.trtllm.folder import Model
 from trt_dp.engines.trtllm.stop_ids import stop_ids
 from trt_dp.errors import UsageError
 from trt_dp.launchers.mpi.launcher import find_mpirun
-from trt_dp.placement.machine import Machine
 from trt_dp.placement.plan import plan as plan_devices
 from trt_dp.serving import ports
 from trt_dp.serving.launch import Launch, Layout
@@ -28,6 +27,7 @@ from trt_dp.serving.triton.options import Options, parameters, read
 from trt_dp.serving.triton.repository import Repository, repository
 from trt_dp.system import open_mpi, safe_files
 from trt_dp.system.shared_memory import FOLDER
+from trt_dp.types import Machine
 
 _PORTS = 3  # of each server: HTTP, gRPC, metrics
 _REPOSITORY = "models"
