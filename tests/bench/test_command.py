@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
-from conftest import trt_dp
+from conftest import start_trt_dp, trt_dp, wait_until
 from doubles.paced_server import PacedServer
 from typer.testing import CliRunner
 
@@ -101,3 +102,18 @@ def test_an_endpoint_that_is_not_there():
     found = bench("--endpoint", "http://127.0.0.1:9")
     assert found.returncode == 2
     assert "http://127.0.0.1:9/v1 does not answer" in found.stderr
+
+
+def test_ctrl_c_keeps_what_was_measured(tmp_path):
+    """Two of eight are answered, the others never would be: their numbers are written, and the command says so."""
+    with PacedServer(faults=("", "", "stuck", "stuck")) as server:
+        words = ["--endpoint", server.url, "--batch-size", 2, "--results-dir", tmp_path, *SMALL]
+        going = start_trt_dp("bench", *words)
+        wait_until(lambda: len(server.bodies) == 4)
+        going.send_signal(signal.SIGINT)
+        out, error = going.communicate(timeout=60)
+    assert going.returncode == 130
+    assert "stopped after 2 of 8 requests" in error
+    assert "2 of 2 requests answered" in out
+    told = json.loads((tmp_path / "bench.json").read_text())
+    assert (told["complete"], told["summary"]["answered"]) == (False, 2)

@@ -102,6 +102,8 @@ class PacedServer:
 
     async def _answer(self, writer, head: str, body: dict) -> None:
         fault = self._faults.popleft() if self._faults else ""
+        if fault == "stuck":
+            await asyncio.sleep(3600)
         if fault == "429":
             await self._whole(writer, 429, {"error": {"message": "too many requests"}})
             return
