@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -15,14 +16,17 @@ from pathlib import Path
 import msgspec
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from havoc import measure, world
 from havoc.figures import as_text, summarise
+from havoc.machines import MachineTrial
 from havoc.plan import Plan, draw
 from havoc.trial import Trial, undergo
 from havoc.verdict import Verdict
 
 MOST = {"echo": 1600, "cpu": 160}
+MACHINE_REQUESTS = 4000
 STEADY, POISONED, REPEATS = 8000, 20_000, 3
 
 
@@ -47,9 +51,16 @@ def main() -> int:
         default=1_000_000,
         help="requests of the measured resume, half of them completed",
     )
+    parser.add_argument(
+        "--machines",
+        action="store_true",
+        help="runs over hosts that are network namespaces (root): cuts, crashes and kills",
+    )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--folder", type=Path, help="folder to work in [default: a new one]")
     asked = parser.parse_args()
+    if asked.machines:
+        return on_machines(asked)
     print(_grounds(alone=world.alone()))
     with tempfile.TemporaryDirectory(prefix="havoc-", dir=asked.folder) as name:
         figures = summarise(undergo_all(Path(name), asked))
@@ -85,6 +96,45 @@ def undergo_all(folder: Path, asked: argparse.Namespace) -> Iterator[Trial]:
             if trial:
                 _tell(trial, asked.faults)
                 yield trial
+
+
+def on_machines(asked: argparse.Namespace) -> int:
+    """Runs over several hosts, one at a time."""
+    os.environ["TRT_DP_TEST_HOSTS"] = "1"
+    from conftest import run_echo, write_dataset
+    from havoc import machines
+    from hosts import why_no_ssh
+
+    if why := why_no_ssh():
+        sys.exit(f"scripts/chaos: {why}")
+    bad = faults = runs = 0
+    latest = time.monotonic() + asked.minutes * 60
+    with tempfile.TemporaryDirectory(prefix="havoc-", dir=asked.folder) as name:
+        requests = write_dataset(Path(name) / "requests.jsonl", MACHINE_REQUESTS)
+        clean = run_echo(requests, Path(name) / "clean").results.read_bytes()
+        for seed in range(asked.seed, asked.seed + asked.runs):
+            if time.monotonic() > latest:
+                break
+            plan = machines.draw(seed, asked.faults)
+            trial = machines.undergo(Path(name) / str(seed), plan, requests, clean)
+            runs, faults, bad = runs + 1, faults + trial.done, bad + bool(trial.wrong)
+            _tell_machines(trial, asked.faults)
+    print(f"{runs} runs, {faults} faults, {bad} runs with something lost, doubled or left")
+    return 1 if bad else 0
+
+
+def _tell_machines(trial: MachineTrial, faults: int) -> None:
+    plan = trial.plan
+    kinds = ", ".join(f"{blow.kind} n{blow.host}" for blow in plan.blows)
+    print(
+        f"seed {plan.seed}: {plan.hosts} hosts, {trial.sittings} sittings, {trial.seconds:.1f} s: "
+        f"{'BAD' if trial.wrong else 'good'}; {trial.done} of {len(plan.blows)} faults: {kinds}",
+        flush=True,
+    )
+    for sentence in trial.wrong:
+        print(f"  {sentence}")
+    if trial.wrong:
+        print(f"  repeat: scripts/chaos --machines --seed {plan.seed} --runs 1 --faults {faults}")
 
 
 def measure_all(folder: Path, requests: int) -> dict[str, object]:

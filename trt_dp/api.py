@@ -42,6 +42,9 @@ class JobOptions(TypedDict, total=False):
     gpus_per_worker: int | None
     workers_per_gpu: int
     launcher: str
+    launcher_options: dict[str, str]
+    address: str | None
+    port: int
     fresh: bool
     skip_bad: bool
     timing: bool

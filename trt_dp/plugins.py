@@ -82,17 +82,25 @@ def check_options(group: str, name: str, options: dict[str, str]) -> None:
         convert(find(group, name), options)
 
 
-def convert(plugin: Callable[..., Any], options: dict[str, str]) -> dict[str, Any]:
-    """`--set` values as the constructor's types; raises UsageError for an unknown key or a wrong value."""
+def convert(
+    plugin: Callable[..., Any], options: dict[str, str], flag: str = "--set"
+) -> dict[str, Any]:
+    """`--set` values as the constructor's types; raises UsageError for an unknown key or a wrong value.
+
+    A plugin whose options are not its constructor's parameters converts them itself, by `convert_options`.
+    """
+    own = getattr(plugin, "convert_options", None)
+    if own is not None:
+        return dict(own(options))
     known = options_of(plugin)
     converted = {}
     for key, value in options.items():
         if key not in known:
-            msg = f"there is no option {key!r} for --set here{alternatives(key, known)}"
+            msg = f"there is no option {key!r} for {flag} here{alternatives(key, known)}"
             raise UsageError(msg)
         try:
             converted[key] = msgspec.convert(value, known[key], strict=False)
         except msgspec.ValidationError as error:
-            msg = f"--set {key}={redact(key, value)}: {why(error)}"
+            msg = f"{flag} {key}={redact(key, value)}: {why(error)}"
             raise UsageError(msg) from error
     return converted

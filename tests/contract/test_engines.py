@@ -19,6 +19,8 @@ import pytest
 from msgspec import structs
 from tiny_engine import tiny_engine
 from trtllm_engines import make_checkpoint, make_engine
+from vllm_double import forget_double, use_double
+from vllm_double import make_checkpoint as vllm_checkpoint
 
 from trt_dp import plugins
 from trt_dp.engines.about import About, about, recognises, why_not
@@ -48,6 +50,7 @@ ENGINES: dict[str, tuple[str, Callable[[Path], Path] | None, dict[str, str]]] = 
     "trtllm executor": ("trtllm", make_engine, {"loader": "executor"}),
     "trtllm static": ("trtllm", make_engine, {"mode": "static"}),
     "trtllm-torch": ("trtllm-torch", make_checkpoint, {}),
+    "vllm": ("vllm", vllm_checkpoint, {}),
     "documented": ("shout", _shout, {"volume": "2"}),
     "transformers padded": ("transformers", _checkpoint, {"mode": "padded"}),
     "transformers continuous": ("transformers", _checkpoint, {"mode": "continuous"}),
@@ -69,6 +72,8 @@ def spec(request, tmp_path, monkeypatch) -> Iterator[EngineSpec]:
     name, folder, options = ENGINES[request.param]
     if name == "transformers":  # the real library, never beside the double of PyTorch
         pytest.importorskip("transformers", reason="it is missing: scripts/transformers-check")
+    elif name == "vllm":
+        use_double(monkeypatch)  # alone: TensorRT-LLM goes first where it is installed
     else:
         request.getfixturevalue("double")
     if name == "cpu":
@@ -78,6 +83,7 @@ def spec(request, tmp_path, monkeypatch) -> Iterator[EngineSpec]:
     path = folder(tmp_path / "engine") if folder else None
     yield EngineSpec(name, str(path) if path else None, options)
     documented.forget()
+    forget_double()
 
 
 @pytest.fixture
@@ -364,7 +370,7 @@ def test_what_it_says_of_itself_has_the_right_types(spec):
     assert why_not(engine_class) is None  # the double is installed
 
 
-@pytest.mark.parametrize("name", ["echo", "cpu", "trtllm", "trtllm-torch", "transformers"])
+@pytest.mark.parametrize("name", ["echo", "cpu", "trtllm", "trtllm-torch", "transformers", "vllm"])
 def test_asking_an_engine_loads_no_heavy_library(name):
     """Its class can be imported, and asked about a folder and its options, without the library that it runs on."""
     code = (
@@ -372,7 +378,8 @@ def test_asking_an_engine_loads_no_heavy_library(name):
         "from trt_dp.engines.about import about, recognises\n"
         f"found = plugins.find(plugins.ENGINES, {name!r}); about(found)\n"
         "recognises(found, Path('nowhere')); plugins.options_of(found)\n"
-        "print(sorted({'openvino', 'openvino_genai', 'torch', 'transformers', 'tensorrt_llm'} & sys.modules.keys()))"
+        "heavy = {'openvino', 'openvino_genai', 'torch', 'transformers', 'tensorrt_llm', 'vllm'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -21,6 +21,7 @@ NAMED = r"(?<![\w/.])((?:scripts|engines|datasets|tests|docs)/[\w./-]+\.(?:toml|
 COMMANDS = typer.main.get_command(app)
 KINDS = COMMANDS.commands["prepare-dataset"].commands
 OF_OTHERS = {
+    "--stdin",
     "--hypothesis-profile",
     "--version",
     "--word",

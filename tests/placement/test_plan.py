@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from trt_dp.errors import PlacementError
 from trt_dp.placement.environment import clean
 from trt_dp.placement.gpus import parse_listing
-from trt_dp.placement.machine import Machine, look, usable_cores, visible
+from trt_dp.placement.machine import look, usable_cores, visible
 from trt_dp.placement.plan import plan
+from trt_dp.types import Machine
 
 FOUR = Machine(gpus=("0", "1", "2", "3"), cores=tuple(range(16)))
 INSTALLED = ["0 GPU-aaaa-1", "1 GPU-aabb-2", "2 GPU-cccc-3"]

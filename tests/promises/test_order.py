@@ -91,10 +91,10 @@ def test_a_worker_that_comes_when_all_is_done_is_turned_away(
 ) -> None:
     """A worker that knocks after the last answer does not keep the run from ending."""
 
-    def late(address: str, key: bytes) -> Channel[ToWorker]:
+    def late(address: str, key: bytes, **more: object) -> Channel[ToWorker]:
         if threading.current_thread() is not workers.setdefault(0, threading.current_thread()):
             time.sleep(1)
-        return knock(address, key)
+        return knock(address, key, **more)
 
     workers: dict[int, threading.Thread] = {}
     monkeypatch.setattr("trt_dp.worker.serve.knock", late)

@@ -194,7 +194,7 @@ LEAVES = [
 ]
 
 
-MAY_BE_ABSENT = {"losses", "ledger", "timeline", "tail", "histograms"} | {
+MAY_BE_ABSENT = {"hosts", "losses", "ledger", "timeline", "tail", "histograms"} | {
     "failures",
     "sittings",
     "environment",

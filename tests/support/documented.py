@@ -24,7 +24,8 @@ def install(site: Path) -> dict[str, str]:
     info = site / "shout-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shout\nVersion: 1.0\n")
-    points = re.sub(r'project\.entry-points\."(.*?)"', r"\1", blocks("toml")[0]).replace('"', "")
+    listed = blocks("toml")[0].rstrip() + "\n" + blocks("toml")[1].partition("\n")[2]
+    points = re.sub(r'project\.entry-points\."(.*?)"', r"\1", listed).replace('"', "")
     (info / "entry_points.txt").write_text(points)
     return {"PYTHONPATH": str(site)}
 

@@ -7,12 +7,12 @@ from typing import Any
 from typer.core import TyperCommand
 
 SERVERS = "Servers"
-INPUT, ENGINE, DEVICES, SAMPLING = "Input", "Engine", "Devices", "Sampling"
+INPUT, ENGINE, DEVICES, HOSTS, SAMPLING = "Input", "Engine", "Devices", "Hosts", "Sampling"
 LENGTHS, TOKENS, ARRIVALS, FORMAT = "Lengths", "Tokens", "Arrivals", "Format"
 ORDER, OUTPUT, RELIABILITY, OTHER = "Order", "Output", "Reliability", "Options"
 _ORDER = (
     *("Arguments", SERVERS, INPUT, LENGTHS, TOKENS, ARRIVALS, FORMAT),
-    *(ENGINE, DEVICES, SAMPLING, ORDER, OUTPUT, RELIABILITY),
+    *(ENGINE, DEVICES, HOSTS, SAMPLING, ORDER, OUTPUT, RELIABILITY),
 )
 
 _ALIASES = {"output-dir": "output"}

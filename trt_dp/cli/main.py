@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from trt_dp.cli import (
+    agent,
     bench,
     build,
     calibrate,
@@ -32,7 +33,7 @@ from trt_dp.system.safe_text import plain
 
 _ORDER = (
     *("prepare-dataset", "build", "calibrate", "plan", "run", "workflow", "serve", "watch"),
-    *("report", "export", "bench", "sweep", "doctor", "plugins"),
+    *("report", "export", "bench", "sweep", "doctor", "plugins", "agent"),
 )
 
 
@@ -73,6 +74,7 @@ _add(export.export, "Write the answers of a run in another format.", export.EXAM
 _add(bench.bench, "Measure OpenAI-compatible servers.", bench.EXAMPLES)
 _add(sweep.sweep, "Find the best setting of servers.", sweep.EXAMPLES, serve.Command)
 _add(doctor.doctor, "Show what is installed and what can run here.")
+_add(agent.agent, "Take part in a run of another machine.", agent.EXAMPLES)
 _add(plugins, "List engines, builders, launchers and servers.")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trt_dp.cli import launching
 from trt_dp.cli import run_options as options
 from trt_dp.cli import sampling_flags as flags
 from trt_dp.cli.help import DEVICES, ENGINE, OUTPUT
@@ -19,6 +20,7 @@ trt-dp plan my.jsonl                                                # requests, 
 trt-dp plan my.jsonl --calibration calibration.json                 # and how long it will take
 trt-dp plan my.jsonl --calibration tp1.json --calibration tp2.json  # two engines side by side
 trt-dp plan my.jsonl --step-ms 6 --sequence-us 22 --slots 256 --price-per-hour 4
+trt-dp plan my.jsonl --hosts a,b                                    # and who would run where
 """
 
 
@@ -64,6 +66,15 @@ def plan(
             rich_help_panel=DEVICES,
         ),
     ] = None,
+    n_gpus: options.NGpus = None,
+    workers_per_gpu: options.WorkersPerGpu = 1,
+    launcher: options.Launcher = None,
+    hosts: options.Hosts = None,
+    launcher_set: options.LauncherSet = None,
+    key_file: options.KeyFile = None,
+    address: options.Address = None,
+    port: options.Port = 0,
+    host_seconds: options.HostSeconds = 60.0,
     price_per_hour: Annotated[
         float | None,
         typer.Option(
@@ -78,7 +89,8 @@ def plan(
 ) -> None:
     """Show what a run will need: requests, tokens, disk, and how long it will take in each order.
 
-    Times need a --calibration or --step-ms. Every answer is taken to be as long as its request allows.
+    Times need a --calibration or --step-ms. Every answer is taken to be as long as its request allows. With --hosts
+    or --launcher, also who would run where; of several --n-workers the first counts there.
     """
     from trt_dp.dataset.open import open_dataset
     from trt_dp.dataset.reading import Reading, ignore
@@ -107,6 +119,20 @@ def plan(
     for each in known:
         for workers in n_workers or (1, 2, 4, 8):
             typer.echo(forecast_line(each, forecast(needs, each, workers), price_per_hour))
+    where = launching.Asking(
+        launcher=launcher,
+        hosts=hosts,
+        launcher_set=launcher_set,
+        key_file=key_file,
+        address=address,
+        port=port,
+        host_seconds=host_seconds,
+        n_workers=n_workers[0] if n_workers else None,
+        n_gpus=n_gpus,
+        workers_per_gpu=workers_per_gpu,
+    )
+    if where.asked:
+        launching.show_places(where)
 
 
 def _engines(

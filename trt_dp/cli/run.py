@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from trt_dp.cli import key_values
+from trt_dp.cli import key_values, launching
 from trt_dp.cli import run_options as options
 from trt_dp.cli import sampling_flags as flags
 from trt_dp.system.safe_text import plain
@@ -18,6 +18,7 @@ trt-dp run my.jsonl --output runs/first                # again: resumes where th
 trt-dp run 'shards/*.parquet' --prompt-column question # a table; all other columns come back
 echo '{"prompt": "Hello"}' | trt-dp run - --output-format text
 trt-dp run --n-workers 4 --n-gpus 2                    # four workers with two GPUs each
+trt-dp run --hosts a,b --engine-path /shared/engine    # workers on two machines, by ssh
 trt-dp run --engine openai --endpoint http://host:8000 # servers; --endpoint is repeatable
 trt-dp run --engine echo                               # no model: try trt-dp itself
 """
@@ -40,7 +41,14 @@ def run(
     n_workers: options.NWorkers = None,
     n_gpus: options.NGpus = None,
     workers_per_gpu: options.WorkersPerGpu = 1,
-    launcher: options.Launcher = "local",
+    launcher: options.Launcher = None,
+    hosts: options.Hosts = None,
+    launcher_set: options.LauncherSet = None,
+    key_file: options.KeyFile = None,
+    address: options.Address = None,
+    port: options.Port = 0,
+    host_seconds: options.HostSeconds = 120.0,
+    min_workers: options.MinWorkers = 1,
     temperature: flags.Temperature = 0.0,
     top_k: flags.TopK = 0,
     top_p: flags.TopP = 1.0,
@@ -125,7 +133,9 @@ def run(
             workers=n_workers,
             gpus_per_worker=n_gpus,
             workers_per_gpu=workers_per_gpu,
-            launcher=launcher,
+            **launching.settings(launcher, hosts, key_file, launcher_set),
+            address=address,
+            port=port,
             sampling=Sampling(
                 temperature=temperature,
                 top_k=top_k,
@@ -161,6 +171,8 @@ def run(
                 answer_seconds=answer_seconds,
                 paused_seconds=paused_seconds,
                 max_restarts=max_restarts,
+                host_seconds=host_seconds,
+                min_workers=min_workers,
             ),
             grace_seconds=grace_seconds,
             progress=progress,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trt_dp.cli.help import DEVICES, ENGINE, INPUT, ORDER, OUTPUT, RELIABILITY
+from trt_dp.cli.help import DEVICES, ENGINE, HOSTS, INPUT, ORDER, OUTPUT, RELIABILITY
 
 DEFAULT_REQUESTS = "datasets/synthetic_2048_128.jsonl"
 Requests = Annotated[
@@ -114,10 +114,52 @@ WorkersPerGpu = Annotated[
     int, typer.Option(help="Workers that share each GPU.", rich_help_panel=DEVICES)
 ]
 Launcher = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="How workers start: local, mpi, or inline for debugging.", rich_help_panel=DEVICES
+        help="How workers start: local, mpi, ssh, by-hand, or inline for debugging. "
+        "[default: local; ssh with --hosts]",
+        rich_help_panel=DEVICES,
     ),
+]
+Hosts = Annotated[
+    str | None,
+    typer.Option(
+        help="Machines that get workers, with commas between.",
+        rich_help_panel=HOSTS,
+    ),
+]
+LauncherSet = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="Set an option of the launcher. Repeatable.",
+        rich_help_panel=HOSTS,
+    ),
+]
+KeyFile = Annotated[
+    str | None,
+    typer.Option(
+        help="File for the key of the run, for trt-dp agent --key-file. [by-hand]",
+        rich_help_panel=HOSTS,
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of this machine on which hosts reach it. [default: the one that leads to them]",
+        rich_help_panel=HOSTS,
+    ),
+]
+Port = Annotated[int, typer.Option(help="Port for hosts; 0 chooses one.", rich_help_panel=HOSTS)]
+HostSeconds = Annotated[
+    float,
+    typer.Option(
+        help="Stop, resumably, after so long with fewer than --min-workers.",
+        rich_help_panel=HOSTS,
+    ),
+]
+MinWorkers = Annotated[
+    int, typer.Option(help="Workers without which a run does not go on.", rich_help_panel=HOSTS)
 ]
 Order = Annotated[
     str,

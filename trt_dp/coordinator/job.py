@@ -27,6 +27,9 @@ class Job(Struct, frozen=True):
     gpus_per_worker: int | None = None
     workers_per_gpu: int = 1
     launcher: str = "local"
+    launcher_options: dict[str, str] = {}
+    address: str | None = None  # where this machine listens for its hosts
+    port: int = 0
     fresh: bool = False
     skip_bad: bool = False
     timing: bool = True
@@ -53,6 +56,9 @@ def check(job: Job) -> None:
         ("--price-per-gpu-hour", job.price_per_gpu_hour or 0.0, 0.0),
         ("--grace-seconds", job.grace_seconds, 0.0),
         ("--max-restarts", limits.max_restarts, 0),
+        ("--host-seconds", limits.host_seconds, 0.1),
+        ("--min-workers", limits.min_workers, 1),
+        ("--port", job.port, 0),
         ("--temperature", sampling.temperature, 0.0),
         ("--top-k", sampling.top_k, 0),
         ("--seed", sampling.seed, 0),

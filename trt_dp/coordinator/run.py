@@ -6,7 +6,7 @@ import contextlib
 import platform
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -18,6 +18,7 @@ from trt_dp import plugins
 from trt_dp.coordinator import abilities, export
 from trt_dp.coordinator.job import Display, Job, check
 from trt_dp.coordinator.places import places
+from trt_dp.coordinator.reception import AnyLauncher, launcher_of
 from trt_dp.coordinator.record.environment import environment, outcome_of
 from trt_dp.coordinator.record.event_log import EventLog, read_events, sittings, utc_now
 from trt_dp.coordinator.record.failure_groups import group_failures
@@ -31,8 +32,8 @@ from trt_dp.dataset.index import Index
 from trt_dp.dataset.store import NAME as STORE
 from trt_dp.engines import folder as engine_folder
 from trt_dp.engines.about import about
-from trt_dp.errors import UNREADABLE, DatasetError
-from trt_dp.launchers import Launcher
+from trt_dp.errors import UNREADABLE, DatasetError, PlacementError, UsageError
+from trt_dp.launchers import HostLauncher
 from trt_dp.report.counts import Story, Whole
 from trt_dp.report.energy import Consumption
 from trt_dp.report.page import page
@@ -40,7 +41,7 @@ from trt_dp.report.schema import Activity, Report
 from trt_dp.report.summary import summarise
 from trt_dp.system import safe_files, signals
 from trt_dp.system.redact import redact_all
-from trt_dp.types import EngineSpec
+from trt_dp.types import EngineSpec, Placement
 
 
 class Outcome(Struct, frozen=True):
@@ -72,9 +73,8 @@ def run(job: Job, display: Display) -> Outcome:
     make_launcher = _check_plugins(job)
     check(job)
     abilities.check_flags(job)
-    plan = places(job.engine, (job.workers, job.gpus_per_worker, job.workers_per_gpu))
-    for note in plan.notes:
-        display.say(note)
+    launcher = make_launcher()
+    placements = () if isinstance(launcher, HostLauncher) else _places_here(job, display)
     with open_folder(job.folder) as folder:
         index = _claim(folder, job, display)
         with (
@@ -85,13 +85,27 @@ def run(job: Job, display: Display) -> Outcome:
                 job=job,
                 index=index,
                 journal=journal,
-                placements=plan.placements,
+                placements=placements,
                 folder=folder,
                 display=display,
                 log=log,
             )
-            report = _work(scope, make_launcher, stopwatch)
+            report = _work(scope, launcher, stopwatch)
             return Outcome(report, job.folder, _answers(job))
+
+
+def _places_here(job: Job, display: Display) -> tuple[Placement, ...]:
+    """The workers of this machine; raises UsageError for what only makes sense with several."""
+    if job.address or job.port:
+        msg = f"--address and --port are for hosts with agents: --launcher {job.launcher} has none"
+        raise UsageError(msg)
+    plan = places(job.engine, (job.workers, job.gpus_per_worker, job.workers_per_gpu))
+    for note in plan.notes:
+        display.say(note)
+    if len(plan.placements) < job.limits.min_workers:
+        msg = f"--min-workers is {job.limits.min_workers}, and {len(plan.placements)} fit here"
+        raise PlacementError(msg)
+    return plan.placements
 
 
 def _claim(folder: Folder, job: Job, display: Display) -> Index:
@@ -110,7 +124,7 @@ def _answers(job: Job) -> Path | None:
     return job.folder / export.find_writer(job.output_format).name if job.output_format else None
 
 
-def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwatch) -> Report:
+def _work(scope: Scope, launcher: AnyLauncher, stopwatch: Stopwatch) -> Report:
     """One session, its results and its report."""
     session, began_utc = Session(scope, stopwatch), utc_now()
     with signals.noted() as noted, GpuMeter(_devices(scope)) as meter:
@@ -119,7 +133,7 @@ def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwa
             earlier = _finished_report(scope.folder) if session.finished else None
             stopwatch.end("index")
             if not session.finished:
-                session.serve(make_launcher(), noted)
+                session.serve(launcher, noted)
             sorting, exported = _export(scope.folder, scope.journal)
             if scope.job.output_format:
                 export.write_in_folder(
@@ -132,10 +146,10 @@ def _work(scope: Scope, make_launcher: Callable[[], Launcher], stopwatch: Stopwa
             session.close(at_once=True)
             session.recorder.ended(outcome, session.snapshot())
         stopwatch.end("stop")
-        whole = _whole(scope, stopwatch, sorting, exported.sha256)
+        whole = _whole(scope, session.placements, stopwatch, sorting, exported.sha256)
         consumption = Consumption(
             gpus=meter.samples(),
-            devices=[place.devices for place in scope.placements],
+            devices=[devices_of(place) for place in session.placements],
             price_per_gpu_hour=scope.job.price_per_gpu_hour,
         )
         story = structs.replace(_story(scope, session, began_utc), consumption=consumption)
@@ -180,14 +194,13 @@ def _write_report(scope: Scope, report: Report) -> None:
         scope.display.say(scope.log.problem)
 
 
-def _check_plugins(job: Job) -> Callable[[], Launcher]:
+def _check_plugins(job: Job) -> Callable[[], AnyLauncher]:
     """Refuse an unknown engine, option of it, or launcher; a model is loaded in the workers only."""
     plugins.check(plugins.ENGINES, job.engine.name)
     if job.output_format:
         export.find_writer(job.output_format)
     plugins.check_options(plugins.ENGINES, job.engine.name, job.engine.options)
-    make_launcher: Callable[[], Launcher] = plugins.find(plugins.LAUNCHERS, job.launcher)
-    return make_launcher
+    return launcher_of(job.launcher, job.launcher_options)
 
 
 def _open_index(job: Job, display: Display) -> Index:
@@ -248,7 +261,18 @@ def _export(folder: Folder, journal: Journal) -> tuple[Activity, Exported]:
     return sorting, results
 
 
-def _whole(scope: Scope, stopwatch: Stopwatch, sorting: Activity, results_sha256: str) -> Whole:
+def devices_of(place: Placement) -> list[str]:
+    """The GPUs of a worker, by names that no other host's GPU has."""
+    return [f"{place.host}:{device}" if place.host else device for device in place.devices]
+
+
+def _whole(
+    scope: Scope,
+    placements: Sequence[Placement],
+    stopwatch: Stopwatch,
+    sorting: Activity,
+    results_sha256: str,
+) -> Whole:
     used = resource.getrusage(resource.RUSAGE_SELF)
     job, journal, phases = scope.job, scope.journal, stopwatch.seconds()
     failed, completed = int(journal.failed.sum()), int(journal.completed.sum())
@@ -259,7 +283,8 @@ def _whole(scope: Scope, stopwatch: Stopwatch, sorting: Activity, results_sha256
         requests=completed,
         answered=completed - failed,
         failed=failed,
-        devices=[list(where.devices) for where in scope.placements],
+        devices=[devices_of(place) for place in placements],
+        hosts=[place.host for place in placements],
         phases=phases,
         sorting=sorting,
         wall_seconds=sum(phases.values()),

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import perf_counter
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from trt_dp.coordinator.abilities import needs_tokenizer
+from trt_dp.coordinator.abilities import group
+from trt_dp.coordinator.growth import Growth, Shortage
 from trt_dp.coordinator.job import Display, Job, Snapshot
 from trt_dp.coordinator.order.choose import choose
-from trt_dp.coordinator.order.contract import Indices, Order
+from trt_dp.coordinator.order.contract import Order
 from trt_dp.coordinator.order.file import FileOrder
 from trt_dp.coordinator.order.ordering import answered, known
+from trt_dp.coordinator.outgoing import setups, works
 from trt_dp.coordinator.queue.blame import Blame, given_up
 from trt_dp.coordinator.queue.dispatcher import Dispatcher
+from trt_dp.coordinator.reception import AnyLauncher, growth, limits_with, reception
 from trt_dp.coordinator.record.bookkeeping import books, opening
 from trt_dp.coordinator.record.event_log import EventLog
 from trt_dp.coordinator.record.journal import Journal
@@ -28,11 +31,12 @@ from trt_dp.coordinator.stopwatch import Stopwatch
 from trt_dp.coordinator.workers.answers import checked, returned
 from trt_dp.coordinator.workers.crew import Crew
 from trt_dp.coordinator.workers.events import Event, Lost
-from trt_dp.coordinator.workers.limits import without_time_limits
+from trt_dp.coordinator.workers.hosts import Hosts
+from trt_dp.coordinator.workers.meeting import Meeting
 from trt_dp.coordinator.workers.pool import Pool
 from trt_dp.dataset.index import Index
 from trt_dp.errors import EngineRefused, Interrupted, NoWorkersLeft, UsageError
-from trt_dp.launchers import Launcher
+from trt_dp.launchers import HostLauncher, Launcher
 from trt_dp.report.ledger import Books
 from trt_dp.system.safe_text import brief
 from trt_dp.types import Failure, Placement
@@ -44,12 +48,8 @@ from trt_dp.wire.messages import (
     Hello,
     Ready,
     Refused,
-    Setup,
-    Work,
 )
 
-_BEATS_PER_STALL = 4
-_LONGEST_BEAT = 5.0
 _TURN_SECONDS = 0.25
 _CLOSE_SECONDS = 30.0
 
@@ -77,6 +77,9 @@ class Session:
         self._crew = Crew(len(scope.placements))
         self._blame = Blame()
         self._pool: Pool | None = None
+        self._hosts = Hosts()
+        self._growth: Growth | None = None
+        self._shortage = Shortage(scope.job.limits, self._say)
         self._signals: Sequence[int] = ()
         self.tally = _tally(scope)
         self.recorder = Recorder(self.tally, scope.log)
@@ -112,21 +115,31 @@ class Session:
             say(chosen.why)
         self._dispatcher = Dispatcher(self._order, self._crew.workers, proven=proven)
 
-    def serve(self, launcher: Launcher, signals: Sequence[int]) -> None:
+    def serve(self, launcher: AnyLauncher, signals: Sequence[int]) -> None:
         """Start the workers, and feed them until every request is completed; raises if that cannot be."""
-        scope, limits = self._scope, self._scope.job.limits
-        if not launcher.killable:
-            limits = without_time_limits(limits)
-        setup = _setup(scope, limits.stall_seconds)
-        self._pool = Pool(launcher, scope.placements, setup, limits, scope.folder.logs)
+        scope = self._scope
+        admission, self._hosts = reception(launcher, scope.job.address, scope.job.port)
+        limits = limits_with(scope.job.limits, launcher)
+        setup = setups(scope.job, scope.index, scope.folder)
+        self._pool = Pool(admission, self._hosts, setup, limits, scope.folder.logs)
+        if together := group(scope.job, len(scope.placements)):
+            self._pool.tie(Meeting(*together))
         self._signals = signals
-        self._pool.start()
-        for placement in scope.placements:
-            self.recorder.entered(placement.worker, "starting")
+        if isinstance(launcher, HostLauncher):
+            self._growth = growth(scope.job, launcher, self._say)
+            self._say(f"hosts join at {admission.door.address}")
+            self._hosts.begin(admission.credentials)
+        else:
+            self._start(self._pool, launcher, scope.placements)
         self._loop(self._pool, Stopping(signals, scope.job.grace_seconds))
         self._stopwatch.end("feed", self.tally.last_send)
         self._stopwatch.end("drain")
         self._pool.stop()
+
+    @property
+    def placements(self) -> Sequence[Placement]:
+        """Those of all workers that there ever were, by number."""
+        return self._growth.placements if self._growth else self._scope.placements
 
     def books(self) -> Books:
         """What was submitted to this sitting and what became of it, for the ledger."""
@@ -142,6 +155,8 @@ class Session:
         while not self.finished:
             for worker, event in pool.events(_TURN_SECONDS):
                 self._attend(pool, worker, event)
+            if self._growth:
+                self._grow(pool, self._growth)
             if stopping.begins():
                 self._say(_stopping(self._dispatcher.in_flight))
             if not stopping.begun:
@@ -161,6 +176,23 @@ class Session:
             why = (
                 f"nobody has taken a request for {limit:g} s (--paused-seconds). {self._gave_back}"
             )
+            raise NoWorkersLeft(self._how_to_resume(why))
+
+    def _start(self, pool: Pool, launcher: Launcher, placements: Sequence[Placement]) -> None:
+        pool.add(launcher, placements)
+        for place in placements:
+            self.recorder.entered(place.worker, "starting")
+
+    def _grow(self, pool: Pool, growth: Growth) -> None:
+        """Start workers on hosts that joined; raises NoWorkersLeft when there have been too few for too long."""
+        for agent, placements in growth.attend(pool.news()):
+            self._crew.enlist(len(placements))
+            self._dispatcher.enlist(len(placements))
+            self.tally.enlist(len(placements))
+            self._start(pool, agent, placements)
+        hopeless = self._hosts.exhausted and not self._hosts.joined
+        why = self._shortage.lasts(self._crew.left, growth.missing(), hopeless=hopeless)
+        if why and not self.finished:
             raise NoWorkersLeft(self._how_to_resume(why))
 
     def _attend(self, pool: Pool, worker: int, event: Event) -> None:
@@ -189,9 +221,10 @@ class Session:
         """End the run, unless the engine loaded in this place before: then memory may be short for a moment."""
         if refused.usage:
             raise UsageError(refused.message)
-        if not self._crew.has_loaded(worker):
+        other_host = self._crew.ready and self.placements[worker].host
+        if not (self._crew.has_loaded(worker) or other_host):
             raise EngineRefused(refused.message)
-        pool.discard(worker, f"the engine would not load again: {refused.message}")
+        pool.discard(worker, f"the engine would not load: {refused.message}")
 
     def _feed(self, pool: Pool) -> None:
         """Give every worker what it has room for."""
@@ -201,7 +234,8 @@ class Session:
             started = perf_counter()
             indices = self._dispatcher.take(worker, ready.capacity)
             if len(indices):
-                pool.send(worker, _work(self._scope.index, indices, ready))
+                for work in works(self._scope.index, indices, ready):
+                    pool.send(worker, work)
                 self.tally.sent(worker, indices, started)
 
     def _receive(self, pool: Pool, worker: int, done: Done) -> None:
@@ -233,7 +267,7 @@ class Session:
         self._fail(hopeless, {i: Failure("engine_error", reason, tries(i)) for i in hopeless})
 
     def _lose(self, pool: Pool, worker: int, lost: Lost) -> None:
-        hopeless = self._dispatcher.lose(worker)
+        hopeless = self._dispatcher.lose(worker, innocent=lost.innocent)
         self._crew.lose(worker, retired=lost.retired)
         self.recorder.lost(worker, len(hopeless), lost)
         deaths = {i: given_up(lost.reason, self._dispatcher.deaths_of(i)) for i in hopeless}
@@ -245,7 +279,9 @@ class Session:
         self._tell_death(worker, lost)
 
     def _tell_death(self, worker: int, lost: Lost) -> None:
-        """Raises NoWorkersLeft when it was the last one and requests remain."""
+        """Raises NoWorkersLeft when it was the last one and requests remain; the loss of a host was told already."""
+        if lost.innocent and self._growth:
+            return
         then = "It will not be restarted" if lost.retired else "It is being restarted"
         log = self._scope.folder.logs / f"worker-{worker}.log"
         self._say(f"worker {worker} died: {lost.reason}. {then} (log: {log})")
@@ -307,28 +343,3 @@ def _input_tokens(scope: Scope) -> NDArray[np.int32] | None:
 
 def _stopping(in_flight: int) -> str:
     return f"Stopping: finishing {in_flight:,} requests in flight. Press Ctrl-C again to stop now"
-
-
-def _work(index: Index, indices: Indices, ready: Ready) -> Work:
-    """Spans, and the lines themselves only for a worker that does not see the file."""
-    spans = index.spans(indices).tobytes()
-    if ready.reads_source:
-        return Work(spans)
-    return Work(spans, b"".join(index.read(indices.tolist())))
-
-
-def _setup(scope: Scope, stall_seconds: float) -> Callable[[Placement], Setup]:
-    """The first message to each worker."""
-    job, index = scope.job, scope.index
-    wants_tokenizer = needs_tokenizer(job, index)
-    return lambda placement: Setup(
-        engine=job.engine,
-        placement=placement,
-        source=index.source,
-        beat_seconds=min(_LONGEST_BEAT, stall_seconds / _BEATS_PER_STALL),
-        timing=job.timing,
-        tokenizer=job.engine.path if wants_tokenizer else None,
-        detokenize=job.detokenize,
-        keep_special_tokens=job.keep_special_tokens,
-        defaults=job.defaults,
-    )

@@ -41,7 +41,26 @@ def print_reports(reports: Sequence[tuple[str, Report]], *, stderr: bool = False
         table.add_row(Text(plain(label)), *(Text(plain(text)) for text in texts))
     console.print(table, soft_wrap=False)
     for name, report in reports:
+        if report.hosts:
+            console.print(_hosts_table(name, report))
         console.print(_workers_table(name, report))
+
+
+def _hosts_table(name: str, report: Report) -> Table:
+    table = Table(title=Text(f"hosts of {plain(name)}") if name else None, box=None, pad_edge=False)
+    for title in ("host", "workers", "requests", "share", "output tok/s", "load s", "deaths"):
+        table.add_column(title, justify="left" if title == "host" else "right")
+    for host in report.hosts:
+        table.add_row(
+            Text(plain(host.host)),
+            str(host.workers),
+            f"{host.requests:,}",
+            f"{host.share:.1%}",
+            f"{host.output_throughput_tok_s:,.0f}",
+            f"{host.load_seconds:.2f}",
+            str(host.deaths),
+        )
+    return table
 
 
 def _workers_table(name: str, report: Report) -> Table:
@@ -53,7 +72,7 @@ def _workers_table(name: str, report: Report) -> Table:
     for worker in report.workers:
         table.add_row(
             str(worker.worker),
-            Text(plain(",".join(worker.devices)) or "CPU"),
+            Text(plain(",".join(worker.devices) or f"{worker.host} CPU".strip())),
             f"{worker.requests:,}",
             f"{worker.share:.1%}",
             f"{worker.output_throughput_tok_s:,.0f}",

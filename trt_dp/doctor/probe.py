@@ -27,6 +27,7 @@ from trt_dp.engines.about import (
 )
 from trt_dp.errors import TrtDpError
 from trt_dp.placement import machine
+from trt_dp.wire import certificate
 
 
 class Answer(Struct, frozen=True):
@@ -87,13 +88,20 @@ def _advice(engine_class: Any, folder: Path | None, sharers: int) -> list[str]:
 
 def _launcher(launcher_class: Any) -> Answer:
     describe = getattr(launcher_class, "describe", dict)
-    why = ""
+    packages = getattr(launcher_class, "packages", ())
+    return Answer(why=_why_not_launched(launcher_class), packages=packages, facts=describe())
+
+
+def _why_not_launched(launcher_class: Any) -> str:
+    """What keeps a launcher from being used here; one that starts agents is nothing without hosts, and is not made."""
+    if hasattr(launcher_class, "begin"):
+        own = getattr(launcher_class, "why_not", lambda: None)()
+        return own or certificate.why_not() or ""
     try:
         launcher_class().close()
     except TrtDpError as error:
-        why = str(error)
-    packages = getattr(launcher_class, "packages", ())
-    return Answer(why=why, packages=packages, facts=describe())
+        return str(error)
+    return ""
 
 
 def _sentence(error: Exception) -> str:

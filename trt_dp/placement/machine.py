@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import os
 
-from msgspec import Struct
-
 from trt_dp.errors import PlacementError
 from trt_dp.placement.gpus import listed
+from trt_dp.types import Machine
 
 _NONE_VISIBLE = {"", "-1", "none", "void", "NoDevFiles"}
-
-
-class Machine(Struct, frozen=True):
-    """What this process may use: GPUs as CUDA_VISIBLE_DEVICES names them, and cores by number."""
-
-    gpus: tuple[str, ...]
-    cores: tuple[int, ...]
-    bus_order: bool = False  # the GPUs are numbered by nvidia-smi, not by the user's own setting
 
 
 def look() -> Machine:

@@ -58,6 +58,7 @@ class Whole(Struct, frozen=True, kw_only=True):
     answered: int
     failed: int
     devices: list[list[str]]
+    hosts: list[str] = []  # of each worker; empty where all are on one machine
     phases: dict[str, float]
     sorting: Activity
     wall_seconds: float

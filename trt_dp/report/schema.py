@@ -9,6 +9,7 @@ from trt_dp.report.sections import (
     Environment,
     FailureGroup,
     Histogram,
+    Host,
     Ledger,
     Losses,
     Sitting,
@@ -94,6 +95,7 @@ class Worker(Struct, frozen=True, kw_only=True):
     idle_seconds: float
     deaths: int
     facts: Facts = {}
+    host: str = ""
 
 
 class Coordinator(Struct, frozen=True, kw_only=True):
@@ -136,3 +138,4 @@ class Report(Struct, frozen=True, kw_only=True):
     sittings: list[Sitting] = []
     environment: Environment | None = None
     energy: Energy | None = None
+    hosts: list[Host] = []

@@ -97,6 +97,19 @@ class Ledger(Struct, frozen=True, kw_only=True):
     errors: list[str]
 
 
+class Host(Struct, frozen=True, kw_only=True):
+    """What one host of several contributed: the sums over its workers."""
+
+    host: str
+    workers: int
+    requests: int
+    share: float
+    output_tokens: int
+    output_throughput_tok_s: float
+    load_seconds: float
+    deaths: int
+
+
 class Sitting(Struct, frozen=True, kw_only=True):
     """One time that the command worked on this run."""
 

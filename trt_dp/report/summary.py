@@ -10,6 +10,7 @@ from trt_dp.report.counts import Counts, Seconds, Story, Whole
 from trt_dp.report.definitions import DEFINITIONS
 from trt_dp.report.energy import Consumption, energy
 from trt_dp.report.histogram import histogram
+from trt_dp.report.hosts import hosts
 from trt_dp.report.ledger import balance
 from trt_dp.report.losses import Observed, attribute
 from trt_dp.report.schema import (
@@ -32,6 +33,7 @@ _TAIL_BEFORE = 0.25
 def summarise(whole: Whole, counts: Counts, story: Story | None = None) -> Report:
     """The report of one session of a run."""
     answered_now = sum(worker.requests for worker in counts.workers)
+    workers = _workers(whole, counts, answered_now)
     report = Report(
         schema_version=SCHEMA_VERSION,
         engine=whole.engine,
@@ -45,7 +47,8 @@ def summarise(whole: Whole, counts: Counts, story: Story | None = None) -> Repor
         receiving=counts.receiving,
         sorting=whole.sorting,
         performance=_performance(whole, counts, answered_now),
-        workers=_workers(whole, counts, answered_now),
+        workers=workers,
+        hosts=hosts(workers),
         deaths=[_since(whole.began, death) for death in counts.deaths],
         coordinator=_coordinator(whole, answered_now + counts.failed),
         dropped_journal_bytes=whole.dropped_journal_bytes,
@@ -203,6 +206,7 @@ def _workers(whole: Whole, counts: Counts, answered: int) -> list[Worker]:
             idle_seconds=mine.idle_seconds,
             deaths=mine.deaths,
             facts=mine.facts,
+            host=whole.hosts[number] if whole.hosts else "",
         )
         for number, (devices, mine) in enumerate(zip(whole.devices, counts.workers, strict=True))
     ]

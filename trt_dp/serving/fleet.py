@@ -14,6 +14,7 @@ from trt_dp.errors import NoServersLeft
 from trt_dp.placement.environment import clean
 from trt_dp.serving.launch import Launch, Layout
 from trt_dp.serving.post import Limits, Post
+from trt_dp.system import shared_memory
 from trt_dp.system.exit_status import end_of_process
 from trt_dp.system.guarded import Guarded
 from trt_dp.system.last_words import last_words, log_size
@@ -103,6 +104,8 @@ class Fleet:
         until = time.monotonic() + _KILLED_SECONDS
         while time.monotonic() < until and any(house.runs for house in self._houses):
             time.sleep(_SOON)
+        for house in self._houses:
+            shared_memory.remove(house.launch.shared)
         self._client.close()
 
     def _check_left(self) -> None:
@@ -142,7 +145,9 @@ class _House:
         """Make its folder, with all that is to be in it."""
         self.launch.folder.mkdir(parents=True, exist_ok=True)
         for name, text in self.launch.files.items():
-            (self.launch.folder / name).write_text(text)
+            path = self.launch.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
 
     def tick(self, now: float) -> list[str]:
         """Do what is due; returns what a person should hear."""
@@ -182,6 +187,7 @@ class _House:
         launch = self.launch
         self._logged, self._asked, self._ask_at = log_size(launch.log), None, 0.0
         environment = {**clean(os.environ), **launch.environment}
+        shared_memory.remove(launch.shared)
         self._process = Guarded(launch.command, environment, launch.cores, launch.log)
 
     def _ask(self) -> None:

@@ -10,11 +10,13 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from trt_dp.errors import UNREADABLE, ChannelClosed
-from trt_dp.wire.messages import ToCoordinator, ToWorker
+from trt_dp.wire.keepalive import keep_alive
+from trt_dp.wire.messages import ToAgent, ToCoordinator, ToWorker
+from trt_dp.wire.tls import Encrypted, Socket
 
 MAX_MESSAGE = 1 << 30
 _PIECE = 1 << 18
-_PIECES_AT_ONCE = 16  # a flood from one side must not keep the other side from its loop
+_AT_ONCE = 1 << 22  # a flood from one side must not keep the other side from its loop
 
 Incoming = TypeVar("Incoming")
 
@@ -22,11 +24,12 @@ Incoming = TypeVar("Incoming")
 class Channel(Generic[Incoming]):
     """One side of a connection; `send` and `receive` never wait for the other side."""
 
-    def __init__(self, connection: socket.socket, incoming: Any, limit: int = MAX_MESSAGE) -> None:
+    def __init__(self, connection: Socket, incoming: Any, limit: int = MAX_MESSAGE) -> None:
         connection.setblocking(False)  # noqa: FBT003 - the socket's own signature
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        keep_alive(connection)
         self._socket = connection
+        self._in_records = isinstance(connection, Encrypted)
         self.limit = limit  # in bytes, for one incoming message
         self._decode = msgspec.msgpack.Decoder(incoming).decode
         self._encode = msgspec.msgpack.Encoder().encode
@@ -42,7 +45,7 @@ class Channel(Generic[Incoming]):
         """Whether something is still unwritten: call `flush` once the socket takes more."""
         return bool(self._leaving)
 
-    def send(self, message: ToWorker | ToCoordinator) -> None:
+    def send(self, message: ToWorker | ToAgent | ToCoordinator) -> None:
         """Write a message as far as the socket takes it now; call `flush` for the rest."""
         body = self._encode(message)
         self._leaving += struct.pack("<I", len(body))
@@ -79,13 +82,14 @@ class Channel(Generic[Incoming]):
 
     def _fill(self) -> str:
         """Read what is there; returns why the channel is closed, or an empty string."""
+        most = len(self._arrived) + _AT_ONCE
         try:
-            for _ in range(_PIECES_AT_ONCE):
+            while len(self._arrived) < most:
                 piece = self._socket.recv(_PIECE)
                 if not piece:
                     return "the other side closed the connection"
                 self._arrived += piece
-                if len(piece) < _PIECE:
+                if len(piece) < _PIECE and not self._in_records:
                     return ""
         except BlockingIOError:
             return ""

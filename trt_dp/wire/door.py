@@ -10,18 +10,22 @@ import time
 from trt_dp.wire.channel import Channel
 from trt_dp.wire.handshake import Knock
 from trt_dp.wire.messages import ToCoordinator
+from trt_dp.wire.tls import Lock, Socket
 
 _MAX_PENDING = 128
 _AT_ONCE = 16
-_FIRST_MESSAGE = 4096  # a new worker sends only a Hello
+_FIRST_MESSAGE = 1 << 16  # a new worker sends only a Hello, an agent only what its host has
 
 
 class Door:
-    """A listening socket, and the connections whose handshake is under way."""
+    """A listening socket, and the connections whose handshake is under way; with a lock, they are encrypted."""
 
-    def __init__(self, host: str, key: bytes) -> None:
+    def __init__(self, host: str, key: bytes, port: int = 0, lock: Lock | None = None) -> None:
         self._key = key
-        self._listening = socket.create_server((host, 0), backlog=_MAX_PENDING)
+        self._lock = lock or Lock(None)
+        self._listening = socket.create_server(
+            (host, port), family=_family(host), backlog=_MAX_PENDING
+        )
         self._listening.setblocking(False)  # noqa: FBT003 - the socket's own signature
         self._pending: list[Knock] = []
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -33,7 +37,7 @@ class Door:
     def address(self) -> str:
         """What a worker connects to, as host:port."""
         host, port = self._listening.getsockname()[:2]
-        return f"{host}:{port}"
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     @property
     def busy(self) -> bool:
@@ -58,7 +62,7 @@ class Door:
             knock.drop()
         self._pending.clear()
 
-    def _proved(self) -> list[socket.socket]:
+    def _proved(self) -> list[Socket]:
         now = time.monotonic()
         proved = [knock.connection for knock in self._pending if knock.proved(self._key)]
         for knock in self._pending:
@@ -72,13 +76,23 @@ class Door:
             for _ in range(_AT_ONCE):
                 connection, _address = self._listening.accept()
                 self._make_room(self._room - 1)
-                self._pending.append(Knock(connection))
+                self._greet(connection)
         except BlockingIOError:  # no (more) connections
             return
         except OSError:  # no descriptor is free now
             self._make_room(len(self._pending) - 1)
 
+    def _greet(self, connection: socket.socket) -> None:
+        try:
+            self._pending.append(Knock(self._lock.around(connection)))
+        except OSError:  # it left already
+            connection.close()
+
     def _make_room(self, most: int) -> None:
         """Drop some at random, so that a flood of connections cannot push out a worker for certain."""
         while len(self._pending) > max(0, most):
             self._pending.pop(secrets.randbelow(len(self._pending))).drop()
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

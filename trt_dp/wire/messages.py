@@ -1,10 +1,10 @@
-"""The messages between coordinator and workers."""
+"""The messages between coordinator, workers and agents."""
 
 from __future__ import annotations
 
 from msgspec import Struct
 
-from trt_dp.types import Blame, Defaults, EngineSpec, Facts, Placement, Source
+from trt_dp.types import Blame, Defaults, EngineSpec, Facts, Machine, Placement, Source
 
 # ── coordinator to worker ────────────────────────────────────────────────────────────────────────
 
@@ -21,6 +21,7 @@ class Setup(Struct, frozen=True, tag="setup"):
     detokenize: bool = False  # answers to ids too
     keep_special_tokens: bool = False
     defaults: Defaults = Defaults()
+    engine_fingerprint: str = ""  # what the engine's folder must have, on another host
 
 
 class Work(Struct, frozen=True, tag="work"):
@@ -96,5 +97,78 @@ class Beat(Struct, frozen=True, tag="beat"):
     """The worker is alive and has nothing else to send."""
 
 
+# ── coordinator to agent ─────────────────────────────────────────────────────────────────────────
+
+
+class Welcome(Struct, frozen=True, tag="welcome"):
+    """The host takes part. Whoever is silent for longer than this is given up by the other side."""
+
+    silent_seconds: float
+
+
+class TurnedAway(Struct, frozen=True, tag="turned_away"):
+    """The host takes no part, for this reason: the agent prints it and exits. `again`: later it may."""
+
+    reason: str
+    again: bool = False
+
+
+class Start(Struct, frozen=True, tag="start"):
+    """Start a worker with these variables on top of the host's own environment."""
+
+    worker: int
+    launch: int
+    variables: dict[str, str]
+    cores: tuple[int, ...]
+
+
+class Kill(Struct, frozen=True, tag="kill"):
+    """End a worker and all that it started."""
+
+    worker: int
+    launch: int
+
+
+class Ping(Struct, frozen=True, tag="ping"):
+    """The coordinator is alive; the agent answers with what its workers have logged since the last one."""
+
+
+# ── agent to coordinator ─────────────────────────────────────────────────────────────────────────
+
+
+class Host(Struct, frozen=True, tag="host", kw_only=True):
+    """The first message of an agent: its host, as it was granted to it."""
+
+    name: str
+    version: str  # of trt-dp
+    machine: Machine = Machine((), ())
+    python: str = ""
+    memory_bytes: int = 0
+    packages: dict[str, str] = {}
+
+
+class Logged(Struct, frozen=True, tag="logged"):
+    """What a worker has logged since the last message about it."""
+
+    worker: int
+    launch: int
+    text: bytes
+
+
+class Ended(Struct, frozen=True, tag="ended"):
+    """A worker has ended with everything that it started; its log came before this."""
+
+    worker: int
+    launch: int
+    status: int
+
+
+class Pong(Struct, frozen=True, tag="pong"):
+    """The agent is alive."""
+
+
 ToWorker = Setup | Work | Stop
-ToCoordinator = Hello | Ready | EngineFacts | Refused | Fault | Done | GivenBack | Capacity | Beat
+ToAgent = Welcome | TurnedAway | Start | Kill | Ping
+FromWorker = Hello | Ready | EngineFacts | Refused | Fault | Done | GivenBack | Capacity | Beat
+FromAgent = Host | Logged | Ended | Pong
+ToCoordinator = FromWorker | FromAgent

@@ -20,9 +20,10 @@ from trt_dp.errors import ChannelClosed, EngineRefused, UsageError
 from trt_dp.system.redact import scrub
 from trt_dp.types import EngineSpec, Placement
 from trt_dp.wire.channel import Channel
-from trt_dp.wire.environment import ADDRESS, KEY, LAUNCH, WORKER
+from trt_dp.wire.environment import ADDRESS, CERTIFICATE, KEY, LAUNCH, WORKER
 from trt_dp.wire.handshake import knock
 from trt_dp.wire.messages import Fault, Hello, Refused, Setup, ToWorker
+from trt_dp.worker.engine_here import check_engine_here
 from trt_dp.worker.loop import Loop, MakeEngine
 
 _IDLE_SECONDS = 1.0
@@ -52,7 +53,7 @@ def load(spec: EngineSpec, placement: Placement) -> Engine:
 def serve(environment: Mapping[str, str], make: MakeEngine = load) -> int:
     """Load the engine and serve until told to stop; returns the exit status and never raises."""
     try:
-        channel = knock(environment[ADDRESS], bytes.fromhex(environment[KEY]))
+        channel = _connect(environment)
     except ChannelClosed as error:
         _log.info("%s", error)
         return 1
@@ -61,6 +62,7 @@ def serve(environment: Mapping[str, str], make: MakeEngine = load) -> int:
         channel.send(Hello(int(environment[WORKER]), int(environment[LAUNCH])))
         setup = _setup(channel)
         options = setup.engine.options
+        check_engine_here(setup)
         Loop(channel, setup, make).run()
         _finish_sending(channel)
         _log.info("stopped")
@@ -73,6 +75,11 @@ def serve(environment: Mapping[str, str], make: MakeEngine = load) -> int:
     finally:
         channel.close()
     return 0
+
+
+def _connect(environment: Mapping[str, str]) -> Channel[ToWorker]:
+    key, certificate = bytes.fromhex(environment[KEY]), environment.get(CERTIFICATE, "")
+    return knock(environment[ADDRESS], key, certificate=certificate)
 
 
 def _setup(channel: Channel[ToWorker]) -> Setup:

@@ -13,14 +13,13 @@ from msgspec import Struct
 
 from trt_dp.bench.sweep.grid import Setting
 from trt_dp.errors import NoServersLeft, PlacementError, TrtDpError, UsageError
-from trt_dp.placement.machine import Machine
 from trt_dp.placement.plan import plan
 from trt_dp.serving import neuron, ports
 from trt_dp.serving.fleet import Fleet
 from trt_dp.serving.launch import Launch, Layout
 from trt_dp.serving.layout import Asked, layout
 from trt_dp.serving.post import Limits
-from trt_dp.types import Placement
+from trt_dp.types import Machine, Placement
 
 _HOST = "127.0.0.1"
 _LOOK_SECONDS = 0.2

@@ -23,6 +23,10 @@ class Again:
         """How often this request itself was blamed."""
         return len(self._accusers.get(index, ()))
 
+    def enlist(self, workers: int) -> None:
+        """So many more workers will come."""
+        self._workers += workers
+
     def retire(self) -> None:
         """One worker less will ever come back."""
         self._workers -= 1

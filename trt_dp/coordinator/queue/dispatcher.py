@@ -105,10 +105,25 @@ class Dispatcher:
             raise Stray(msg)
         mine -= distinct
 
-    def lose(self, worker: int) -> list[int]:
-        """The worker died: what it had in flight is suspect now; returns what is given up instead."""
+    def lose(self, worker: int, *, innocent: bool = False) -> list[int]:
+        """The worker died: what it had in flight is suspect now; returns what is given up instead.
+
+        If it died only because of another worker's death or the loss of its host, what it had goes next.
+        """
         lost = self._pending.lose(worker, self._in_flight.pop(worker, ()))
-        return self._quarantine.lose(worker, lost)
+        if not innocent:
+            return self._quarantine.lose(worker, lost)
+        if self._quarantine.isolates(worker):
+            self._quarantine.spare(worker, lost)
+        else:
+            self._again.add(lost)
+        return []
+
+    def enlist(self, workers: int) -> None:
+        """So many more workers will come: the others' shares shrink."""
+        self._workers += workers
+        self._quarantine.enlist(workers)
+        self._again.enlist(workers)
 
     def retire(self) -> None:
         """One worker less will ever come back: the others' shares grow."""

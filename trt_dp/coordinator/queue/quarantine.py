@@ -39,6 +39,10 @@ class Quarantine:
         """This worker has nothing in flight any more: it may run anything."""
         self._isolated.discard(worker)
 
+    def enlist(self, workers: int) -> None:
+        """So many more workers will come."""
+        self._workers += workers
+
     def retire(self) -> None:
         """One worker less will ever come back."""
         self._workers -= 1
@@ -66,6 +70,11 @@ class Quarantine:
             return self._convict(worker, lost[0])
         self._add(lost, 1)
         return []
+
+    def spare(self, worker: int, suspects: list[int]) -> None:
+        """The worker that ran these suspects died of something else: they wait as they were."""
+        self._isolated.discard(worker)
+        self._groups.append(suspects)
 
     def _add(self, suspects: list[int], together: int) -> None:
         """In groups of this size, so that the first of them runs first."""

@@ -69,6 +69,10 @@ class Tally:
         self.resent = Way()
         self.failed = self.redone = self.output_tokens = self.failed_unanswered = 0
 
+    def enlist(self, workers: int) -> None:
+        """So many more workers will come."""
+        self.lanes.extend(Lane() for _ in range(workers))
+
     @property
     def last_send(self) -> float:
         """When the last request was sent so far."""

@@ -1,4 +1,4 @@
-"""Lets workers connect: processes that know this run's key, and then say which worker they are."""
+"""Lets workers and agents connect: processes that know this run's key, and then say who they are."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ import secrets
 import time
 from typing import Literal
 
-from trt_dp.errors import ChannelClosed
+from trt_dp.errors import ChannelClosed, UsageError
+from trt_dp.wire.certificate import Certificate
 from trt_dp.wire.channel import MAX_MESSAGE, Channel
+from trt_dp.wire.credentials import Credentials, variables
 from trt_dp.wire.door import Door
-from trt_dp.wire.environment import ADDRESS, KEY, LAUNCH, WORKER
+from trt_dp.wire.environment import LAUNCH, WORKER
 from trt_dp.wire.handshake import HANDSHAKE_SECONDS
-from trt_dp.wire.messages import Hello, ToCoordinator
+from trt_dp.wire.messages import Hello, Host, ToCoordinator
+from trt_dp.wire.tls import Lock
 
-Arrival = tuple[Hello, Channel[ToCoordinator]]
+_FROM_AGENTS = 1 << 20  # in bytes, of one message: a piece of a log
+
+Arrival = tuple[Hello | Host, Channel[ToCoordinator]]
 
 
 class Admission:
-    """The door, and the processes that shook hands there but have not said yet which worker they are."""
+    """The door, and the processes that shook hands there but have not said yet who they are."""
 
-    def __init__(self, host: str) -> None:
-        self._key = secrets.token_bytes(32)
-        self.door = Door(host, self._key)
+    def __init__(self, host: str, port: int = 0, certificate: Certificate | None = None) -> None:
+        key = secrets.token_bytes(32)
+        self.door = _open_door(host, port, key, Lock(certificate))
+        public = certificate.public if certificate else ""
+        self.credentials = Credentials(self.door.address, key.hex(), public)
         self._strangers: list[tuple[Channel[ToCoordinator], float]] = []
 
     @property
@@ -31,23 +38,18 @@ class Admission:
 
     def invitation(self, worker: int, launch: int) -> dict[str, str]:
         """The environment in which a worker finds the door."""
-        return {
-            ADDRESS: self.door.address,
-            KEY: self._key.hex(),
-            WORKER: str(worker),
-            LAUNCH: str(launch),
-        }
+        return {**variables(self.credentials), WORKER: str(worker), LAUNCH: str(launch)}
 
     def arrivals(self) -> list[Arrival]:
-        """The processes that have said which worker they are; one that does not say so in time is disconnected."""
+        """The processes that have said who they are; one that does not say so in time is disconnected."""
         deadline = time.monotonic() + HANDSHAKE_SECONDS
         self._strangers += [(channel, deadline) for channel in self.door.admit()]
         strangers, self._strangers = self._strangers, []
         arrived: list[Arrival] = []
         for channel, until in strangers:
             hello = _first_word(channel)
-            if isinstance(hello, Hello):
-                channel.limit = MAX_MESSAGE
+            if isinstance(hello, Hello | Host):
+                channel.limit = MAX_MESSAGE if isinstance(hello, Hello) else _FROM_AGENTS
                 arrived.append((hello, channel))
             elif hello is None and time.monotonic() < until:
                 self._strangers.append((channel, until))
@@ -60,6 +62,15 @@ class Admission:
         self.door.close()
         for channel, _ in self._strangers:
             channel.close()
+
+
+def _open_door(host: str, port: int, key: bytes, lock: Lock) -> Door:
+    try:
+        return Door(host, key, port, lock)
+    except OSError as error:
+        where = f"{host} port {port}" if port else host
+        msg = f"cannot listen on {where}: {error.strerror}. Name another --address or --port"
+        raise UsageError(msg) from error
 
 
 def _first_word(channel: Channel[ToCoordinator]) -> ToCoordinator | Literal[False] | None:

@@ -1,11 +1,11 @@
-"""A worker's channel among all those that the pool waits for."""
+"""A worker's or an agent's channel among all those that the pool waits for."""
 
 from __future__ import annotations
 
 import selectors
 
 from trt_dp.wire.channel import Channel
-from trt_dp.wire.messages import Setup, Stop, ToCoordinator, Work
+from trt_dp.wire.messages import ToAgent, ToCoordinator, ToWorker
 
 
 class Connection:
@@ -19,7 +19,7 @@ class Connection:
         self._data = data
         selector.register(channel, selectors.EVENT_READ, data)
 
-    def send(self, message: Setup | Work | Stop) -> None:
+    def send(self, message: ToWorker | ToAgent) -> None:
         """Send as much as fits now, the rest later; raises ChannelClosed."""
         self._channel.send(message)
         self._listen()

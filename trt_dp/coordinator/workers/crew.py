@@ -17,6 +17,11 @@ class Crew:
         self.deaths = 0
         self._loaded: set[int] = set()
 
+    def enlist(self, workers: int) -> None:
+        """So many more are on their way."""
+        self.workers += workers
+        self.left += workers
+
     def came_up(self, worker: int, ready: Ready) -> None:
         """A worker has loaded its engine."""
         self.ready[worker] = ready

@@ -8,7 +8,10 @@ from msgspec import Struct, structs
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """How long each state of a worker may last, and how often in a row it may die without an answer."""
+    """How long each state of a worker may last, and how often in a row it may die without an answer.
+
+    A run on several hosts waits `host_seconds` while it has fewer than `min_workers`.
+    """
 
     start_seconds: float = 120.0
     load_seconds: float = 1800.0
@@ -16,6 +19,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     answer_seconds: float = 21_600.0
     paused_seconds: float = 900.0
     max_restarts: int = 5
+    host_seconds: float = 120.0
+    min_workers: int = 1
 
 
 def without_time_limits(limits: Limits) -> Limits:

@@ -1,6 +1,6 @@
 """Workers as a stream of events: this hides how they start, connect, fall silent, die and are replaced.
 
-                launcher                 admission                connection
+                launcher or agent        admission                connection
 slot  ── start ─────────► process ── connect ────► Hello ── Setup ──► Ready ──► Done, Done, ...
   ▲                          │                        │                 │          │
   │                          ▼ ends before            ▼ too long        ▼ end of channel, or silence
@@ -15,19 +15,25 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from msgspec import structs
+
 from trt_dp.coordinator.workers import watch
 from trt_dp.coordinator.workers.admission import Admission
 from trt_dp.coordinator.workers.connection import Connection
-from trt_dp.coordinator.workers.events import Event
+from trt_dp.coordinator.workers.events import Event, Lost
 from trt_dp.coordinator.workers.hearing import hear
+from trt_dp.coordinator.workers.hosts import Hosts, News
 from trt_dp.coordinator.workers.limits import Limits
-from trt_dp.coordinator.workers.slot import KILLED_SECONDS, Slot, wait_for
+from trt_dp.coordinator.workers.meeting import Meeting
+from trt_dp.coordinator.workers.remote import Agent
+from trt_dp.coordinator.workers.slot import KILLED_SECONDS, Slot, share_deaths, wait_for
 from trt_dp.launchers import Launcher
 from trt_dp.placement.environment import clean
 from trt_dp.types import SPAN, Placement
-from trt_dp.wire.messages import Setup, Stop, Work
+from trt_dp.wire.messages import Host, Setup, Stop, Work
 
 Happening = tuple[int, Event]
+FATE = "a worker in lock step with it died"
 
 
 class Pool:
@@ -35,27 +41,35 @@ class Pool:
 
     def __init__(
         self,
-        launcher: Launcher,
-        placements: Sequence[Placement],
+        admission: Admission,
+        hosts: Hosts,
         setup: Callable[[Placement], Setup],
         limits: Limits,
         logs: Path,
     ) -> None:
-        self._launcher = launcher
+        self._admission = admission
+        self._hosts = hosts
         self._setup = setup
         self._limits = limits
+        self._logs = logs
         self._clock = watch.Clock()
-        self._admission = Admission(launcher.host)
+        self._meeting: Meeting | None = None
+        self._fallen: list[tuple[int, Lost]] = []
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._admission.door, selectors.EVENT_READ)
-        self._slots = {
-            placement.worker: Slot(placement, logs / f"worker-{placement.worker}.log")
-            for placement in placements
-        }
+        self._slots: dict[int, Slot] = {}
+        self._launchers: list[Launcher] = []
 
-    def start(self) -> None:
-        """Start every worker; they come up while the caller waits for events."""
-        for slot in self._slots.values():
+    def tie(self, meeting: Meeting) -> None:
+        """The workers step together: the death of one ends all, and all start again."""
+        self._meeting = meeting
+
+    def add(self, launcher: Launcher, placements: Sequence[Placement]) -> None:
+        """Start workers in these places; they come up while the caller waits for events."""
+        self._launchers.append(launcher)
+        for place in placements:
+            slot = Slot(place, launcher, self._logs / f"worker-{place.worker}.log")
+            self._slots[place.worker] = slot
             self._launch(slot)
 
     def events(self, seconds: float) -> list[Happening]:
@@ -64,16 +78,23 @@ class Pool:
         After `Lost` no older answer of that worker will ever come.
         """
         slots = self._slots.values()
+        if self._meeting:
+            share_deaths(slots)
         patience = watch.SOON if self._admission.busy else watch.patience(slots)
         ready = self._selector.select(min(seconds, patience))
         self._clock.excuse_absence(slots)
         happened = [event for key, mask in ready for event in _read(key.data, mask)]
+        self._look_at_hosts()
         if self._admission.busy or any(key.data is None for key, _ in ready):
             happened += self._admit()
         now = time.monotonic()
         for slot in slots:
             happened += self._watch(slot, now)
         return happened
+
+    def news(self) -> list[News]:
+        """What happened to hosts; the workers of one that is lost are reported as lost too."""
+        return self._hosts.news()
 
     def accepts(self, worker: int) -> bool:
         """Whether a worker is ready, and not about to be reported as lost."""
@@ -105,26 +126,43 @@ class Pool:
     def close(self, seconds: float, hurry: Sequence[object] = ()) -> None:
         """Wait this long for the workers to exit, or until `hurry` is not empty, then end them all."""
         self._admission.close()
+        self._hosts.finish()
         slots = [slot for slot in self._slots.values() if slot.process]
-        wait_for(slots, seconds, hurry)
+        wait_for(slots, seconds, self._look, hurry)
         for slot in slots:
             if slot.process:
                 slot.process.kill()
             if slot.connection:
                 slot.connection.close()
-        wait_for(slots, KILLED_SECONDS)
+        wait_for(slots, KILLED_SECONDS, self._look)
+        self._hosts.close()
         self._selector.close()
-        self._launcher.close()
+        for launcher in self._launchers:
+            launcher.close()
+
+    def _look(self) -> None:
+        self._hosts.read()
+        self._look_at_hosts()
+
+    def _look_at_hosts(self) -> None:
+        for agent in self._hosts.look():
+            for slot in self._slots.values():
+                if slot.launcher is agent and slot.state != "retired":
+                    slot.lose_host(f"its host {agent.name} is lost: {agent.why_lost}")
 
     def _launch(self, slot: Slot) -> None:
         invitation = self._admission.invitation(slot.worker, slot.launches + 1)
-        environment = {**clean(os.environ), **slot.placement.environment, **invitation}
-        slot.launch(self._launcher, environment)
+        meeting = self._meeting.environment(slot.worker) if self._meeting else {}
+        environment = {**clean(os.environ), **slot.placement.environment, **meeting, **invitation}
+        slot.launch(environment)
 
     def _admit(self) -> list[Happening]:
-        """Connect the workers that are expected; disconnect any other process."""
+        """Connect the workers that are expected, and hosts; disconnect any other process."""
         seated: list[Happening] = []
         for hello, channel in self._admission.arrivals():
+            if isinstance(hello, Host):
+                self._hosts.arrive(hello, channel, self._selector)
+                continue
             slot = self._slots.get(hello.worker)
             if slot is None or not slot.expects(hello):
                 channel.close()
@@ -150,13 +188,34 @@ class Pool:
         lost = slot.bury(self._limits.max_restarts)
         if lost is None:
             return []
+        if self._meeting:
+            return self._fall(self._meeting, slot, lost)
         if not lost.retired:
             self._launch(slot)
         return [(slot.worker, lost)]
 
+    def _fall(self, meeting: Meeting, slot: Slot, lost: Lost) -> list[Happening]:
+        """One of those that step together is dead: end the others, and report and start all once all are dead."""
+        slots = self._slots.values()
+        self._fallen.append((slot.worker, structs.replace(lost, innocent=slot.reason == FATE)))
+        for other in slots:
+            other.end(FATE, kill=True)
+        if len(self._fallen) < len(slots):
+            return []
+        fallen, self._fallen = self._fallen, []
+        retired = any(lost.retired for _, lost in fallen)
+        if not retired:
+            meeting.again()
+            for each in slots:
+                self._launch(each)
+        return [(worker, structs.replace(lost, retired=retired)) for worker, lost in fallen]
 
-def _read(slot: Slot | None, mask: int) -> list[Happening]:
-    """What a worker has to say; the door, which is no slot, says nothing."""
+
+def _read(slot: Slot | Agent | None, mask: int) -> list[Happening]:
+    """What a worker has to say; an agent keeps what it hears, and the door says nothing."""
+    if isinstance(slot, Agent):
+        slot.read(write=bool(mask & selectors.EVENT_WRITE))
+        return []
     if slot is None:
         return []
     return [(slot.worker, event) for event in hear(slot, slot.receive(mask))]

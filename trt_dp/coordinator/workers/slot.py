@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import selectors
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -29,8 +29,9 @@ State = Literal["starting", "loading", "ready", "ending", "retired"]
 class Slot:
     """The place of one worker: starting, loading, ready, ending, and then starting again or retired."""
 
-    def __init__(self, placement: Placement, log: Path) -> None:
+    def __init__(self, placement: Placement, launcher: Launcher, log: Path) -> None:
         self.placement = placement
+        self.launcher = launcher
         self.log = log
         self.process: Process | None = None
         self.connection: Connection | None = None
@@ -45,6 +46,7 @@ class Slot:
         self.logged = 0  # bytes in its log when the last launch began
         self.reason = ""  # what it died of, where its exit status does not tell
         self.hint = ""  # what its channel said at the end, in case it has to be killed
+        self.host_lost = False
 
     def enter(self, state: State) -> None:
         """Begin a state, with nothing in flight."""
@@ -69,14 +71,14 @@ class Slot:
         """Whether there was a process, and it has ended."""
         return self.process is not None and self.process.poll() is not None
 
-    def launch(self, launcher: Launcher, environment: dict[str, str]) -> None:
+    def launch(self, environment: dict[str, str]) -> None:
         """Start a worker process here."""
         self.launches += 1
         self.enter("starting")
         self.reason = self.hint = ""
         self.logged = log_size(self.log)
         try:
-            self.process = launcher.start(self.placement, environment, self.log)
+            self.process = self.launcher.start(self.placement, environment, self.log)
         except OSError as error:
             self.process = None
             self.end(f"could not be started: {error.strerror}", kill=False)
@@ -126,6 +128,13 @@ class Slot:
         if kill and self.process:
             self.process.kill()
 
+    def lose_host(self, reason: str) -> None:
+        """Its host is lost: what was there is not started again."""
+        self.host_lost = True
+        if self.state == "ending":
+            self.reason = reason
+        self.end(reason, kill=True)
+
     def bury(self, max_restarts: int) -> Lost | None:
         """The report once the process has ended: None while it runs; it is killed if it does not end itself."""
         lasted = time.monotonic() - self.since
@@ -141,7 +150,8 @@ class Slot:
         if self.is_loading and not self.was_ready:
             max_restarts = min(max_restarts, _RESTARTS_WHILE_LOADING)
         self.enter("retired")
-        return Lost(reason, self.deaths > max_restarts or status is None)
+        retired = self.deaths > max_restarts or status is None or self.host_lost
+        return Lost(reason, retired, innocent=self.host_lost)
 
     def _reason(self, status: int | None) -> str:
         """How the process ended; if its engine was loading, also the error that its log tells of."""
@@ -149,10 +159,22 @@ class Slot:
         return f"{end_of_process(status)}: {said}" if said else end_of_process(status)
 
 
-def wait_for(slots: list[Slot], seconds: float, hurry: Sequence[object] = ()) -> None:
-    """Wait until every process has ended, at most this long, and only while `hurry` is empty."""
+def share_deaths(slots: Iterable[Slot]) -> None:
+    """Those that step together and are all ready: an answer of one shows that the engine works in all."""
+    group = list(slots)
+    if all(slot.state == "ready" for slot in group):
+        least = min(slot.deaths for slot in group)
+        for slot in group:
+            slot.deaths = least
+
+
+def wait_for(
+    slots: list[Slot], seconds: float, look: Callable[[], None], hurry: Sequence[object] = ()
+) -> None:
+    """Wait until every process has ended, at most this long, and only while `hurry` is empty; `look` brings news."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not hurry:
+        look()
         if all(slot.process is None or slot.process.poll() is not None for slot in slots):
             return
         time.sleep(_SOON)

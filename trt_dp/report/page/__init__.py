@@ -52,6 +52,7 @@ def _run(numbers: Numbers) -> list[Child]:
         tables.failures(numbers),
         tables.deaths(numbers),
         distributions(numbers),
+        tables.hosts(numbers),
         tables.workers(numbers),
         tables.sittings(numbers),
         tables.ledger(numbers),

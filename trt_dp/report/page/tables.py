@@ -37,6 +37,26 @@ def workers(numbers: Numbers) -> Markup | None:
     return section("workers", "Workers", table("Workers", head, rows))
 
 
+def hosts(numbers: Numbers) -> Markup | None:
+    """What each host contributed."""
+    if not numbers.report.hosts:
+        return None
+    columns = (
+        ("Workers", "workers", count), ("Requests", "requests", count), ("Share", "share", percent),
+        ("Output tokens", "output_tokens", count), ("Output tokens/s", "output_throughput_tok_s", rate),
+        ("Load", "load_seconds", seconds), ("Deaths", "deaths", count),
+    )  # fmt: skip
+    rows: list[list[Child]] = [
+        [host.host, *(numbers.show(f"hosts.{i}.{name}", form) for _, name, form in columns)]
+        for i, host in enumerate(numbers.report.hosts)
+    ]
+    head: list[Child] = [
+        "Host",
+        *(numbers.term(title, f"hosts.{name}") for title, name, _ in columns),
+    ]
+    return section("hosts", "Hosts", table("Hosts", head, rows))
+
+
 def failures(numbers: Numbers) -> Markup | None:
     """Failures by reason, with examples."""
     groups = numbers.report.failures

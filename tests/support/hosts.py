@@ -1,0 +1,254 @@
+"""Hosts for tests, as namespaces of this machine: each has its own network, processes, name and shared memory.
+
+It needs root and iproute2. What it does not prove: other kernels, other clocks, other installations of Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
+_SSH_PORT = 2222
+_INIT = """
+hostname {name}
+mount -t tmpfs tmpfs /dev/shm
+{hide}
+echo up >{ready}
+while :; do sleep 1000 & wait; done
+"""
+
+
+def why_not() -> str:
+    """Why there can be no such hosts here, or nobody asked for minutes of tests; nothing where there can."""
+    if not os.environ.get("TRT_DP_TEST_HOSTS"):
+        return "takes minutes, and needs root: scripts/hosts-check"
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "hosts as network namespaces need root on Linux"
+    missing = [name for name in ("ip", "unshare", "nsenter") if shutil.which(name) is None]
+    if missing:
+        return f"there is no {missing[0]}: scripts/hosts-check"
+    tag = f"tdp{secrets.token_hex(3)}"
+    if subprocess.run(["ip", "netns", "add", tag], capture_output=True, check=False).returncode:
+        return "network namespaces cannot be made here"
+    _ip("netns", "del", tag)
+    return ""
+
+
+def why_no_ssh() -> str:
+    """The same for hosts that are reached by ssh."""
+    if not Path(SSHD).exists() or shutil.which("ssh") is None:
+        return "there is no sshd, or no ssh: scripts/hosts-check"
+    return why_not()
+
+
+class Host:
+    """One host: up, cut off from the others, or crashed."""
+
+    def __init__(self, network: Network, number: int, hidden: Sequence[Path]) -> None:
+        self.name = f"n{number}"
+        self.address = f"10.77.0.{10 + number}"
+        self.network = network
+        self._space = f"{network.tag}-{number}"
+        self._plug = f"p{number}"
+        self._hidden = hidden
+        self._lay_cable()
+        self.boot()
+
+    def boot(self) -> None:
+        """Start the host, afresh if it crashed."""
+        self.mend()
+        ready = self.network.folder / f"{self.name}-{secrets.token_hex(4)}"
+        hide = "\n".join(f"mount -t tmpfs tmpfs {path}" for path in self._hidden)
+        script = _INIT.format(name=self.name, hide=hide, ready=ready)
+        self._outer = subprocess.Popen(
+            [
+                *("ip", "netns", "exec", self._space),
+                *("unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"),
+                *("--mount-proc", "bash", "-c", script),
+            ],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 60
+        while not ready.exists():
+            assert time.monotonic() < deadline, "a host does not start"
+            time.sleep(0.02)
+        self._init = self._first_process()
+
+    def command(self, *words: object) -> list[str]:
+        """A command line that runs this on the host."""
+        inside = ["nsenter", "-t", str(self._init), "--mount", "--pid", "--uts", "--ipc", "--net"]
+        return [*inside, f"--wdns={Path.cwd()}", "--", *map(str, words)]
+
+    def run(self, *words: object, **more) -> subprocess.CompletedProcess[str]:
+        """Run a command on the host to its end."""
+        return subprocess.run(
+            self.command(*words), capture_output=True, text=True, timeout=120, check=False, **more
+        )
+
+    def start(self, *words: object, **more) -> subprocess.Popen[str]:
+        """Start a command on the host."""
+        return subprocess.Popen(
+            self.command(*words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **more,
+        )
+
+    def cut(self) -> None:
+        """Pull the cable: nobody is told."""
+        _ip("-n", self.network.switch, "link", "set", self._plug, "down")
+
+    def mend(self) -> None:
+        """Put the cable back."""
+        _ip("-n", self.network.switch, "link", "set", self._plug, "up")
+
+    def crash(self) -> None:
+        """Power off: the cable goes first, so that nothing says goodbye."""
+        self.cut()
+        self._outer.kill()
+        os.kill(self._init, signal.SIGKILL)
+        self._outer.wait()
+
+    def slow(self, *words: str) -> None:
+        """Make the network slow or lossy, as `tc netem` says it."""
+        netem = ("qdisc", "replace", "dev", "eth0", "root", "netem", *words)
+        subprocess.run(["ip", "netns", "exec", self._space, "tc", *netem], check=True)
+
+    def processes(self, *marks: str) -> list[int]:
+        """Processes of the host, by their numbers outside, whose command lines hold one of these words."""
+        with contextlib.suppress(OSError):
+            space = str(Path(f"/proc/{self._init}/ns/pid").readlink())
+            return [pid for pid in _pids() if _in(pid, space) and _says(pid, marks)]
+        return []
+
+    def kill(self, mark: str, kind: int = signal.SIGKILL) -> int:
+        """Send a signal to all processes with this word in their command lines; returns how many there were."""
+        found = self.processes(mark)
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, kind)
+        return len(found)
+
+    def start_sshd(self, folder: Path) -> None:
+        """Let others in by ssh with the key in this folder."""
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        key = folder / f"{self.name}-host-key"
+        if not key.exists():
+            _keygen(key)
+        config = folder / f"{self.name}-sshd"
+        config.write_text(
+            f"Port {_SSH_PORT}\nHostKey {key}\nPidFile none\nAuthorizedKeysFile {folder}/key.pub\n"
+            "StrictModes no\nUsePAM no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\n"
+        )
+        assert not self.run(SSHD, "-f", config).returncode, "sshd does not start"
+
+    def down(self) -> None:
+        """End the host and all that runs there."""
+        with contextlib.suppress(OSError):
+            os.kill(self._init, signal.SIGKILL)
+        self._outer.kill()
+        self._outer.wait()
+        subprocess.run(["ip", "netns", "del", self._space], check=False, capture_output=True)
+
+    def _lay_cable(self) -> None:
+        _ip("netns", "add", self._space)
+        plug = ("peer", "name", self._plug, "netns", self.network.switch)
+        _ip("link", "add", "eth0", "netns", self._space, "type", "veth", *plug)
+        _ip("-n", self._space, "address", "add", f"{self.address}/24", "dev", "eth0")
+        _ip("-n", self._space, "link", "set", "lo", "up")
+        _ip("-n", self._space, "link", "set", "eth0", "up")
+        _ip("-n", self.network.switch, "link", "set", self._plug, "master", "br0", "up")
+
+    def _first_process(self) -> int:
+        """The host's first process, as it is numbered outside."""
+        below = Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children").read_text().split()
+        return int(below[0])
+
+
+class Network:
+    """A switch with hosts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tag = f"tdp{secrets.token_hex(3)}"
+        self.switch = f"{self.tag}-s"
+        self.hosts: list[Host] = []
+        _ip("netns", "add", self.switch)
+        _ip("-n", self.switch, "link", "add", "br0", "type", "bridge")
+        _ip("-n", self.switch, "link", "set", "br0", "up")
+
+    def add(self, hidden: Sequence[Path] = ()) -> Host:
+        """One more host; it does not see what is in these folders."""
+        self.hosts.append(Host(self, len(self.hosts), hidden))
+        return self.hosts[-1]
+
+    def ssh(self) -> str:
+        """An ssh command by which every host reaches every other, after each has its sshd."""
+        _keygen(self.folder / "key")
+        for host in self.hosts:
+            host.start_sshd(self.folder)
+        config = self.folder / "ssh"
+        listed = "".join(f"Host {one.name}\n  HostName {one.address}\n" for one in self.hosts)
+        config.write_text(
+            f"{listed}Host *\n  Port {_SSH_PORT}\n  User root\n  IdentityFile {self.folder}/key\n"
+            "  IdentitiesOnly yes\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n"
+            "  LogLevel ERROR\n  ConnectTimeout 5\n"
+        )
+        return f"ssh -F {config}"
+
+    def down(self) -> None:
+        """End all hosts and the switch."""
+        for host in self.hosts:
+            host.down()
+        subprocess.run(["ip", "netns", "del", self.switch], check=False, capture_output=True)
+
+
+@contextlib.contextmanager
+def network(folder: Path, count: int) -> Iterator[Network]:
+    """A network with so many hosts, ended with all that runs there."""
+    made = Network(folder)
+    try:
+        for _ in range(count):
+            made.add()
+        yield made
+    finally:
+        made.down()
+
+
+def _keygen(path: Path) -> None:
+    words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)]
+    subprocess.run(words, check=True)
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+
+
+def _in(pid: int, space: str) -> bool:
+    try:
+        return str(Path(f"/proc/{pid}/ns/pid").readlink()) == space
+    except OSError:
+        return False
+
+
+def _says(pid: int, marks: Sequence[str]) -> bool:
+    try:
+        line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return False
+    return bool(line) and (not marks or any(mark in line for mark in marks))
