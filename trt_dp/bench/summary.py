@@ -25,7 +25,7 @@ DEFINITIONS = {
     "output_tok_s": "output tokens of answered requests / duration",
     "total_tok_s": "their input and output tokens / duration",
     "mean_in_flight": "seconds that requests were in flight, summed / duration",
-    "input_tokens": "as the server counted them (usage), of answered requests",
+    "input_tokens": "as the server counted them (usage), else as sent, of answered requests",
     "output_tokens": "as the server counted them (usage), of answered requests; events are not counted",
     "shorter": "answers with fewer tokens than were asked for",
     "bundled": "answers of several tokens that came in one event: they have no tpot and no itl",
