@@ -56,14 +56,15 @@ def test_nothing_answered_is_a_failure(tmp_path):
 
 
 def test_the_key_comes_from_the_environment_and_is_shown_nowhere(tmp_path):
-    """It reaches the server, and no file and no output."""
-    with PacedServer() as server:
+    """It reaches the server, and no file and no output, even where the server quotes it."""
+    with PacedServer(faults=("tells the key",)) as server:
         words = ["--endpoint", server.url, "--results-dir", tmp_path]
         found = bench(*words, env={"OPENAI_API_KEY": "sk-hidden-1"})
         assert "Bearer sk-hidden-1" in server.headers[0]
     everything = (
         found.stdout + found.stderr + "".join(p.read_text() for p in tmp_path.rglob("*.json*"))
     )
+    assert "no such key" in found.stdout
     assert "sk-hidden-1" not in everything
 
 
