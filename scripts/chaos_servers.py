@@ -34,14 +34,15 @@ def _trial(seed: int, keep: Path | None) -> bool:
         folder = keep / str(seed) if keep else Path(name)
         folder.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        wrong = Trial(plan, folder).run()
+        trial = Trial(plan, folder)
+        wrong = trial.run()
         kinds = ", ".join(
             f"{one.kind} {one.more.get('trouble', '')}".strip() for one in plan.faults
         )
         more = " kill" * len(plan.kills) + " worker-kill" * len(plan.worker_kills)
         print(
             f"seed {seed}: {'right' if not wrong else 'WRONG'} in {time.monotonic() - began:.1f} s; "
-            f"{plan.servers} servers; {kinds}{more}",
+            f"{trial.ran_again} ran again; {plan.servers} servers; {kinds}{more}",
             flush=True,
         )
         if wrong:

@@ -185,8 +185,9 @@ def stand_ins(tmp_path: Path) -> dict[str, str]:
     info = tmp_path / "installed" / "stand_ins-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stand-ins\nVersion: 1.0\n")
-    points = "[trt_dp.engines]\nparent = stand_ins:Parent\nchorus = stand_ins:Chorus\nmoody = stand_ins:Moody\n"
-    (info / "entry_points.txt").write_text(points)
+    classes = {"parent": "Parent", "chorus": "Chorus", "moody": "Moody", "ranks": "Ranks"}
+    points = "".join(f"{name} = stand_ins:{made}\n" for name, made in classes.items())
+    (info / "entry_points.txt").write_text(f"[trt_dp.engines]\n{points}")
     paths = [
         str(Path(__file__).parent / "support"),
         str(info.parent),

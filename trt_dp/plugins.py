@@ -85,7 +85,13 @@ def check_options(group: str, name: str, options: dict[str, str]) -> None:
 def convert(
     plugin: Callable[..., Any], options: dict[str, str], flag: str = "--set"
 ) -> dict[str, Any]:
-    """`--set` values as the constructor's types; raises UsageError for an unknown key or a wrong value."""
+    """`--set` values as the constructor's types; raises UsageError for an unknown key or a wrong value.
+
+    A plugin whose options are not its constructor's parameters converts them itself, by `convert_options`.
+    """
+    own = getattr(plugin, "convert_options", None)
+    if own is not None:
+        return dict(own(options))
     known = options_of(plugin)
     converted = {}
     for key, value in options.items():

@@ -54,6 +54,24 @@ class PromptKind(IntEnum):
     CHAT = 3
 
 
+FormKind = Literal["json", "json_object", "regex", "choice", "grammar", "structural_tag"]
+
+
+class Form(Struct, frozen=True):
+    """What form an answer must have: for `json` a schema and for `choice` a list of strings, each as JSON text."""
+
+    kind: FormKind
+    value: str = ""  # json_object has none
+
+
+class Lora(Struct, frozen=True):
+    """A LoRA adapter to answer with: a folder, and the name and number that stand for it in a run."""
+
+    name: str
+    id: int
+    path: str
+
+
 class Sampling(Struct, frozen=True):
     """How an answer's tokens are chosen, and what ends it early; for a request, everything is decided in it."""
 
@@ -70,6 +88,8 @@ class Sampling(Struct, frozen=True):
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logprobs: int | None = None  # not None: those of the chosen tokens, by the model alone
+    structured_outputs: Form | None = None
+    lora_request: Lora | None = None
 
 
 class Request(Struct, frozen=True):

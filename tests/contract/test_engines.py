@@ -12,12 +12,15 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import checkpoints
 import documented
 import numpy as np
 import pytest
 from msgspec import structs
 from tiny_engine import tiny_engine
 from trtllm_engines import make_checkpoint, make_engine
+from vllm_double import forget_double, use_double
+from vllm_double import make_checkpoint as vllm_checkpoint
 
 from trt_dp import plugins
 from trt_dp.engines.about import About, about, recognises, why_not
@@ -33,6 +36,11 @@ def _shout(folder: Path) -> Path:
     return folder
 
 
+def _checkpoint(folder: Path) -> Path:
+    """A plain checkpoint without an end of text, as the engine of `tiny_engine` has none."""
+    return checkpoints.write(folder, checkpoints.config(vocab_size=512, eos_token_id=...), seed=4)
+
+
 ENGINES: dict[str, tuple[str, Callable[[Path], Path] | None, dict[str, str]]] = {
     "echo": ("echo", None, {}),
     "echo growing": ("echo", None, {"tokens_per_step": "2"}),
@@ -42,17 +50,32 @@ ENGINES: dict[str, tuple[str, Callable[[Path], Path] | None, dict[str, str]]] = 
     "trtllm executor": ("trtllm", make_engine, {"loader": "executor"}),
     "trtllm static": ("trtllm", make_engine, {"mode": "static"}),
     "trtllm-torch": ("trtllm-torch", make_checkpoint, {}),
+    "vllm": ("vllm", vllm_checkpoint, {}),
     "documented": ("shout", _shout, {"volume": "2"}),
+    "transformers padded": ("transformers", _checkpoint, {"mode": "padded"}),
+    "transformers continuous": ("transformers", _checkpoint, {"mode": "continuous"}),
 }
+OPT_IN = pytest.mark.transformers, pytest.mark.filterwarnings("default:::transformers")
 TOO_LARGE = 1 << 23
 TO_LENGTH = Sampling(ignore_eos=True)
 
 
-@pytest.fixture(params=ENGINES, ids=list(ENGINES))
+def _params() -> list[object]:
+    """Each engine; those that need PyTorch have its mark."""
+    torch = [name for name in ENGINES if name.startswith("transformers")]
+    return [pytest.param(name, marks=OPT_IN if name in torch else (), id=name) for name in ENGINES]
+
+
+@pytest.fixture(params=_params())
 def spec(request, tmp_path, monkeypatch) -> Iterator[EngineSpec]:
     """What each engine is made from."""
-    request.getfixturevalue("double")
     name, folder, options = ENGINES[request.param]
+    if name == "transformers":  # the real library, never beside the double of PyTorch
+        pytest.importorskip("transformers", reason="it is missing: scripts/transformers-check")
+    elif name == "vllm":
+        use_double(monkeypatch)  # alone: TensorRT-LLM goes first where it is installed
+    else:
+        request.getfixturevalue("double")
     if name == "cpu":
         pytest.importorskip("openvino")
     monkeypatch.syspath_prepend(tmp_path / "site")
@@ -60,6 +83,7 @@ def spec(request, tmp_path, monkeypatch) -> Iterator[EngineSpec]:
     path = folder(tmp_path / "engine") if folder else None
     yield EngineSpec(name, str(path) if path else None, options)
     documented.forget()
+    forget_double()
 
 
 @pytest.fixture
@@ -346,7 +370,7 @@ def test_what_it_says_of_itself_has_the_right_types(spec):
     assert why_not(engine_class) is None  # the double is installed
 
 
-@pytest.mark.parametrize("name", ["echo", "cpu", "trtllm", "trtllm-torch"])
+@pytest.mark.parametrize("name", ["echo", "cpu", "trtllm", "trtllm-torch", "transformers", "vllm"])
 def test_asking_an_engine_loads_no_heavy_library(name):
     """Its class can be imported, and asked about a folder and its options, without the library that it runs on."""
     code = (
@@ -354,7 +378,8 @@ def test_asking_an_engine_loads_no_heavy_library(name):
         "from trt_dp.engines.about import about, recognises\n"
         f"found = plugins.find(plugins.ENGINES, {name!r}); about(found)\n"
         "recognises(found, Path('nowhere')); plugins.options_of(found)\n"
-        "print(sorted({'openvino', 'openvino_genai', 'torch', 'tensorrt_llm'} & sys.modules.keys()))"
+        "heavy = {'openvino', 'openvino_genai', 'torch', 'transformers', 'tensorrt_llm', 'vllm'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -254,7 +254,7 @@ def test_openai_fields_go_by_our_names(tmp_path, folder):
     [
         ({"tools": [{"type": "function"}]}, "`tools`"),
         ({"stream": True}, "`stream`"),
-        ({"response_format": {"type": "json_object"}}, "`response_format`"),
+        ({"response_format": {"type": "grammar"}}, "`response_format`"),
         ({"logit_bias": {"5": 1}}, "`logit_bias`"),
         ({"n": 0}, "n"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "image"),

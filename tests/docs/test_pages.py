@@ -26,7 +26,13 @@ OF_OTHERS = {
     "--version",
     "--word",
     "--twice",
-}  # pytest's, and those of docs/extending.md
+    "--additional-sampling-params",
+    "--max-num-completed-requests",
+    "--mean-input-tokens",
+    "--mean-output-tokens",
+    "--num-concurrent-requests",
+    "--save-detailed",
+}  # pytest's, those of docs/extending.md, and those of LLMPerf and vLLM
 
 
 def texts(pattern: str) -> list[tuple[Path, str]]:

@@ -38,6 +38,7 @@ class Behaviour:
     every: int = 0
     retry_after: str = ""
     refuse_word: str = ""  # prompts that hold it get 400
+    no_tokenizer: bool = False  # text gets 400
     poison_word: str = ""  # prompts that hold it get 500
     deadly_word: str = ""  # prompts that hold it kill the process
     spare_canary: bool = True
@@ -108,15 +109,11 @@ class Server:
         prompt = asked["messages"] if "chat" in path else asked["prompt"]
         canary = json.dumps(prompt).find("Hello") >= 0 and asked.get("max_tokens") == 4
         how.bodies = [*how.bodies, asked][-20:]
-        if asked.get("model") != how.model:
-            return await _reply(writer, 404, _error(f"there is no model {asked.get('model')}"))
         text = json.dumps(prompt)
         if how.deadly_word and how.deadly_word in text:
             os._exit(9)
-        if how.refuse_word and how.refuse_word in text:
-            return await _reply(writer, 400, _error("this prompt is too long: 9000 tokens"))
-        if how.poison_word and how.poison_word in text:
-            return await _reply(writer, 500, _error("CUDA error: illegal memory access"))
+        if refusal := self._refusal(asked, prompt, text):
+            return await _reply(writer, refusal[0], _error(refusal[1]))
         if how.slots and how.running > how.slots:
             return await self._refuse(writer, 429)
         if not (canary and how.spare_canary):
@@ -126,6 +123,19 @@ class Server:
         await self._say(writer, path, asked, prompt)
         how.served += not canary
         return True
+
+    def _refusal(self, asked, prompt, text: str) -> tuple[int, str] | None:
+        """What is wrong with a request, if anything is."""
+        how = self.how
+        wrong = {
+            (404, f"there is no model {asked.get('model')}"): asked.get("model") != how.model,
+            (400, "this server has no tokenizer"): how.no_tokenizer
+            and not isinstance(prompt[0], int),
+            (400, "this prompt is too long: 9000 tokens"): how.refuse_word
+            and how.refuse_word in text,
+            (500, "CUDA error: illegal memory access"): how.poison_word and how.poison_word in text,
+        }
+        return next((refusal for refusal, is_so in wrong.items() if is_so), None)
 
     async def _refuse(self, writer, status: int) -> bool:
         more = f"retry-after: {self.how.retry_after}\r\n" if self.how.retry_after else ""

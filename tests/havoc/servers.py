@@ -61,8 +61,8 @@ def draw(seed: int) -> Plan:
         seed=seed,
         servers=servers,
         stream=chance.random() < 0.5,
-        concurrency=chance.choice((0, 2, 8, 32)),
-        delay=chance.uniform(0.01, 0.15),
+        concurrency=chance.choice((0, 2, 4, 8)),
+        delay=chance.uniform(0.03, 0.2),
         faults=sorted(faults, key=lambda one: one.at),
         kills=[chance.uniform(1.0, 3.0)] if chance.random() < 0.3 else [],
         worker_kills=[chance.uniform(1.0, 3.0)] if chance.random() < 0.3 else [],
@@ -109,8 +109,10 @@ class Trial:
         return [f"exit status {status}"] * (status != 3) + judge(rows, self._folder / "run")
 
     def _under_fire(self, servers: list[Stub]) -> int:
-        began = time.monotonic()
         process, kills = self._start(servers), list(self._plan.kills)
+        while process.poll() is None and not any(one.seen()["seen"] for one in servers):
+            time.sleep(0.02)  # faults before the first request would meet nothing
+        began = time.monotonic()
         self._todo = [(fault.at, place, fault) for place, fault in enumerate(self._plan.faults)]
         worker_kills = list(self._plan.worker_kills)
         while process.poll() is None:
@@ -128,6 +130,12 @@ class Trial:
                 process = self._start(servers)
             time.sleep(0.02)
         return process.returncode
+
+    @property
+    def ran_again(self) -> int:
+        """How many requests the last sitting had to repeat: how hard the faults hit."""
+        report = json.loads((self._folder / "run" / "report.json").read_text())
+        return report["requests"]["redone"]
 
     def _start(self, servers: list[Stub]) -> subprocess.Popen:
         plan = self._plan

@@ -4,49 +4,15 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import signal
 import socket
-import subprocess
 
 import psutil
 import pytest
-from conftest import COMMAND, alive, children, marked, trt_dp, wait_until
+from conftest import alive, children, marked, trt_dp, wait_until
 from documented import install
 from own_server import Client
-
-OWN = "trt_dp.serving.own"
-
-
-class Serving:
-    """`trt-dp serve` while it runs, and what it says."""
-
-    def __init__(self, folder, *words, **more) -> None:
-        self.said = ""
-        self._out = folder / "said"
-        with self._out.open("w") as out:
-            self.process = start_into(out, folder, *words, **more)
-
-    def text(self) -> str:
-        return self._out.read_text()
-
-    def urls(self, count: int) -> list[str]:
-        """The endpoints, once all can be used."""
-        wait_until(lambda: len(self._found()) == count or self.process.poll() is not None)
-        assert len(self._found()) == count, self.text()
-        return self._found()
-
-    def _found(self) -> list[str]:
-        return re.findall(r"^http://\S+$", self.text(), re.MULTILINE)
-
-    def servers(self) -> list[psutil.Process]:
-        """The servers themselves, without their guards."""
-        return [p for p in children(self.process.pid) if OWN in p.cmdline()]
-
-
-def start_into(out, folder, *words, **more):
-    line = [*COMMAND, "serve", "--plain", "--port", "0", "--output", folder / "servers", *words]
-    return subprocess.Popen(list(map(str, line)), stdout=out, stderr=out, **more)
+from running import Serving
 
 
 @pytest.fixture

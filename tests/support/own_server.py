@@ -66,7 +66,8 @@ class Client:
     def metric(self, name: str) -> float:
         """One number of /metrics."""
         _, text, _ = self.call("/metrics")
-        return next(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
+        found = [line for line in text.splitlines() if line.startswith(name)]
+        return float(found[0].split()[-1]) if found else 0.0
 
     def raw(self) -> socket.socket:
         """A connection for a client that does what a library would not."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
+from trt_dp.engines.about import Group
 from trt_dp.engines.echo import EchoEngine
 from trt_dp.errors import EngineRefused
 from trt_dp.types import Result, Returned
@@ -87,6 +90,64 @@ class Moody(EchoEngine):
             return result
         self._times[result.index] -= 1
         return Returned(result.index, "moody was told to give it back", self._blame)
+
+
+class Ranks(EchoEngine):
+    """Echo whose workers step together: no step ends before every rank has begun it, and a dead rank stops all.
+
+    They meet in a folder, by files that count steps. `poison` kills whoever has it, `once` only the first one.
+    """
+
+    def __init__(self, spec, placement, *, poison: int = -1, once: bool = False) -> None:
+        super().__init__(spec, placement, capacity=8, batch=2)
+        self._rank, self._size = int(os.environ["RANKS_RANK"]), int(os.environ["RANKS_SIZE"])
+        self._folder = Path(spec.path) / os.environ["RANKS_PORT"]
+        self._folder.mkdir(exist_ok=True)
+        self._killed = Path(spec.path) / "killed"
+        self._poison, self._once, self._turn = poison, once, 0
+        self.idle_seconds = 0.0
+
+    @staticmethod
+    def group_of(options, workers) -> Group | None:
+        del options
+        return Group(workers, "127.0.0.1", 0)
+
+    @staticmethod
+    def rank_environment(group, rank) -> dict[str, str]:
+        return {
+            "RANKS_RANK": str(rank),
+            "RANKS_SIZE": str(group.size),
+            "RANKS_PORT": str(group.port),
+        }
+
+    def submit(self, request) -> None:
+        super().submit(request)
+        if request.index == self._poison and not (self._once and self._killed.exists()):
+            self._killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def step(self) -> list[Result]:
+        self._turn += 1
+        self._stand(self._turn)
+        deadline = time.monotonic() + 60
+        while not all(self._at(rank) >= self._turn for rank in range(self._size)):
+            assert time.monotonic() < deadline, "a rank is not stepped"
+            time.sleep(0.001)
+        return super().step()
+
+    def close(self) -> None:
+        self._stand(10**9)
+
+    def _stand(self, turn: int) -> None:
+        new = self._folder / f".{self._rank}"
+        new.write_text(str(turn))
+        new.replace(self._folder / str(self._rank))
+
+    def _at(self, rank: int) -> int:
+        try:
+            return int((self._folder / str(rank)).read_text())
+        except FileNotFoundError:
+            return 0
 
 
 class Chorus:

@@ -6,12 +6,12 @@ import threading
 import time
 from pathlib import Path
 
+import own_certificate
 import pytest
 from doubles.scripted_server import ScriptedServer
 
 from trt_dp.web import Client, Exchange, Limits, target
 
-PEM = Path(__file__).parents[1] / "data" / "localhost.pem"
 SSE = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 PATIENCE = 20
 
@@ -270,25 +270,31 @@ def test_cancel(serve, client):
     assert client.in_flight == 0
 
 
-def server_context() -> ssl.SSLContext:
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory) -> Path:
+    """A key and a certificate for localhost."""
+    return own_certificate.make(tmp_path_factory.mktemp("tls") / "localhost.pem")
+
+
+def server_context(pem: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(PEM)
+    context.load_cert_chain(pem)
     return context
 
 
-def test_untrusted_certificate(serve, client):
+def test_untrusted_certificate(serve, client, pem):
     """A certificate that nobody vouches for is refused, and no request is sent."""
     seen = []
-    found = ask(client, serve(lambda visit: seen.append(visit.request()), server_context()).url)
+    found = ask(client, serve(lambda visit: seen.append(visit.request()), server_context(pem)).url)
     assert found.fault.kind == "tls"
     assert "not trusted" in found.fault.message
     assert not any(seen)
 
 
-def test_tls(serve):
+def test_tls(serve, pem):
     """Over TLS, large bodies and many exchanges arrive whole in both directions."""
-    server = serve(echo, server_context())
-    with Client(ssl.create_default_context(cafile=str(PEM))) as client:
+    server = serve(echo, server_context(pem))
+    with Client(ssl.create_default_context(cafile=str(pem))) as client:
         for size in (10, 3_000_000, 1):
             assert ask(client, server.url, body=b"x" * size).body == b"x" * size
     assert server.visits == 1

@@ -6,11 +6,12 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+SERVERS = "Servers"
 INPUT, ENGINE, DEVICES, HOSTS, SAMPLING = "Input", "Engine", "Devices", "Hosts", "Sampling"
 LENGTHS, TOKENS, ARRIVALS, FORMAT = "Lengths", "Tokens", "Arrivals", "Format"
 ORDER, OUTPUT, RELIABILITY, OTHER = "Order", "Output", "Reliability", "Options"
 _ORDER = (
-    *("Arguments", INPUT, LENGTHS, TOKENS, ARRIVALS, FORMAT),
+    *("Arguments", SERVERS, INPUT, LENGTHS, TOKENS, ARRIVALS, FORMAT),
     *(ENGINE, DEVICES, HOSTS, SAMPLING, ORDER, OUTPUT, RELIABILITY),
 )
 

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from trt_dp.cli import (
     agent,
+    bench,
     build,
     calibrate,
     doctor,
@@ -21,7 +22,9 @@ from trt_dp.cli import (
     report,
     run,
     serve,
+    sweep,
     watch,
+    workflow,
 )
 from trt_dp.cli.help import SPELLINGS, Command
 from trt_dp.cli.plugins import plugins
@@ -29,8 +32,8 @@ from trt_dp.errors import Interrupted, TrtDpError
 from trt_dp.system.safe_text import plain
 
 _ORDER = (
-    *("prepare-dataset", "build", "calibrate", "plan", "run", "serve", "watch"),
-    *("report", "export", "doctor", "plugins", "agent"),
+    *("prepare-dataset", "build", "calibrate", "plan", "run", "workflow", "serve", "watch"),
+    *("report", "export", "bench", "sweep", "doctor", "plugins", "agent"),
 )
 
 
@@ -63,10 +66,13 @@ _add(build.build, "Build an engine from a model.", build.EXAMPLES, build.Command
 _add(calibrate.calibrate, "Measure how long an engine's steps take, for plan.", calibrate.EXAMPLES)
 _add(plan.plan, "Show what a run will need and how long it will take.", plan.EXAMPLES)
 _add(run.run, "Answer every request of a file.", run.EXAMPLES)
+_add(workflow.workflow, "Run a JSON workflow of prompts.", workflow.EXAMPLES)
 _add(serve.serve, "Start servers of OpenAI's API on all devices.", serve.EXAMPLES, serve.Command)
 _add(watch.watch, "Show a run that is going on.", watch.EXAMPLES)
 _add(report.report, "Print or compare the reports of runs.", report.EXAMPLES)
 _add(export.export, "Write the answers of a run in another format.", export.EXAMPLES)
+_add(bench.bench, "Measure OpenAI-compatible servers.", bench.EXAMPLES)
+_add(sweep.sweep, "Find the best setting of servers.", sweep.EXAMPLES, serve.Command)
 _add(doctor.doctor, "Show what is installed and what can run here.")
 _add(agent.agent, "Take part in a run of another machine.", agent.EXAMPLES)
 _add(plugins, "List engines, builders, launchers and servers.")

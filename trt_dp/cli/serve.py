@@ -17,6 +17,7 @@ trt-dp serve meta-llama/Llama-3.1-8B --server vllm            # a vLLM on each G
 trt-dp serve MODEL --server vllm --n-workers 2 --n-gpus 4 --batch-size 64 -- --enable-prefix-caching
 trt-dp serve MODEL --server trtllm --proxy nginx              # NGINX on port 8000, the servers behind it
 trt-dp serve MODEL --server vllm --neuron-cores 0-63 --n-workers 2 --batch-size 4
+trt-dp serve engines/llama --server triton --mode orchestrator # or leader, instances
 trt-dp serve MODEL --server sglang --dry-run                  # files and commands only
 """
 
@@ -45,7 +46,7 @@ def serve(
     server: Annotated[
         str,
         typer.Option(
-            help="vllm, trtllm, sglang, or cpu: trt-dp's own, for tests and small use. "
+            help="vllm, trtllm, sglang, triton, or cpu: trt-dp's own, for tests and small use. "
             "trt-dp plugins lists them.",
             rich_help_panel=ENGINE,
         ),
@@ -126,6 +127,13 @@ def serve(
             help="First port; the others follow it. 0 takes free ones.", rich_help_panel=_NETWORK
         ),
     ] = 8000,
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the server triton: leader, orchestrator or instances. [default: leader]",
+            rich_help_panel=ENGINE,
+        ),
+    ] = None,
     proxy: Annotated[
         str | None,
         typer.Option(
@@ -211,6 +219,7 @@ def serve(
         neuron_cores=neuron_cores,
         host=host,
         port=port,
+        mode=mode,
         proxy=proxy_named(proxy),
         deterministic=deterministic,
     )

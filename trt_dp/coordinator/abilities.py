@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from trt_dp import plugins
 from trt_dp.coordinator.job import Display, Job
@@ -10,7 +11,7 @@ from trt_dp.dataset.fields import SAMPLING
 from trt_dp.dataset.index import Index
 from trt_dp.dataset.row import nearest
 from trt_dp.engines import folder as engine_folder
-from trt_dp.engines.about import about, always, cannot
+from trt_dp.engines.about import Group, about, always, cannot, group_of
 from trt_dp.errors import UsageError
 from trt_dp.text import chat_template
 from trt_dp.types import MOST_TOKENS, Sampling
@@ -33,6 +34,15 @@ def check_rows(job: Job, index: Index, display: Display) -> None:
     _check_drawing(job, index)
     for note in notes(job, index):
         display.say(note)
+
+
+def group(job: Job, workers: int) -> tuple[Any, Group] | None:
+    """The engine's class, and how its workers step together; None where each is on its own."""
+    if not job.engine.options or workers < 2:
+        return None
+    engine_class = plugins.find(plugins.ENGINES, job.engine.name)
+    found = group_of(engine_class, job.engine.options, workers)
+    return None if found is None else (engine_class, found)
 
 
 def stops_at_words(job: Job, index: Index) -> bool:

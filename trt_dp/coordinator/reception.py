@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from trt_dp import plugins
+from trt_dp.coordinator.abilities import group
 from trt_dp.coordinator.growth import Growth, Say
 from trt_dp.coordinator.job import Job
 from trt_dp.coordinator.workers.admission import Admission
@@ -61,6 +62,9 @@ def growth(job: Job, launcher: HostLauncher, say: Say) -> Growth:
         msg = (
             f"the workers of {engine.name} use servers, not devices: they run here, without --hosts"
         )
+        raise UsageError(msg)
+    if group(job, 2):
+        msg = f"{engine.name} workers that step together run on one machine, without --hosts"
         raise UsageError(msg)
     wish = Wish(
         workers=job.workers,

@@ -9,6 +9,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from trt_dp.coordinator.abilities import group
 from trt_dp.coordinator.growth import Growth, Shortage
 from trt_dp.coordinator.job import Display, Job, Snapshot
 from trt_dp.coordinator.order.choose import choose
@@ -31,6 +32,7 @@ from trt_dp.coordinator.workers.answers import checked, returned
 from trt_dp.coordinator.workers.crew import Crew
 from trt_dp.coordinator.workers.events import Event, Lost
 from trt_dp.coordinator.workers.hosts import Hosts
+from trt_dp.coordinator.workers.meeting import Meeting
 from trt_dp.coordinator.workers.pool import Pool
 from trt_dp.dataset.index import Index
 from trt_dp.errors import EngineRefused, Interrupted, NoWorkersLeft, UsageError
@@ -120,6 +122,8 @@ class Session:
         limits = limits_with(scope.job.limits, launcher)
         setup = setups(scope.job, scope.index, scope.folder)
         self._pool = Pool(admission, self._hosts, setup, limits, scope.folder.logs)
+        if together := group(scope.job, len(scope.placements)):
+            self._pool.tie(Meeting(*together))
         self._signals = signals
         if isinstance(launcher, HostLauncher):
             self._growth = growth(scope.job, launcher, self._say)
@@ -263,7 +267,7 @@ class Session:
         self._fail(hopeless, {i: Failure("engine_error", reason, tries(i)) for i in hopeless})
 
     def _lose(self, pool: Pool, worker: int, lost: Lost) -> None:
-        hopeless = self._dispatcher.lose(worker, with_host=lost.with_host)
+        hopeless = self._dispatcher.lose(worker, innocent=lost.innocent)
         self._crew.lose(worker, retired=lost.retired)
         self.recorder.lost(worker, len(hopeless), lost)
         deaths = {i: given_up(lost.reason, self._dispatcher.deaths_of(i)) for i in hopeless}
@@ -276,7 +280,7 @@ class Session:
 
     def _tell_death(self, worker: int, lost: Lost) -> None:
         """Raises NoWorkersLeft when it was the last one and requests remain; the loss of a host was told already."""
-        if lost.with_host:
+        if lost.innocent and self._growth:
             return
         then = "It will not be restarted" if lost.retired else "It is being restarted"
         log = self._scope.folder.logs / f"worker-{worker}.log"

@@ -10,7 +10,7 @@ from msgspec import Meta, Raw, Struct, structs
 
 from trt_dp.errors import UNREADABLE, BadLine
 from trt_dp.system.reasons import why
-from trt_dp.types import Ids, PromptKind
+from trt_dp.types import Form, Ids, Lora, PromptKind
 
 MAX_COUNT = 2**31 - 1
 _MOST_ANSWERS = 1024
@@ -36,6 +36,8 @@ class SamplingFields(Struct, frozen=True, omit_defaults=True, kw_only=True):
     presence_penalty: _Penalty | None = None
     frequency_penalty: _Penalty | None = None
     logprobs: bool | int | None = None  # true, 0 and 1: those of the chosen tokens
+    structured_outputs: Form | None = None
+    lora_request: Lora | None = None
 
 
 NOTHING = Raw()
@@ -76,26 +78,17 @@ SAMPLING = SamplingFields.__struct_fields__
 
 _NOTHING = (b"", b"null", b"[]", b"{}", b"false", b'""', b"0")
 _NOTHING_OF = {
-    "lora_request": (b"null",),
     "media_paths": (b"null", b"[]"),
-    "response_format": (*_NOTHING, b'{"type":"text"}'),
 }
 _BLANKS = b" \t\r\n"
 _NO = "is not supported: no engine here"
 UNSUPPORTED = {
-    "lora_request": f"{_NO} applies LoRA adapters",
     "media_paths": f"{_NO} takes images, audio or video",
     "images": f"{_NO} takes images, audio or video",
     "audio": f"{_NO} takes images, audio or video",
     "multi_modal_data": f"{_NO} takes images, audio or video",
     "tools": f"{_NO} calls tools",
     "functions": f"{_NO} calls tools",
-    "response_format": f"{_NO} forces a format on answers",
-    "structured_outputs": f"{_NO} forces a format on answers",
-    "guided_json": f"{_NO} forces a format on answers",
-    "guided_regex": f"{_NO} forces a format on answers",
-    "guided_choice": f"{_NO} forces a format on answers",
-    "guided_grammar": f"{_NO} forces a format on answers",
     "logit_bias": f"{_NO} shifts single tokens",
     "bad_words": f"{_NO} bans words",
     "allowed_token_ids": f"{_NO} limits the vocabulary",

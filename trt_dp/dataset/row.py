@@ -7,8 +7,9 @@ from functools import lru_cache
 from typing import Annotated
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, structs
 
+from trt_dp.dataset import forms
 from trt_dp.dataset.fields import (
     MAX_COUNT,
     NO_SAMPLING,
@@ -21,7 +22,7 @@ from trt_dp.dataset.fields import (
 )
 from trt_dp.errors import UNREADABLE, BadLine
 from trt_dp.system.reasons import why
-from trt_dp.types import Ids
+from trt_dp.types import Form, Ids, Lora
 
 _Count = Annotated[int, Meta(ge=1, le=MAX_COUNT)]
 
@@ -41,8 +42,9 @@ class _Row(Struct):
 
 _NAMES = frozenset(_Row.__struct_fields__)
 _SAMPLING = frozenset(SAMPLING)
+_FORMS = frozenset((*forms.FORMS, forms.ADAPTER))
 _OURS = _NAMES | _SAMPLING | UNSUPPORTED.keys()
-_KNOWN = sorted({*_NAMES, *_SAMPLING, "input_ids", "logits", "input_len"})
+_KNOWN = sorted({*_NAMES, *_SAMPLING, *_FORMS, "input_ids", "logits", "input_len"})
 _row = msgspec.json.Decoder(_Row).decode
 _sampling = msgspec.json.Decoder(SamplingFields).decode
 _encode = msgspec.json.Encoder().encode
@@ -51,12 +53,15 @@ _encode = msgspec.json.Encoder().encode
 def fields_of(table: dict[str, Raw], input_ids: Ids | None = None) -> Fields:
     """The row in an object that has no field of ids any more; raises BadLine for a value that cannot be."""
     refuse_unsupported(table)
+    formed = _pop_forms(table) if table.keys() & _FORMS else {}
     said = {name: table[name] for name in table.keys() & _SAMPLING}
     try:
         row = _row(_encode({name: table[name] for name in table.keys() & _NAMES}))
         sampling = _sampling(_encode(said)) if said else NO_SAMPLING
     except UNREADABLE as error:
         raise BadLine(why(error)) from error
+    if formed:
+        sampling = structs.replace(sampling, **formed)
     return Fields(
         task_id=row.task_id,
         input_ids=input_ids,
@@ -69,6 +74,12 @@ def fields_of(table: dict[str, Raw], input_ids: Ids | None = None) -> Fields:
         chat_template_kwargs=_unless_null(row.chat_template_kwargs),
         more={name: raw for name, raw in table.items() if name not in _OURS},
     )
+
+
+def _pop_forms(table: dict[str, Raw]) -> dict[str, Form | Lora]:
+    """What the row says on form and adapter, under the names of Sampling; taken out of the table."""
+    said = {"structured_outputs": forms.pop_form(table), "lora_request": forms.pop_adapter(table)}
+    return {name: one for name, one in said.items() if one is not None}
 
 
 def exact_tokens(output_tokens: int | UnsetType, output_len: int | UnsetType) -> int | None:

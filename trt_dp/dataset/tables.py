@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from trt_dp.dataset import json_row
 from trt_dp.dataset.fields import SAMPLING, Fields
+from trt_dp.dataset.forms import FORMS
 from trt_dp.dataset.readers.contract import Options
 from trt_dp.errors import DatasetError
 
@@ -18,7 +19,7 @@ _USUAL = {
     "task_id": ("task_id", "custom_id", "id", "request_id"),
 }
 _SETTINGS = frozenset(
-    [*SAMPLING, "output_tokens", "output_len", "max_tokens", "n", "chat_template_kwargs"]
+    [*SAMPLING, *FORMS, "output_tokens", "output_len", "max_tokens", "n", "chat_template_kwargs"]
 )
 _PROMPTS = ("prompt", "messages", "input_ids")
 

@@ -55,6 +55,14 @@ class Engine(Protocol):
         """Free the model; called once, with nothing in flight."""
 
 
+class Together(Protocol):
+    """An engine that steps together with those of other workers, also while it has nothing in flight itself."""
+
+    @property
+    def idle_seconds(self) -> float | None:
+        """How long it may rest before it is stepped again, with nothing in flight; None: until it has something."""
+
+
 class Bounded(Protocol):
     """An engine that also says how long a request can be, for requests that do not say how long to answer."""
 

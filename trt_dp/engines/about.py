@@ -96,6 +96,27 @@ def context_of(engine_class: Any, folder: Path) -> int | None:
     return most
 
 
+class Group(Struct, frozen=True):
+    """Workers that step together, as ranks that meet at this address; port 0: a free one."""
+
+    size: int
+    address: str
+    port: int
+
+
+def group_of(engine_class: Any, options: Mapping[str, str], workers: int) -> Group | None:
+    """How so many workers step together, by its static method `group_of(options, workers)`; None: each on its own."""
+    ask = getattr(engine_class, "group_of", None)
+    group: Group | None = ask(options, workers) if ask else None
+    return group
+
+
+def rank_environment(engine_class: Any, group: Group, rank: int) -> dict[str, str]:
+    """What one rank of a group must find in its environment, by its static method `rank_environment`."""
+    environment: dict[str, str] = engine_class.rank_environment(group, rank)
+    return environment
+
+
 class Room(Struct, frozen=True):
     """Where an engine is to run: these GPUs, with so many workers on each of them."""
 

@@ -14,6 +14,7 @@ from trt_dp.errors import NoServersLeft
 from trt_dp.placement.environment import clean
 from trt_dp.serving.launch import Launch, Layout
 from trt_dp.serving.post import Limits, Post
+from trt_dp.system import shared_memory
 from trt_dp.system.exit_status import end_of_process
 from trt_dp.system.guarded import Guarded
 from trt_dp.system.last_words import last_words, log_size
@@ -46,6 +47,7 @@ class Fleet:
         self.layout, self._say = layout, say
         self._client = Client()
         self._houses = [_House(launch, limits, self._client) for launch in layout.launches]
+        self._servers = [house for house in self._houses if not house.launch.proxy]
 
     def __enter__(self) -> Self:
         """Start all."""
@@ -66,8 +68,7 @@ class Fleet:
     @property
     def ready(self) -> bool:
         """Whether every server that is not retired can be used, and there is one."""
-        states = [house.post.state for house in self._houses if not house.post.over]
-        return bool(states) and all(state == "ready" for state in states)
+        return _all_ready(self._houses)
 
     def views(self) -> list[View]:
         """How each is."""
@@ -76,7 +77,10 @@ class Fleet:
 
     def tick(self, seconds: float) -> None:
         """Look at all and do what is due, for about so long; raises NoServersLeft once none is started again."""
+        held = not _all_ready(self._servers)
         for house in self._houses:
+            if held and house.launch.proxy and not house.post.starts:
+                continue  # it would take servers that still load for dead ones
             for news in house.tick(time.monotonic()):
                 self._say(news)
         for reply in self._client.poll(seconds):
@@ -100,12 +104,13 @@ class Fleet:
         until = time.monotonic() + _KILLED_SECONDS
         while time.monotonic() < until and any(house.runs for house in self._houses):
             time.sleep(_SOON)
+        for house in self._houses:
+            shared_memory.remove(house.launch.shared)
         self._client.close()
 
     def _check_left(self) -> None:
-        servers = [house for house in self._houses if not house.launch.any_status]
-        if all(house.post.over for house in servers):
-            house = servers[0]
+        if all(house.post.over for house in self._servers):
+            house = self._servers[0]
             msg = f"no server is left. {house.launch.name}: {house.post.reason}. Log: {house.launch.log}"
             raise NoServersLeft(msg)
 
@@ -140,7 +145,9 @@ class _House:
         """Make its folder, with all that is to be in it."""
         self.launch.folder.mkdir(parents=True, exist_ok=True)
         for name, text in self.launch.files.items():
-            (self.launch.folder / name).write_text(text)
+            path = self.launch.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
 
     def tick(self, now: float) -> list[str]:
         """Do what is due; returns what a person should hear."""
@@ -161,8 +168,7 @@ class _House:
             return None  # asked of a process that has died since
         now, before = time.monotonic(), self.post.state
         self._asked = None
-        well = status > 0 if self.launch.any_status else status == 200
-        (self.post.healthy if well else self.post.unhealthy)(now)
+        (self.post.healthy if status == 200 else self.post.unhealthy)(now)
         self._ask_at = now + (_READY_LOOK if self.post.state == "ready" else _LOADING_LOOK)
         return self._news(before)
 
@@ -181,11 +187,12 @@ class _House:
         launch = self.launch
         self._logged, self._asked, self._ask_at = log_size(launch.log), None, 0.0
         environment = {**clean(os.environ), **launch.environment}
+        shared_memory.remove(launch.shared)
         self._process = Guarded(launch.command, environment, launch.cores, launch.log)
 
     def _ask(self) -> None:
-        where = target(self.launch.health)
-        exchange = Exchange(to=where, method="GET", tag=self, limits=self._patience)
+        where, path = target(self.launch.url), self.launch.health
+        exchange = Exchange(to=where, path=path, method="GET", tag=self, limits=self._patience)
         self._asked = self._client.submit(exchange)
 
     def _bury(self, now: float) -> str:
@@ -196,3 +203,9 @@ class _House:
         self.post.died(f"{ended}: {said}" if said else ended, now)
         next_ = "retired" if self.post.over else "it is started again"
         return f"{self.launch.name} died: {self.post.reason}; {next_}"
+
+
+def _all_ready(houses: Sequence[_House]) -> bool:
+    """Whether all that are not retired can be used, and there is one."""
+    states = [house.post.state for house in houses if not house.post.over]
+    return bool(states) and all(state == "ready" for state in states)

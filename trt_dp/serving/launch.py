@@ -18,13 +18,14 @@ class Launch(Struct, frozen=True, kw_only=True):
     name: str
     url: str  # for clients
     where: str  # its devices, for people
-    health: str  # a whole URL
-    any_status: bool = False  # a proxy is well as long as it answers at all
+    health: str  # the path at which it answers 200 once it can be used
+    proxy: bool = False  # in front of the others: started once they can be used
     command: tuple[str, ...]
     environment: dict[str, str]  # what is set besides this process's own environment
     cores: tuple[int, ...] = ()
     folder: Path  # for its files, of which it has the log
     files: dict[str, str] = {}  # their names in it, and their text
+    shared: str = ""  # how the names of its files in shared memory begin: a killed one leaves them
     behind: bool = False  # clients reach it through a proxy
 
     @property
@@ -52,8 +53,9 @@ def as_shell(layout: Layout) -> str:
 
 def _lines(launch: Launch) -> list[str]:
     lines = [f"# {launch.name}: {launch.url} ({launch.where})"]
-    if launch.files:
-        lines.append(f"mkdir -p {shlex.quote(str(launch.folder))}")
+    folders = dict.fromkeys(str((launch.folder / name).parent) for name in launch.files)
+    if folders:
+        lines.append(f"mkdir -p {shlex.join(folders)}")
     for name, text in launch.files.items():
         lines += [f"cat > {shlex.quote(str(launch.folder / name))} <<'END'", text.rstrip(), "END"]
     variables = [f"{name}={value}" for name, value in launch.environment.items()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,7 @@ from trt_dp.placement.plan import Plan
 from trt_dp.placement.plan import plan as plan_devices
 from trt_dp.serving import neuron, nginx, ports
 from trt_dp.serving.launch import Launch, Layout
-from trt_dp.serving.servers import Seat, Server, Wish
+from trt_dp.serving.servers import Arrangement, Seat, Server, Wish
 from trt_dp.types import Machine, Placement
 
 Proxy = Literal["nginx"]
@@ -36,6 +37,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     neuron_cores: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
+    mode: str | None = None  # of a server that has several
     proxy: Proxy | None = None
     deterministic: bool = False  # only then may a proxy send a request twice
     answer_seconds: int = 21_600
@@ -43,12 +45,17 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 def layout(asked: Asked, machine: Machine) -> Layout:
     """What to start; raises UsageError for what cannot be had on this machine."""
-    server: Server = plugins.find(plugins.SERVERS, asked.server)
+    server: Server | Arrangement = plugins.find(plugins.SERVERS, asked.server)
+    if isinstance(server, Arrangement):
+        return server.layout(asked, machine)
+    if asked.mode is not None:
+        msg = f"--mode is for --server triton: the server {asked.server} has only one"
+        raise UsageError(msg)
     if server.needs_model and asked.wish.model is None:
         msg = f"the server {asked.server} needs MODEL: a folder, or a name that it can fetch"
         raise UsageError(msg)
     server.check(asked.wish)
-    program = _nginx() if asked.proxy else None
+    program = nginx_program() if asked.proxy else None
     found = _devices(asked, machine)
     own = 1 if program else 0
     given = ports.take(asked.host, asked.port, own + server.ports * len(found.placements))
@@ -83,12 +90,12 @@ def _seat(asked: Asked, placement: Placement, port: int) -> Seat:
 
 
 def _launch(asked: Asked, server: Server, seat: Seat) -> Launch:
-    number, url = seat.placement.worker, _url(seat.host, seat.port)
+    number, address = seat.placement.worker, url(seat.host, seat.port)
     return Launch(
         name=f"server-{number}",
-        url=url,
+        url=address,
         where=_where(seat.placement),
-        health=f"{url}{server.health}",
+        health=server.health,
         command=tuple(server.command(asked.wish, seat)),
         environment={**seat.placement.environment, **server.environment(asked.wish, seat)},
         cores=seat.placement.cores,
@@ -98,28 +105,35 @@ def _launch(asked: Asked, server: Server, seat: Seat) -> Launch:
 
 
 def _proxy(asked: Asked, program: str, port: int, seats: list[Seat]) -> Launch:
-    folder, url = asked.folder / "nginx", _url(asked.host, port)
     front = nginx.Front(
-        listen=_authority(asked.host, port),
-        servers=tuple(_authority(seat.host, seat.port) for seat in seats),
+        listen=authority(asked.host, port),
+        servers=tuple(authority(seat.host, seat.port) for seat in seats),
         deterministic=asked.deterministic,
         answer_seconds=asked.answer_seconds,
     )
+    return nginx_launch(asked, program, [front], url(asked.host, port))
+
+
+def nginx_launch(asked: Asked, program: str, fronts: Sequence[nginx.Front], address: str) -> Launch:
+    """NGINX with these ports; `address` is what clients use."""
+    folder = asked.folder / "nginx"
+    servers = len(fronts[0].servers)
     user = pwd.getpwuid(os.geteuid()).pw_name if os.geteuid() == 0 else None
     return Launch(
         name="nginx",
-        url=url,
-        where=f"in front of {len(seats)} server{'s' * (len(seats) > 1)}",
-        health=url,
-        any_status=True,
+        url=address,
+        where=f"in front of {servers} server{'s' * (servers > 1)}",
+        health=nginx.HEALTH,
+        proxy=True,
         command=tuple(nginx.command(program, folder.resolve())),
         environment={},
         folder=folder,
-        files={nginx.CONFIG: nginx.config([front], folder.resolve(), user=user)},
+        files={nginx.CONFIG: nginx.config(fronts, folder.resolve(), user=user)},
     )
 
 
-def _nginx() -> str:
+def nginx_program() -> str:
+    """NGINX, which many systems have outside of PATH; raises UsageError where there is none."""
     found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:{_SYSTEM}")
     if found is None:
         msg = "--proxy nginx: nginx is not installed (on Debian and Ubuntu: apt-get install nginx-light)"
@@ -136,9 +150,11 @@ def _where(placement: Placement) -> str:
     return f"cores {','.join(map(str, placement.cores))}" if placement.cores else "any core"
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://{_authority(_EVERYWHERE.get(host, host), port)}"
+def url(host: str, port: int) -> str:
+    """The address by which clients on this machine reach it."""
+    return f"http://{authority(_EVERYWHERE.get(host, host), port)}"
 
 
-def _authority(host: str, port: int) -> str:
+def authority(host: str, port: int) -> str:
+    """Host and port as in a URL."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

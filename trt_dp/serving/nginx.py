@@ -12,6 +12,8 @@ from pathlib import Path
 from msgspec import Struct
 
 CONFIG, ERRORS = "nginx.conf", "error.log"
+HEALTH = "/nginx-health"
+"""It answers there itself, without asking a server."""
 _FOLDERS = ("body", "proxy", "fastcgi", "uwsgi", "scgi")
 _CONNECTIONS = 4096
 _KEPT = 64  # idle connections to the servers
@@ -60,6 +62,7 @@ def command(program: str, folder: Path) -> list[str]:
 def _front(number: int, front: Front) -> list[str]:
     name = f"servers_{number}"
     servers = [f"server {one} max_fails=1 fail_timeout=5s;" for one in front.servers]
+    health = [] if front.grpc else [f"location = {HEALTH} {{ return 200; }}"]
     listen = f"listen {front.listen}{' http2' if front.grpc else ''};"
     passes = _grpc(name, front) if front.grpc else _http(name, front)
     return [
@@ -67,7 +70,7 @@ def _front(number: int, front: Front) -> list[str]:
         *_indented(["least_conn;", *servers, f"keepalive {_KEPT};"]),
         "}",
         "server {",
-        *_indented([listen, "location / {", *_indented(passes), "}"]),
+        *_indented([listen, *health, "location / {", *_indented(passes), "}"]),
         "}",
     ]
 

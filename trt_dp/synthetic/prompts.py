@@ -25,7 +25,7 @@ _MESSAGE = frozenset(("role", "content"))
 _PART = frozenset(("type", "text"))
 _URLS = ("/v1/completions", "/v1/chat/completions")
 _WHY = {
-    "lora_request": "no engine here applies LoRA adapters",
+    "lora_request": "only trt-dp run takes adapters, in the lines of its own file",
     "media_paths": "no engine here takes images, audio or video",
     "turns": "a request has one prompt",
     "input_ids": "these are ids already",

@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from typing import Any, NoReturn
 
-from jinja2 import Template, TemplateError, nodes
+from jinja2 import Template, TemplateError, meta, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -36,13 +36,27 @@ class Generation(Extension):
 
 def compile_template(source: str) -> Template:
     """The template; it can call nothing that reaches out of it."""
+    return _environment().from_string(source)
+
+
+def names_in(source: str) -> set[str]:
+    """The names that a template takes from outside."""
+    return meta.find_undeclared_variables(_environment().parse(source))
+
+
+def files_in(source: str) -> list[str | None]:
+    """The other templates that a template asks for; None for one that is named only when it is filled in."""
+    return list(meta.find_referenced_templates(_environment().parse(source)))
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = _now
-    return environment.from_string(source)
+    return environment
 
 
 def _raise(message: str) -> NoReturn:

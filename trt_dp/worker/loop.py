@@ -85,23 +85,26 @@ class Loop:
         """Load the engine, then take, step and answer until told to stop."""
         engine = self._load()
         while not self._stopping or self._in_flight:
-            if self._channel.wait(self._patience()):
+            rest = getattr(engine, "idle_seconds", None)
+            if self._channel.wait(self._patience(rest)):
                 for message in self._channel.receive():
                     self._take(message)
             self._prepare()
             self._look_at_capacity(engine)
             self._submit(engine)
-            if self._submitted:
+            if self._submitted or rest is not None:
                 self._step(engine)
             self._report(engine)
             self._beat()
         engine.close()
 
-    def _patience(self) -> float:
+    def _patience(self, rest: float | None) -> float:
         """How long to wait for a message: an engine that takes nothing now may change its mind at any time."""
         if self._in_flight:
             return 0
         beat = self._setup.beat_seconds
+        if rest is not None:
+            return min(beat, rest)
         return beat if self._capacity else min(beat, _PAUSED_SECONDS)
 
     def _load(self) -> Engine:
@@ -172,6 +175,7 @@ class Loop:
         if engine.capacity != self._capacity:
             self._keep_capacity(engine.capacity)
             self._send(Capacity(self._capacity))
+            self._send_facts(engine)
         if self._waiting and not self._capacity:
             why = getattr(engine, "paused_because", _PAUSED)
             waiting = [Returned(request.index, why) for request in self._waiting]

@@ -261,6 +261,13 @@ def test_ids_for_a_server_of_text(plain, make):
         make(plain).submit(Request(0, 0, np.array([1]), 3))
 
 
+def test_a_server_without_a_tokenizer(plain, make):
+    """A server that knows ids only is used with ids."""
+    plain.behave(no_tokenizer=True)
+    (found,) = run(make(plain), [Request(0, 0, np.array([7]), 3)])
+    assert len(found.output_ids) == 3
+
+
 def test_targets():
     """Each endpoint is a place for a worker; what is no URL is refused before anything starts."""
     assert targets(OpenaiEngine, {"endpoint": "http://a,http://b:1/v2"}) == 2

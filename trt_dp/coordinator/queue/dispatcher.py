@@ -105,17 +105,19 @@ class Dispatcher:
             raise Stray(msg)
         mine -= distinct
 
-    def lose(self, worker: int, *, with_host: bool = False) -> list[int]:
+    def lose(self, worker: int, *, innocent: bool = False) -> list[int]:
         """The worker died: what it had in flight is suspect now; returns what is given up instead.
 
-        Nothing is suspect of the loss of a whole host: what was in flight there goes next.
+        If it died only because of another worker's death or the loss of its host, what it had goes next.
         """
         lost = self._pending.lose(worker, self._in_flight.pop(worker, ()))
-        if with_host:
+        if not innocent:
+            return self._quarantine.lose(worker, lost)
+        if self._quarantine.isolates(worker):
+            self._quarantine.spare(worker, lost)
+        else:
             self._again.add(lost)
-            self._quarantine.release(worker)
-            return []
-        return self._quarantine.lose(worker, lost)
+        return []
 
     def enlist(self, workers: int) -> None:
         """So many more workers will come: the others' shares shrink."""

@@ -71,6 +71,11 @@ class Quarantine:
         self._add(lost, 1)
         return []
 
+    def spare(self, worker: int, suspects: list[int]) -> None:
+        """The worker that ran these suspects died of something else: they wait as they were."""
+        self._isolated.discard(worker)
+        self._groups.append(suspects)
+
     def _add(self, suspects: list[int], together: int) -> None:
         """In groups of this size, so that the first of them runs first."""
         starts = range(0, len(suspects), together)

@@ -10,12 +10,12 @@ from trt_dp.wire.messages import Capacity, Done, EngineFacts, GivenBack, Hello, 
 class Lost(Struct, frozen=True):
     """The worker is dead, whatever the cause; `retired` when it will not be started again.
 
-    `with_host`: its whole host is lost, which is no request's fault.
+    `innocent`: it died only because another worker did, with which it stepped together, or because its host is lost.
     """
 
     reason: str
     retired: bool
-    with_host: bool = False
+    innocent: bool = False
 
 
 Event = Hello | Ready | EngineFacts | Done | GivenBack | Capacity | Refused | Lost

@@ -15,21 +15,25 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from msgspec import structs
+
 from trt_dp.coordinator.workers import watch
 from trt_dp.coordinator.workers.admission import Admission
 from trt_dp.coordinator.workers.connection import Connection
-from trt_dp.coordinator.workers.events import Event
+from trt_dp.coordinator.workers.events import Event, Lost
 from trt_dp.coordinator.workers.hearing import hear
 from trt_dp.coordinator.workers.hosts import Hosts, News
 from trt_dp.coordinator.workers.limits import Limits
+from trt_dp.coordinator.workers.meeting import Meeting
 from trt_dp.coordinator.workers.remote import Agent
-from trt_dp.coordinator.workers.slot import KILLED_SECONDS, Slot, wait_for
+from trt_dp.coordinator.workers.slot import KILLED_SECONDS, Slot, share_deaths, wait_for
 from trt_dp.launchers import Launcher
 from trt_dp.placement.environment import clean
 from trt_dp.types import SPAN, Placement
 from trt_dp.wire.messages import Host, Setup, Stop, Work
 
 Happening = tuple[int, Event]
+FATE = "a worker in lock step with it died"
 
 
 class Pool:
@@ -49,10 +53,16 @@ class Pool:
         self._limits = limits
         self._logs = logs
         self._clock = watch.Clock()
+        self._meeting: Meeting | None = None
+        self._fallen: list[tuple[int, Lost]] = []
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._admission.door, selectors.EVENT_READ)
         self._slots: dict[int, Slot] = {}
         self._launchers: list[Launcher] = []
+
+    def tie(self, meeting: Meeting) -> None:
+        """The workers step together: the death of one ends all, and all start again."""
+        self._meeting = meeting
 
     def add(self, launcher: Launcher, placements: Sequence[Placement]) -> None:
         """Start workers in these places; they come up while the caller waits for events."""
@@ -68,6 +78,8 @@ class Pool:
         After `Lost` no older answer of that worker will ever come.
         """
         slots = self._slots.values()
+        if self._meeting:
+            share_deaths(slots)
         patience = watch.SOON if self._admission.busy else watch.patience(slots)
         ready = self._selector.select(min(seconds, patience))
         self._clock.excuse_absence(slots)
@@ -140,7 +152,8 @@ class Pool:
 
     def _launch(self, slot: Slot) -> None:
         invitation = self._admission.invitation(slot.worker, slot.launches + 1)
-        environment = {**clean(os.environ), **slot.placement.environment, **invitation}
+        meeting = self._meeting.environment(slot.worker) if self._meeting else {}
+        environment = {**clean(os.environ), **slot.placement.environment, **meeting, **invitation}
         slot.launch(environment)
 
     def _admit(self) -> list[Happening]:
@@ -175,9 +188,27 @@ class Pool:
         lost = slot.bury(self._limits.max_restarts)
         if lost is None:
             return []
+        if self._meeting:
+            return self._fall(self._meeting, slot, lost)
         if not lost.retired:
             self._launch(slot)
         return [(slot.worker, lost)]
+
+    def _fall(self, meeting: Meeting, slot: Slot, lost: Lost) -> list[Happening]:
+        """One of those that step together is dead: end the others, and report and start all once all are dead."""
+        slots = self._slots.values()
+        self._fallen.append((slot.worker, structs.replace(lost, innocent=slot.reason == FATE)))
+        for other in slots:
+            other.end(FATE, kill=True)
+        if len(self._fallen) < len(slots):
+            return []
+        fallen, self._fallen = self._fallen, []
+        retired = any(lost.retired for _, lost in fallen)
+        if not retired:
+            meeting.again()
+            for each in slots:
+                self._launch(each)
+        return [(worker, structs.replace(lost, retired=retired)) for worker, lost in fallen]
 
 
 def _read(slot: Slot | Agent | None, mask: int) -> list[Happening]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import selectors
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -151,12 +151,21 @@ class Slot:
             max_restarts = min(max_restarts, _RESTARTS_WHILE_LOADING)
         self.enter("retired")
         retired = self.deaths > max_restarts or status is None or self.host_lost
-        return Lost(reason, retired, with_host=self.host_lost)
+        return Lost(reason, retired, innocent=self.host_lost)
 
     def _reason(self, status: int | None) -> str:
         """How the process ended; if its engine was loading, also the error that its log tells of."""
         said = brief(last_words(self.log, self.logged)) if self.is_loading else ""
         return f"{end_of_process(status)}: {said}" if said else end_of_process(status)
+
+
+def share_deaths(slots: Iterable[Slot]) -> None:
+    """Those that step together and are all ready: an answer of one shows that the engine works in all."""
+    group = list(slots)
+    if all(slot.state == "ready" for slot in group):
+        least = min(slot.deaths for slot in group)
+        for slot in group:
+            slot.deaths = least
 
 
 def wait_for(

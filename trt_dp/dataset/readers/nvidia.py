@@ -32,7 +32,10 @@ def from_sample(sample: bytes) -> Fields:
     """The Fields of a sample; its `task_id` names a LoRA adapter, so the request goes by its place."""
     fields = json_row.from_json(sample)
     if fields.task_id not in (None, -1):
-        msg = f"`task_id` is {fields.task_id!r}, which names a LoRA adapter here: no engine applies LoRA adapters"
+        msg = (
+            f"`task_id` is {fields.task_id!r}, which names a LoRA adapter here, "
+            "but not its folder: give `lora_request`"
+        )
         raise BadLine(msg)
     return structs.replace(fields, task_id=None)
 

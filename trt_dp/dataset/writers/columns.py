@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from trt_dp.dataset import forms
 from trt_dp.dataset.fields import SAMPLING, Fields
 from trt_dp.dataset.writers.contract import Answered, Answers
 from trt_dp.errors import UNREADABLE
+from trt_dp.types import Form, Lora
 
 _ASKED = ("max_tokens", "n", *SAMPLING)
 _ANSWER = (
@@ -69,11 +71,18 @@ def _asked(fields: Fields) -> dict[str, Any]:
         raw: Raw = getattr(fields, name)
         cells[name] = _decode(raw) if bytes(raw) else None
     cells |= {name: getattr(fields, name, None) for name in _ASKED[:2]}
-    cells |= {name: getattr(fields.sampling, name) for name in SAMPLING}
+    cells |= {name: _written(getattr(fields.sampling, name)) for name in SAMPLING}
     cells["exact_tokens"] = fields.exact_tokens
     if "logprobs" in cells:
         cells["input_logprobs"] = cells.pop("logprobs")
     return cells
+
+
+def _written(said: Any) -> Any:
+    """A setting as a cell: one that has parts is the JSON text of a row's own field."""
+    if isinstance(said, Form):
+        return forms.as_written(said)
+    return forms.adapter_as_written(said) if isinstance(said, Lora) else said
 
 
 def _answer(answered: Answered) -> dict[str, Any]:

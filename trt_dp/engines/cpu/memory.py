@@ -21,10 +21,10 @@ def cache_share(cores: int, weight_bytes: int) -> int:
     some too. It is a bound, not a need: memory is taken as the cache fills.
     """
     part = min(1.0, cores / (os.cpu_count() or 1))
-    return max(0, int(_available() * part) - 2 * weight_bytes) // 2
+    return max(0, int(available_bytes() * part) - 2 * weight_bytes) // 2
 
 
-def _available() -> int:
+def available_bytes() -> int:
     """Bytes that this process could have: of the machine, and of its control group."""
     return min([_machine(), *_groups()])
 

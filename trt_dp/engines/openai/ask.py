@@ -56,9 +56,9 @@ def body_of(request: Request, api: Api, manner: Manner) -> bytes:
     return _encode(asked)
 
 
-def canary(api: Api, manner: Manner) -> bytes:
-    """The body of the smallest request: who answers it can answer."""
-    said: dict[str, Any] = {"prompt": "Hello"}
+def canary(api: Api, manner: Manner, *, ids: bool = False) -> bytes:
+    """The body of the smallest request: who answers it can answer. `ids`: for a server without a tokenizer."""
+    said: dict[str, Any] = {"prompt": [1] if ids else "Hello"}
     if api == "chat":
         said = {"messages": [{"role": "user", "content": "Hello"}]}
     limit = manner.dialect.chat_limit if api == "chat" else "max_tokens"

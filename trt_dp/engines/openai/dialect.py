@@ -23,6 +23,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     name: str
     ids: bool = True  # a list of token ids as prompt
     returns_ids: bool = False  # `return_token_ids`
+    ids_with_stop: bool = True  # among them the one that stopped the answer
     more: frozenset[str] = frozenset()  # sampling fields that OpenAI's API does not have
     names: Mapping[str, str] = {}  # and what they are called here
     neutral: Mapping[str, float] = {}  # said always: the model's own settings would apply otherwise
@@ -45,7 +46,7 @@ DIALECTS = {
             names={"repetition_penalty": "repeat_penalty"},
             seeds=2**31,
         ),
-        Dialect(name="trt-dp", returns_ids=True, more=_ALL),
+        Dialect(name="trt-dp", returns_ids=True, ids_with_stop=False, more=_ALL),
     )
 }
 _OWNERS = {

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from trt_dp.engines.openai import ask
 from trt_dp.engines.openai.ask import PATHS, Api, Manner
+from trt_dp.engines.openai.chunks import Answer
 from trt_dp.engines.openai.dialect import DIALECTS, recognised
 from trt_dp.engines.openai.reading import Trouble, read
 from trt_dp.errors import UNREADABLE, EngineRefused, UsageError
@@ -96,6 +97,7 @@ class Endpoint:
             api=wanted.api,  # type: ignore[arg-type]
             stream=wanted.stream,
         )
+        self._knows_ids_only = False
         self.refusals = self._try(client)
 
     def exchange(self, api: Api, body: bytes, tag: object) -> Exchange:
@@ -112,7 +114,7 @@ class Endpoint:
 
     def canary(self, api: Api, tag: object, *, hasty: bool = False) -> Exchange:
         """The smallest request; `hasty`: nothing else is in flight, so it must be answered soon."""
-        found = self.exchange(api, ask.canary(api, self.manner), tag)
+        found = self.exchange(api, ask.canary(api, self.manner, ids=self._knows_ids_only), tag)
         limits = self._hasty_limits if hasty else self._limits
         return msgspec.structs.replace(found, stream=False, limits=limits)
 
@@ -173,7 +175,7 @@ class Endpoint:
         )
         refusals: dict[Api, Trouble] = {}
         for api in apis:
-            trouble = read(_ask(client, self.canary(api, None)))
+            trouble = self._sing(api, client)
             if isinstance(trouble, Trouble) and trouble.kind != "busy":
                 refusals[api] = trouble
         if len(refusals) < len(apis):
@@ -184,6 +186,16 @@ class Endpoint:
             if refusals[apis[0]].status in range(400, 500)
             else ConnectionError(msg)
         )
+
+    def _sing(self, api: Api, client: Client) -> Answer | Trouble:
+        """A canary of text, or else of ids: a server may have no tokenizer."""
+        said = read(_ask(client, self.canary(api, None)))
+        if api == "completions" and isinstance(said, Trouble) and said.kind == "refused":
+            self._knows_ids_only = self.manner.dialect.ids
+            with_ids = read(_ask(client, self.canary(api, None)))
+            self._knows_ids_only = isinstance(with_ids, Answer)
+            return with_ids if self._knows_ids_only else said
+        return said
 
 
 def _starts_up(reply: Reply) -> bool:

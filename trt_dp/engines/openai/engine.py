@@ -8,15 +8,13 @@ from collections.abc import Collection, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Literal
 
-from msgspec import Struct
-
 from trt_dp.engines.openai.ask import Api, api_of, body_of
 from trt_dp.engines.openai.chunks import Answer
 from trt_dp.engines.openai.dialect import DialectName
 from trt_dp.engines.openai.endpoint import Endpoint, Wanted, servers
 from trt_dp.engines.openai.learning import Concurrency
 from trt_dp.engines.openai.reading import Trouble, read
-from trt_dp.engines.openai.results import result_of
+from trt_dp.engines.openai.results import Sent, result_of
 from trt_dp.engines.openai.standing import Standing
 from trt_dp.errors import EngineRefused, RequestRefused, UsageError
 from trt_dp.types import EngineSpec, Facts, Failure, Placement, Request, Result, Returned
@@ -27,17 +25,6 @@ _MOST_RESERVE = 32
 _FORGIVEN = 3
 _LOOKS = 2
 _CANARY, _LOOK = "canary", "look"
-
-
-class Sent(Struct, kw_only=True):
-    """A request on its way: waiting, then in flight, then perhaps doubtful."""
-
-    request: Request
-    exchange: Exchange
-    api: Api
-    began: float
-    number: int = 0
-    trouble: Trouble | None = None
 
 
 class OpenaiEngine:
@@ -144,7 +131,7 @@ class OpenaiEngine:
         if not self._standing.is_open(now):
             return 0
         limit = self._concurrency.limit
-        return limit + min(_MOST_RESERVE, limit // 2)
+        return limit + min(_MOST_RESERVE, max(1, limit // 2))
 
     @property
     def paused_because(self) -> str:
@@ -215,7 +202,7 @@ class OpenaiEngine:
             self._standing.answered()
             full = bool(self._waiting) or len(self._flying) + 1 >= self._concurrency.limit
             self._concurrency.answered(said.usage.completion_tokens or 0, now, full=full)
-            return [result_of(sent.request, said, reply, sent.began)]
+            return [result_of(sent, said, reply, self._endpoint.manner.dialect)]
         words = self._endpoint.words(said)
         if said.kind == "refused":
             return [Result(index, error=Failure("refused", words))]

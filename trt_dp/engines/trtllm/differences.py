@@ -21,10 +21,14 @@ _HELP_SECONDS = 120
 
 def compare() -> Iterator[str]:
     """How the installed TensorRT-LLM differs from what is recorded of it."""
-    record = recorded()
     version = signatures.version_of(
         str(getattr(importlib.import_module("tensorrt_llm"), "__version__", ""))
     )
+    yield from of_record(recorded(), version)
+
+
+def of_record(record: Record, version: Version) -> Iterator[str]:
+    """How an installed library differs from its record."""
     for module, classes in record.modules.items():
         try:
             found = importlib.import_module(module)

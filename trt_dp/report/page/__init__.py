@@ -20,6 +20,7 @@ from trt_dp.report.page.numbers import Numbers
 from trt_dp.report.page.timeline import timelines
 from trt_dp.report.schema import Report
 
+_FOOTER = "Drawn by trt-dp from report.json. Dotted words and numbers have their definition on hover or focus."
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -34,9 +35,13 @@ def page(reports: Sequence[tuple[str, Report]]) -> str:
             el("header", el("h1", f"{len(runs)} runs"), el("p", names, class_="what")),
             compare(runs),
         ]
-    return "<!doctype html>\n" + el(
-        "html", _head(names), el("body", el("main", *body), _footer()), lang="en"
-    )
+    return document(names, body, _FOOTER)
+
+
+def document(title: str, body: Sequence[Child], footer: str) -> str:
+    """A whole page in the style of all pages."""
+    inner = el("body", el("main", *body), el("footer", footer))
+    return "<!doctype html>\n" + el("html", _head(title), inner, lang="en")
 
 
 def _run(numbers: Numbers) -> list[Child]:
@@ -65,11 +70,4 @@ def _head(names: str) -> Markup:
         el("meta", name="color-scheme", content="light dark"),
         el("title", f"{names} · trt-dp"),
         el("style", Markup(style)),
-    )
-
-
-def _footer() -> Markup:
-    return el(
-        "footer",
-        "Drawn by trt-dp from report.json. Dotted words and numbers have their definition on hover or focus.",
     )

@@ -65,7 +65,7 @@ class App:
         """Answer a request."""
         method = "GET" if heard.method == "HEAD" else heard.method
         try:
-            route = self._routes.get((method, heard.path.rstrip("/") or "/"))
+            route = self._routes.get((method, heard.path))
             if route is None:
                 raise self._no_route(heard)
             await route(heard, client)

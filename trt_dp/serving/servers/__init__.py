@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from trt_dp.serving.launch import Layout
 from trt_dp.types import Placement
 
 
@@ -54,6 +55,15 @@ class Server(Struct, frozen=True, kw_only=True):
     health: str = "/health"  # it answers 200 there once it can be used
     needs_model: bool = True
     ports: int = 1  # how many it takes, the first for HTTP
+
+
+class Arrangement(Struct, frozen=True, kw_only=True):
+    """A kind of server that is not one command for each place: it says itself what to start.
+
+    `layout` gets what is asked (see serving/layout.py) and the machine.
+    """
+
+    layout: Callable[..., Layout]
 
 
 def flag(name: str, value: object) -> list[str]:

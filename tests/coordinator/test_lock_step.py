@@ -1,0 +1,83 @@
+"""Workers that step together: an idle one is stepped too, and the death of one is the death of all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import read_lines, trt_dp, write_dataset
+
+from trt_dp.coordinator.queue.dispatcher import Dispatcher
+from trt_dp.coordinator.workers.meeting import Meeting
+from trt_dp.engines.about import Group
+
+
+def run(tmp_path: Path, stand_ins: dict[str, str], count: int, *options: str):
+    """A run of three workers that step together; what it said, its folder and its report."""
+    dataset = write_dataset(tmp_path / "requests.jsonl", count)
+    meet, folder = tmp_path / "meet", tmp_path / "run"
+    meet.mkdir()
+    done = trt_dp(
+        *("run", dataset, "--engine", "ranks", "--engine-path", meet, "--n-workers", 3),
+        *("--set", "poison=-1", "--no-timing", "--output", folder, *options),
+        env=stand_ins,
+    )
+    report = folder / "report.json"
+    return done, folder, json.loads(report.read_text()) if report.exists() else {}
+
+
+def test_a_worker_with_nothing_to_do_is_stepped_with_the_others(tmp_path, stand_ins):
+    """One request in one of three workers is answered, which takes the steps of all three."""
+    done, folder, _ = run(tmp_path, stand_ins, 1)
+    assert done.returncode == 0, done.stderr
+    assert len(read_lines(folder / "results.jsonl")) == 1
+
+
+def test_when_one_dies_all_are_restarted_and_nothing_is_lost(tmp_path, stand_ins):
+    """After a SIGKILL in one worker all three start again, at another meeting place, and every request is answered."""
+    done, folder, report = run(tmp_path, stand_ins, 200, "--set", "poison=77", "--set", "once=true")
+    assert done.returncode == 0, done.stderr
+    assert len(read_lines(folder / "results.jsonl")) == 200
+    assert [worker["deaths"] for worker in report["workers"]] == [1, 1, 1]
+    assert len([one for one in (tmp_path / "meet").iterdir() if one.is_dir()]) == 2
+    assert "a worker in lock step with it died" in done.stderr
+    assert report["ledger"]["errors"] == []
+
+
+def test_a_request_that_kills_its_rank_is_found_and_given_up(tmp_path, stand_ins):
+    """Only the request that kills fails; the others are answered, however often all had to start again."""
+    done, folder, report = run(tmp_path, stand_ins, 60, "--set", "poison=7")
+    assert done.returncode == 3, done.stderr
+    assert [one["task_id"] for one in read_lines(folder / "failures.jsonl")] == [7]
+    assert len(read_lines(folder / "results.jsonl")) == 59
+    assert report["ledger"]["errors"] == []
+
+
+def test_what_an_innocent_worker_had_is_no_suspect():
+    """It goes next, beside other requests; what the dead worker had runs apart."""
+    dispatcher = Dispatcher(np.arange(40), 2)
+    first, other = dispatcher.take(0, 4).tolist(), dispatcher.take(1, 4).tolist()
+    dispatcher.finish(0, first[:1])
+    assert dispatcher.lose(0) == []
+    assert dispatcher.lose(1, innocent=True) == []
+    assert set(other) <= set(dispatcher.take(0, 8).tolist())
+    assert all(dispatcher.deaths_of(index) == 0 for index in other)
+    assert all(dispatcher.deaths_of(index) == 1 for index in first[1:])
+
+
+@pytest.mark.parametrize(("port", "stays"), [(0, False), (29501, True)])
+def test_each_common_start_has_a_port_of_its_own_unless_one_was_given(port, stays):
+    """A free port is looked for each time; the user's own is kept."""
+
+    class Named:
+        @staticmethod
+        def rank_environment(group: Group, rank: int) -> dict[str, str]:
+            return {"PORT": str(group.port), "RANK": str(rank)}
+
+    meeting = Meeting(Named, Group(2, "127.0.0.1", port))
+    before = meeting.environment(1)
+    meeting.again()
+    assert before["RANK"] == "1"
+    assert (meeting.environment(1) == before) is stays

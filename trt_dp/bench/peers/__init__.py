@@ -1,0 +1,1 @@
+"""Other tools that measure the same servers, for numbers side by side."""

@@ -1,0 +1,1 @@
+"""Several settings of servers, each started, measured and stopped, and then compared."""

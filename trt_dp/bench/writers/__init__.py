@@ -1,0 +1,1 @@
+"""Measurements in the files of other tools, one module for each: field names and formulas are theirs."""

@@ -1,0 +1,1 @@
+"""Driving models of TensorRT-LLM in Triton servers, over HTTP or gRPC."""

@@ -1,0 +1,1 @@
+"""Triton's model repository and commands for an engine of TensorRT-LLM, in each of its modes."""

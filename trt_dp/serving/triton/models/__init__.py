@@ -1,0 +1,1 @@
+"""The code of the text models; it runs inside Triton, and nothing here imports it."""

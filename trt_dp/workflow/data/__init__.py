@@ -1,0 +1,1 @@
+"""Rows: how files of them are read and written."""
