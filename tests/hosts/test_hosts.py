@@ -82,6 +82,7 @@ def start(net, hosts, requests, tmp_path):
 
     started: list[subprocess.Popen[str]] = []
     yield begin
+    hosts[0].kill("trt_dp run")  # the processes of `started` only lead there
     for one in started:
         one.kill()
         one.communicate()
@@ -286,7 +287,7 @@ def test_nothing_readable_crosses_the_network(net, hosts, tmp_path):
         words = ["--hosts", blind.name, "--launcher-set", f"ssh={net.command}"]
         done = hosts[0].run(*line, *words)
         assert done.returncode == 0, done.stderr
-        watcher.kill()
+        hosts[0].kill(str(capture))
         watcher.communicate()
         seen = capture.read_bytes()
     finally:
