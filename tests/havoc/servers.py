@@ -134,8 +134,8 @@ class Trial:
     @property
     def ran_again(self) -> int:
         """How many requests the last sitting had to repeat: how hard the faults hit."""
-        report = json.loads((self._folder / "run" / "report.json").read_text())
-        return report["requests"]["redone"]
+        report = self._folder / "run" / "report.json"
+        return json.loads(report.read_text())["requests"]["redone"] if report.exists() else 0
 
     def _start(self, servers: list[Stub]) -> subprocess.Popen:
         plan = self._plan

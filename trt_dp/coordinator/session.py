@@ -28,6 +28,7 @@ from trt_dp.coordinator.record.tally import Tally
 from trt_dp.coordinator.run_folder import Folder
 from trt_dp.coordinator.stopping import Stopping
 from trt_dp.coordinator.stopwatch import Stopwatch
+from trt_dp.coordinator.workers.absence import Absences
 from trt_dp.coordinator.workers.answers import checked, returned
 from trt_dp.coordinator.workers.crew import Crew
 from trt_dp.coordinator.workers.events import Event, Lost
@@ -85,7 +86,7 @@ class Session:
         self.recorder = Recorder(self.tally, scope.log)
         self._before = opening(scope.journal)
         self._wanted_tokens = 0
-        self._paused_at = perf_counter()
+        self._absences = Absences()
         self._gave_back = "No worker said why"
 
     @property
@@ -170,13 +171,12 @@ class Session:
 
     def _look_at_pause(self, now: float) -> None:
         """Raises NoWorkersLeft once no worker has wanted requests for too long, with none in flight."""
-        if self._dispatcher.in_flight or not self._crew.takes_nothing:
-            self._paused_at = now
+        self._dispatcher.miss(self._absences.overdue(now))
+        working = self._dispatcher.in_flight > 0 or not self._crew.takes_nothing
         limit = self._scope.job.limits.paused_seconds
-        if now - self._paused_at > limit:
-            why = (
-                f"nobody has taken a request for {limit:g} s (--paused-seconds). {self._gave_back}"
-            )
+        if self._absences.idle_seconds(now, working=working) > limit:
+            said = self._gave_back
+            why = f"nobody has taken a request for {limit:g} s (--paused-seconds). {said}"
             raise NoWorkersLeft(self._how_to_resume(why))
 
     def _start(self, pool: Pool, launcher: Launcher, placements: Sequence[Placement]) -> None:
@@ -212,6 +212,7 @@ class Session:
             self._take_back(pool, worker, event)
         elif isinstance(event, Capacity):
             self._crew.takes(worker, event.capacity)
+            self._dispatcher.miss(-self._absences.takes(worker, event.capacity, perf_counter()))
             self.recorder.capacity(worker, event.capacity)
         elif isinstance(event, Refused):
             self._refuse(pool, worker, event)
@@ -268,6 +269,7 @@ class Session:
         self._fail(hopeless, {i: Failure("engine_error", reason, tries(i)) for i in hopeless})
 
     def _lose(self, pool: Pool, worker: int, lost: Lost) -> None:
+        self._dispatcher.miss(-self._absences.lose(worker))
         hopeless = self._dispatcher.lose(worker, innocent=lost.innocent)
         self._crew.lose(worker, retired=lost.retired)
         self.recorder.lost(worker, len(hopeless), lost)

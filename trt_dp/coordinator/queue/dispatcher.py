@@ -125,6 +125,11 @@ class Dispatcher:
         self._quarantine.enlist(workers)
         self._again.enlist(workers)
 
+    def miss(self, workers: int) -> None:
+        """So many take nothing for now: no suspect waits for them any more. A negative number are back."""
+        for part in (self._quarantine, self._again):
+            part.enlist(-workers)
+
     def retire(self) -> None:
         """One worker less will ever come back: the others' shares grow."""
         self._workers -= 1
