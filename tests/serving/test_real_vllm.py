@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 import checkpoints
 import psutil
 import pytest
-from conftest import children, read_lines, trt_dp, wait_until, write_dataset
+from conftest import children, read_lines, trt_dp, wait_until
 from own_server import Client
 from running import Serving
 
@@ -59,7 +60,10 @@ def test_two_vllm_servers_are_driven_killed_and_ended(tmp_path, model):
         clients = [Client(int(url.rpartition(":")[2]), []) for url in urls]
         first, second = (client.complete(**ASKED)["choices"][0]["token_ids"] for client in clients)
         assert first == second
-        write_dataset(tmp_path / "requests.jsonl", 30)
+        rows = [
+            {"input_ids": list(range(3 + n, 12 + 2 * n)), "output_tokens": 5} for n in range(30)
+        ]
+        (tmp_path / "requests.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         done = trt_dp("run", "requests.jsonl", "--engine", "openai", "--endpoint", urls[0], "--endpoint",
                       urls[1], "--output", "run", cwd=tmp_path)  # fmt: skip
         assert done.returncode == 0, done.stderr

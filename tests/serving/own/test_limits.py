@@ -130,7 +130,17 @@ def test_what_is_not_http_is_a_400(client, nonsense):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[1]", b"\xff", b'{"prompt": [1, "x"]}', b"{}" * 9, b'{"prompt": 5}']
+    "body",
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b"\xff",
+        b'{"prompt": "x", "echo": "\xe4uto"}',
+        b'{"prompt": [1, "x"]}',
+        b"{}" * 9,
+        b'{"prompt": 5}',
+    ],
 )
 def test_a_body_that_is_no_call_is_a_400(client, body):
     """Whatever JSON or other bytes are sent, the answer is a sentence, never a 500."""
