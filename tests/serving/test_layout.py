@@ -16,7 +16,8 @@ from trt_dp.errors import PlacementError, UsageError
 from trt_dp.serving.launch import as_shell
 from trt_dp.serving.layout import Asked, layout
 from trt_dp.serving.servers import Arrangement, Seat, Server, Wish
-from trt_dp.types import Machine, Placement
+from trt_dp.system.machine import Machine
+from trt_dp.types import Placement
 
 FOUR_GPUS = Machine(gpus=("0", "1", "2", "3"), cores=(0, 1))
 CORES = Machine(gpus=(), cores=(0, 1, 2, 3))

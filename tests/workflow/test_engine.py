@@ -9,7 +9,7 @@ from workflows import document, load, say, write_prompt, write_rows
 
 from trt_dp import plugins
 from trt_dp.errors import UsageError
-from trt_dp.placement.machine import Machine
+from trt_dp.system.machine import Machine
 from trt_dp.types import Sampling
 from trt_dp.workflow import prepare
 from trt_dp.workflow.model import generation

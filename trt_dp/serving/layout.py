@@ -18,7 +18,8 @@ from trt_dp.placement.plan import plan as plan_devices
 from trt_dp.serving import neuron, nginx, ports
 from trt_dp.serving.launch import Launch, Layout
 from trt_dp.serving.servers import Arrangement, Seat, Server, Wish
-from trt_dp.types import Machine, Placement
+from trt_dp.system.machine import Machine
+from trt_dp.types import Placement
 
 _INNER = "127.0.0.1"  # behind a proxy, nobody else comes
 Proxy = Literal["nginx"]

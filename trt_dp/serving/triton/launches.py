@@ -26,8 +26,8 @@ from trt_dp.serving.triton.modes import Mode, Server
 from trt_dp.serving.triton.options import Options, parameters, read
 from trt_dp.serving.triton.repository import Repository, repository
 from trt_dp.system import open_mpi, safe_files
+from trt_dp.system.machine import Machine
 from trt_dp.system.shared_memory import FOLDER
-from trt_dp.types import Machine
 
 _PORTS = 3  # of each server: HTTP, gRPC, metrics
 _REPOSITORY = "models"
