@@ -24,7 +24,7 @@ from trt_dp.engines.vllm.lockstep import Rank, check_alone
 from trt_dp.engines.vllm.recovery import check_answers, check_recovered
 from trt_dp.errors import EngineRefused, RequestRefused
 from trt_dp.tokenizer import Tokenizer, open_tokenizer
-from trt_dp.types import EngineSpec, Facts, Failure, Placement, Request, Result, Returned, Sampling
+from trt_dp.types import EngineSpec, Facts, Failure, Placement, Request, Result, Returned
 
 _PLAIN = Settings()
 _log = logging.getLogger(__name__)
@@ -48,7 +48,13 @@ class VllmEngine:
 
     needs_folder = True
     packages = ("vllm", "torch", "transformers", "xgrammar")
-    samples = frozenset(Sampling.__struct_fields__)
+    samples = frozenset(
+        {
+            *("temperature", "top_k", "top_p", "min_p", "seed", "min_tokens", "logprobs"),
+            *("repetition_penalty", "presence_penalty", "frequency_penalty"),
+            *("structured_outputs", "lora_request"),
+        }
+    )
 
     def __init__(
         self, spec: EngineSpec, placement: Placement, *, settings: Settings = _PLAIN
