@@ -50,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0, help="all of it ends within them")
     parser.add_argument("--pairs", type=int, default=2)
+    parser.add_argument("--only", choices=[name for name, *_ in PARTS])
     parser.add_argument("--json", type=Path, default=ROOT / "gpu-bench.json")
     parser.add_argument("--bare", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -74,15 +75,9 @@ def measure(folder: Path, asked: argparse.Namespace) -> None:
     bench = Bench(folder, nvml, bool(nvml.gpus), started + 60 * asked.minutes - 15, asked.pairs)
     print(machine(bench))
     make_inputs(bench)
-    parts: list[tuple[str, float, Callable[[Bench], None]]] = [
-        ("ways to batch", 40, modes),
-        ("bare engine against one worker", 60, one_worker),
-        ("placement", 40, placement),
-        ("memory after SIGKILL", 30, memory_back),
-        (f"{KILLS} kills in a run", 90, kills),
-        ("several workers on one device", 60, several_workers),
-    ]
-    for name, seconds, part in parts:
+    for name, seconds, part in PARTS:
+        if asked.only not in (None, name):
+            continue
         if bench.left < seconds:
             bench.note(name, f"left out: {bench.left:.0f} s were left")
             continue
@@ -321,6 +316,18 @@ def machine(bench: Bench) -> str:
     cpu = names[0].partition(":")[2].strip() if names else platform.processor()
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
     return f"{gpus}; {cpu}, {cores()} cores; Python {platform.python_version()}, {versions}"
+
+
+PARTS: list[
+    tuple[str, float, Callable[[Bench], None]]
+] = [  # and the seconds that each needs at least
+    ("batching", 40, modes),
+    ("one-worker", 60, one_worker),
+    ("placement", 40, placement),
+    ("memory", 30, memory_back),
+    ("kills", 90, kills),
+    ("workers", 60, several_workers),
+]
 
 
 if __name__ == "__main__":

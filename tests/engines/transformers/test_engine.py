@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from msgspec import structs
 
+from trt_dp.demo import write_demo
 from trt_dp.engines.about import compares, differences, why_not
 from trt_dp.errors import EngineRefused, RequestRefused, UsageError
+from trt_dp.tokenizer import open_tokenizer
 from trt_dp.types import EngineSpec, Placement, Request, Result, Returned, Sampling
 from trt_dp.worker.serve import load
 
@@ -192,6 +194,27 @@ def test_an_end_of_text_ends_an_answer_and_is_not_in_it(engine):
         assert result.finish_reason == ("stop" if 2 in full else "length")
         assert result.stop_reason is None
     assert ended > 3
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("temperature", [0.0, 0.001])
+def test_a_stop_string_ends_an_answer_soon(tmp_path, mode, temperature):
+    """With a tokenizer beside the model nothing is written behind a stop string, and others are not disturbed."""
+    write_demo(tmp_path)
+    made, tokenizer = loaded(tmp_path, mode), open_tokenizer(str(tmp_path))
+    asked = [Request(n, n, np.array([5 + n, 7, 9]), 40, TO_LENGTH) for n in range(6)]
+    whole = answers(made, asked)
+    text = tokenizer.decode(whole[2].output_ids)
+    sampling = Sampling(ignore_eos=True, stop=(text[9:12],), temperature=temperature, seed=3)
+    found = answers(made, [structs.replace(one, sampling=sampling) for one in asked])
+    for one in asked:
+        ids, full = found[one.index].output_ids, whole[one.index].output_ids
+        assert full[: len(ids)] == ids
+        assert (text[9:12] in tokenizer.decode(full)) == (text[9:12] in tokenizer.decode(ids))
+        assert len(ids) == 40 or text[9:12] not in tokenizer.decode(ids[:-1])
+    assert len(found[2].output_ids) < 40
+    assert ids_of(answers(made, asked)) == ids_of(whole)
+    made.close()
 
 
 def test_bad_requests_are_refused_and_harm_nobody(engine):
