@@ -155,6 +155,12 @@ class VllmEngine:
             raise RuntimeError(msg)
         return self._results(outputs)
 
+    def cancel(self, index: int) -> None:
+        """Forget this request in flight: vLLM works on it no longer."""
+        if self._in_flight.pop(str(index), None):
+            self._vllm.abort_request([str(index)])
+        self._waiting = [one for one in self._waiting if one.index != index]
+
     def facts(self) -> Facts:
         """How it runs; once it has run, also how often vLLM interrupted a request for want of cache."""
         config = self._config
