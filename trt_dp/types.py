@@ -138,6 +138,7 @@ class Result(Struct, frozen=True):
     text: str | None = (
         None  # from an engine that decodes its answers itself; it may give no ids then
     )
+    reasoning: str | None = None  # what a server tells apart from the answer
     input_tokens: int | None = None  # where the engine counted, and the worker did not
     output_tokens: int | None = None
 

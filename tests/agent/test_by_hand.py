@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import stat
 import subprocess
 import sys
@@ -54,9 +56,10 @@ class Running:
             self.error = error
 
 
-def start_agent(*words: object) -> subprocess.Popen[str]:
+def start_agent(*words: object, **variables: str) -> subprocess.Popen[str]:
     line = [sys.executable, "-m", "trt_dp.agent", *map(str, words)]
-    return subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, **variables}
+    return subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def test_a_run_takes_the_workers_of_an_agent(tmp_path, dataset):
@@ -89,6 +92,42 @@ def test_a_second_agent_adds_its_workers_while_the_run_goes_on(tmp_path):
     assert [agent.wait(60) for agent in agents] == [0, 0]
     for agent in agents:
         agent.stderr.close()
+
+
+def test_agents_of_one_machine_share_out_its_gpus(tmp_path, monkeypatch):
+    """Each has the GPUs that it was granted; one with GPUs that another has already is turned away."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    dataset = write_dataset(tmp_path / "requests.jsonl", 400)
+    slow = {"step_seconds": "0.05", "batch": "2", "capacity": "8"}
+    running = Running(dataset, tmp_path, options=slow, workers=None)
+    first = start_agent("--key-file", running.key, CUDA_VISIBLE_DEVICES="0,1")
+    wait_until(lambda: running.watcher.last and running.watcher.last.ready == 2)
+    double = start_agent("--key-file", running.key, CUDA_VISIBLE_DEVICES="1")
+    _, said = double.communicate(timeout=60)
+    assert double.returncode == 1
+    assert "takes part already with GPUs 1" in said
+    other = start_agent("--key-file", running.key, CUDA_VISIBLE_DEVICES="2")
+    running.finish()
+    assert running.error is None
+    name = socket.gethostname()
+    devices = [worker.devices for worker in running.outcome.report.workers]
+    assert devices == [[f"{name}:0"], [f"{name}:1"], [f"{name}-2:2"]]
+    for agent in (first, other):
+        assert agent.wait(60) == 0
+        agent.stderr.close()
+
+
+def test_a_file_that_is_no_key_is_not_replaced(tmp_path):
+    """A slip of the hand costs nobody a file; the key of an earlier run may go."""
+    precious = tmp_path / "key"
+    precious.write_text("mine")
+    with pytest.raises(UsageError, match="exists, and is no key of a run"):
+        credentials.write(credentials.Credentials("127.0.0.1:1", "00" * 32), precious)
+    assert precious.read_text() == "mine"
+    old = tmp_path / "old"
+    for key in ("00" * 32, "11" * 32):
+        credentials.write(credentials.Credentials("127.0.0.1:1", key), old)
+    assert credentials.read(old).key == "11" * 32
 
 
 def test_a_run_without_any_host_stops_in_time(tmp_path, dataset):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
-from conftest import trt_dp
+from conftest import start_trt_dp, trt_dp, wait_until
 from doubles.paced_server import PacedServer
 from typer.testing import CliRunner
 
@@ -55,14 +56,15 @@ def test_nothing_answered_is_a_failure(tmp_path):
 
 
 def test_the_key_comes_from_the_environment_and_is_shown_nowhere(tmp_path):
-    """It reaches the server, and no file and no output."""
-    with PacedServer() as server:
+    """It reaches the server, and no file and no output, even where the server quotes it."""
+    with PacedServer(faults=("tells the key",)) as server:
         words = ["--endpoint", server.url, "--results-dir", tmp_path]
         found = bench(*words, env={"OPENAI_API_KEY": "sk-hidden-1"})
         assert "Bearer sk-hidden-1" in server.headers[0]
     everything = (
         found.stdout + found.stderr + "".join(p.read_text() for p in tmp_path.rglob("*.json*"))
     )
+    assert "no such key" in found.stdout
     assert "sk-hidden-1" not in everything
 
 
@@ -101,3 +103,18 @@ def test_an_endpoint_that_is_not_there():
     found = bench("--endpoint", "http://127.0.0.1:9")
     assert found.returncode == 2
     assert "http://127.0.0.1:9/v1 does not answer" in found.stderr
+
+
+def test_ctrl_c_keeps_what_was_measured(tmp_path):
+    """Two of eight are answered, the others never would be: their numbers are written, and the command says so."""
+    with PacedServer(faults=("", "", "stuck", "stuck")) as server:
+        words = ["--endpoint", server.url, "--batch-size", 2, "--results-dir", tmp_path, *SMALL]
+        going = start_trt_dp("bench", *words)
+        wait_until(lambda: len(server.bodies) == 4)
+        going.send_signal(signal.SIGINT)
+        out, error = going.communicate(timeout=60)
+    assert going.returncode == 130
+    assert "stopped after 2 of 8 requests" in error
+    assert "2 of 2 requests answered" in out
+    told = json.loads((tmp_path / "bench.json").read_text())
+    assert (told["complete"], told["summary"]["answered"]) == (False, 2)

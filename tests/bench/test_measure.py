@@ -14,7 +14,6 @@ from trt_dp.bench.result import Served
 from trt_dp.bench.save import save
 from trt_dp.errors import UsageError
 from trt_dp.tokenizer import open_tokenizer
-from trt_dp.web import Secret
 
 
 def plan(*urls: str, served: dict | None = None, **more) -> Plan:
@@ -47,17 +46,18 @@ def test_planted_times_are_found():
     assert found.summary.ttft_ms.minimum >= 30
 
 
-def test_the_body_that_is_sent():
+def test_the_body_that_is_sent(monkeypatch):
     """Streamed, with usage, with the fields that were added; the key only in its header."""
+    monkeypatch.setenv("SOME_KEY", "sk-123")
     asked = Plan(
         load=load(requests=1),
         served=Served(model="m", urls=[], body={"ignore_eos": True}),
         wording=IDS,
-        key=Secret("sk-123"),
+        key_env="SOME_KEY",
     )
     with PacedServer() as server:
         served = Served(model="m", urls=[server.url], body={"ignore_eos": True})
-        measure(Plan(load=asked.load, served=served, wording=IDS, key=asked.key), Told())
+        measure(Plan(load=asked.load, served=served, wording=IDS, key_env=asked.key_env), Told())
     [body] = server.bodies
     assert len(body.pop("prompt")) == 20
     assert body == {

@@ -92,6 +92,17 @@ def test_what_is_no_json_is_an_error():
     assert stream(b"<html>").error.kind == "protocol"
 
 
+def test_counts_that_cannot_be_are_an_error():
+    """A server that counts below nothing is not believed."""
+    assert stream(text("a", "stop"), usage(1, -1), b"[DONE]").error.kind == "protocol"
+
+
+def test_null_choices_and_usage_are_none():
+    """Some servers write null where others leave a field out."""
+    found = stream({"choices": None}, {**text("a", "stop"), "usage": None}, usage(1, 1), b"[DONE]")
+    assert (found.moments, found.output_tokens) == ([2.0], 1)
+
+
 def test_an_answer_without_tokens_is_an_error():
     """Nothing to measure."""
     assert "neither text nor ids" in stream(text("", "stop"), usage(1, 0), b"[DONE]").error.message

@@ -6,6 +6,7 @@ itself behaves so is for a machine with a GPU to show.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import documented
 import numpy as np
 import pytest
 from msgspec import structs
+from own_server import serving
 from tiny_engine import tiny_engine
 from trtllm_engines import make_checkpoint, make_engine
 from vllm_double import forget_double, use_double
@@ -51,6 +53,8 @@ ENGINES: dict[str, tuple[str, Callable[[Path], Path] | None, dict[str, str]]] = 
     "trtllm static": ("trtllm", make_engine, {"mode": "static"}),
     "trtllm-torch": ("trtllm-torch", make_checkpoint, {}),
     "vllm": ("vllm", vllm_checkpoint, {}),
+    "openai": ("openai", None, {}),
+    "openai streaming": ("openai", None, {"stream": "true"}),
     "documented": ("shout", _shout, {"volume": "2"}),
     "transformers padded": ("transformers", _checkpoint, {"mode": "padded"}),
     "transformers continuous": ("transformers", _checkpoint, {"mode": "continuous"}),
@@ -81,7 +85,11 @@ def spec(request, tmp_path, monkeypatch) -> Iterator[EngineSpec]:
     monkeypatch.syspath_prepend(tmp_path / "site")
     documented.install(tmp_path / "site")
     path = folder(tmp_path / "engine") if folder else None
-    yield EngineSpec(name, str(path) if path else None, options)
+    with contextlib.ExitStack() as stack:
+        if name == "openai":  # our own server in front of echo
+            port = stack.enter_context(serving(engine="echo")).port
+            options = {**options, "endpoint": f"http://127.0.0.1:{port}"}
+        yield EngineSpec(name, str(path) if path else None, options)
     documented.forget()
     forget_double()
 
@@ -186,7 +194,7 @@ def test_a_stop_id_ends_an_answer_and_is_not_part_of_it(engine):
 
 def test_an_eos_ends_an_answer_and_is_not_part_of_it(spec):
     """Where the engine's folder names an EOS, it ends answers unless ignored, and no reason is given for it."""
-    if spec.name in ("echo", "shout"):
+    if spec.name in ("echo", "shout", "openai"):
         pytest.skip("it has no EOS")
     whole = _closed(spec, LONG)
     eos = whole[3].output_ids[len(whole[3].output_ids) // 2]
@@ -202,8 +210,10 @@ def test_an_eos_ends_an_answer_and_is_not_part_of_it(spec):
         assert found[index].stop_reason is None
 
 
-def test_a_stop_string_ends_the_text(engine):
+def test_a_stop_string_ends_the_text(spec, engine):
     """An answer is what comes before the stop string, whether or not the engine looks for it."""
+    if spec.name == "openai":
+        pytest.skip("its server finds stop strings, and this one has no tokenizer")
     tokenizer = Letters()
     whole = answers(engine, LONG)
     word = tokenizer.decode(whole[3].output_ids)[6:9]
@@ -317,7 +327,7 @@ def test_a_request_that_is_too_large_is_never_shortened(engine, spec):
     for one in before:
         engine.submit(one)
     flying = {one.index for one in before}
-    if spec.name == "trtllm-torch":  # its library refuses, in a result
+    if spec.name in ("trtllm-torch", "openai"):  # its library or server refuses, in a result
         engine.submit(large)
         flying.add(0)
     else:

@@ -430,3 +430,35 @@ def test_workers_that_are_still_to_come_keep_their_share(order):
     taken = sum(len(dispatcher.take(0, 160)) for _ in range(10))
     assert 1 <= taken <= 12
     assert len(dispatcher.take(1, 160)) >= 1
+
+
+def test_what_a_lost_host_had_goes_next_and_is_no_suspect():
+    """The loss of a host is no request's fault: what was in flight runs at once and is never given up."""
+    queue = dispatcher(100, 4)
+    assert take(queue, 0, 20) == list(range(20))
+    assert take(queue, 1, 20) == list(range(20, 40))
+    for _ in range(5):
+        assert queue.lose(0, with_host=True) == []
+        assert queue.deaths_of(3) == 0
+        assert take(queue, 0, 20) == list(range(20))
+    queue.finish(0, range(20))
+    assert take(queue, 0, 20) == list(range(40, 60))
+
+
+def test_a_suspect_on_a_lost_host_is_not_blamed():
+    """One that ran alone when its host was lost may run anywhere next."""
+    queue = dispatcher(1, 2)
+    assert take(queue, 0) == [0]
+    assert queue.lose(0) == []
+    assert take(queue, 0) == [0]
+    assert queue.lose(0, with_host=True) == []
+    assert take(queue, 0) == [0]
+
+
+def test_workers_that_join_later_get_their_share():
+    """Once more workers are to come, nobody takes what is theirs."""
+    queue = dispatcher(100, 1)
+    queue.enlist(3)
+    assert len(take(queue, 0)) == 25
+    queue.retire()
+    assert len(take(queue, 1)) == 34

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 from conftest import read_lines, trt_dp, write_dataset
 
+from trt_dp.coordinator.abilities import check_apart
+from trt_dp.coordinator.job import Job
 from trt_dp.coordinator.queue.dispatcher import Dispatcher
 from trt_dp.coordinator.workers.meeting import Meeting
 from trt_dp.engines.about import Group
+from trt_dp.errors import UsageError
+from trt_dp.types import EngineSpec
 
 
 def run(tmp_path: Path, stand_ins: dict[str, str], count: int, *options: str):
@@ -67,6 +71,20 @@ def test_what_an_innocent_worker_had_is_no_suspect():
     assert all(dispatcher.deaths_of(index) == 1 for index in first[1:])
 
 
+def test_a_suspect_in_an_innocent_worker_is_as_suspect_as_before():
+    """However often its worker dies of another's, a request that runs apart is never given up for it."""
+    dispatcher = Dispatcher(np.arange(2), 2, proven=True)
+    for worker in (0, 1):
+        assert len(dispatcher.take(worker, 2)) == 1
+        dispatcher.lose(worker)
+    alone = [dispatcher.take(worker, 2).tolist() for worker in (0, 1)]
+    assert sorted(alone) == [[0], [1]]
+    for _ in range(5):
+        assert dispatcher.lose(1, innocent=True) == []
+        assert dispatcher.take(1, 2).tolist() == alone[1]
+    assert dispatcher.deaths_of(alone[1][0]) == 1
+
+
 @pytest.mark.parametrize(("port", "stays"), [(0, False), (29501, True)])
 def test_each_common_start_has_a_port_of_its_own_unless_one_was_given(port, stays):
     """A free port is looked for each time; the user's own is kept."""
@@ -81,3 +99,11 @@ def test_each_common_start_has_a_port_of_its_own_unless_one_was_given(port, stay
     meeting.again()
     assert before["RANK"] == "1"
     assert (meeting.environment(1) == before) is stays
+
+
+def test_workers_of_several_machines_cannot_step_together(tmp_path):
+    """Hosts come and go, so such a run is refused before any host is asked to join."""
+    job = Job(tmp_path, tmp_path / "run", EngineSpec("vllm", None, {"lockstep": "true"}))
+    with pytest.raises(UsageError, match="works on one machine only"):
+        check_apart(job)
+    check_apart(Job(tmp_path, tmp_path / "run", EngineSpec("vllm", None, {"window": "4"})))

@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from trt_dp.cli.main import app
+from trt_dp.serving.own import __main__ as own_server
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -115,6 +116,7 @@ def test_every_option_that_is_named_exists(page, option):
         for name in options_of(words)
     }
     known |= {name for command in COMMANDS.commands for name in options_of([command])}
+    known |= {name for action in own_server._parser()._actions for name in action.option_strings}
     elsewhere = any(
         option in script.read_text() for script in (ROOT / "scripts").iterdir() if script.is_file()
     )

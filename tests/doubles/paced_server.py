@@ -102,6 +102,11 @@ class PacedServer:
 
     async def _answer(self, writer, head: str, body: dict) -> None:
         fault = self._faults.popleft() if self._faults else ""
+        if fault == "tells the key":
+            await self._whole(writer, 401, {"error": {"message": f"no such key: {head}"}})
+            return
+        if fault == "stuck":
+            await asyncio.sleep(3600)
         if fault == "429":
             await self._whole(writer, 429, {"error": {"message": "too many requests"}})
             return

@@ -169,8 +169,8 @@ def _strike(hosts: list[Host], blow: Blow) -> Callable[[], object] | None:
         host.crash()
         return lambda: _boot(host)
     if blow.kind == "slow_network":
-        host.slow("delay", "100ms", "loss", "1%")
-        return lambda: host.slow("delay", "0ms")
+        slowed = host.slow("delay", "100ms", "loss", "1%")
+        return (lambda: host.slow("delay", "0ms")) if slowed else None
     where, mark, kind = {
         "freeze_agent": (host, "trt_dp.agent", signal.SIGSTOP),
         "kill_agent": (host, "trt_dp.agent", signal.SIGKILL),

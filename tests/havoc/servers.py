@@ -21,7 +21,6 @@ from doubles.openai_server import answer_words
 from msgspec import Struct
 from stub_servers import Stub, stubs
 
-REQUESTS = 400
 _LOST = ("cut", "cut-cleanly", "abort", "close", "hang", "429", "503", "502", "redirect")
 _ERRORS = ("500", "garbage", "empty", "html", "error")
 _LONGEST = 240
@@ -41,6 +40,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     """One trial; everything in it follows from its seed."""
 
     seed: int
+    requests: int = 400
     servers: int
     stream: bool
     concurrency: int
@@ -101,7 +101,7 @@ class Trial:
 
     def run(self) -> list[str]:
         """What is wrong with its results: nothing, if all is well."""
-        rows = [_row(number) for number in range(REQUESTS)]
+        rows = [_row(number) for number in range(self._plan.requests)]
         self._requests.write_text("".join(json.dumps(row) + "\n" for row in rows))
         words = {"refuse_word": "unwanted", "poison_word": "poisonous"}
         with stubs(self._plan.servers, delay=self._plan.delay, **words) as servers:

@@ -22,6 +22,13 @@ pytestmark = [pytest.mark.hosts, pytest.mark.skipif(bool(why := why_no_ssh()), r
 COMMAND = [sys.executable, "-m", "trt_dp"]
 MARKS = ("trt_dp", "guard.py")
 REQUESTS = 3000
+WATCH = """
+import socket, sys
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+with open(sys.argv[1], "ab", buffering=0) as file:
+    while True:
+        file.write(wire.recv(1 << 17))
+"""
 SLOW = ("--set", "step_seconds=0.02", "--set", "batch=8")
 
 
@@ -75,6 +82,7 @@ def start(net, hosts, requests, tmp_path):
 
     started: list[subprocess.Popen[str]] = []
     yield begin
+    hosts[0].kill("trt_dp run")  # the processes of `started` only lead there
     for one in started:
         one.kill()
         one.communicate()
@@ -256,7 +264,42 @@ def test_only_the_address_towards_the_hosts_is_listened_on(start, hosts, tmp_pat
     finish(process)
 
 
-def test_nothing_readable_leaves_the_machine(start, hosts, tmp_path):
+def test_nothing_readable_crosses_the_network(net, hosts, tmp_path):
+    """Requests that are sent as bytes, and all that agents and workers say, are seen by nobody on the way."""
+    hidden = tmp_path / "data"
+    hidden.mkdir()
+    secret = "the secret of the prompt"
+    lines = [
+        {"task_id": f"{secret} {i}", "input_ids": [i, 7, 9], "output_tokens": 4} for i in range(500)
+    ]
+    requests = hidden / "requests.jsonl"
+    requests.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    blind = net.add(hidden=[hidden])
+    try:
+        config = net.folder / "ssh"
+        entry = f"Host {blind.name}\n  HostName {blind.address}\n"
+        config.write_text(entry + config.read_text())
+        blind.start_sshd(net.folder)
+        capture = tmp_path / "capture"
+        watcher = hosts[0].start(sys.executable, "-c", WATCH, capture)
+        wait_until(capture.exists)
+        line = [*COMMAND, "run", requests, "--engine", "echo", "--output", tmp_path / "run"]
+        words = ["--hosts", blind.name, "--launcher-set", f"ssh={net.command}"]
+        done = hosts[0].run(*line, *words)
+        assert done.returncode == 0, done.stderr
+        hosts[0].kill(str(capture))
+        watcher.communicate()
+        seen = capture.read_bytes()
+    finally:
+        net.hosts.remove(blind)
+        blind.down()
+    assert len(seen) > 50_000
+    assert seen.count(b"SSH-2.0") >= 1  # so the watcher did see what is in clear
+    for word in (secret.encode(), b"task_id", b"TRT_DP", b"input_ids", b"echo", b"output_ids"):
+        assert word not in seen
+
+
+def test_the_key_is_in_no_command_line(start, hosts, tmp_path):
     """No process on any host shows the key of the run in its arguments."""
     process = start(*SLOW)
     wait_until(lambda: answering(tmp_path))

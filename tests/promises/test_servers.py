@@ -9,6 +9,7 @@ import pytest
 from conftest import read_lines, start_trt_dp, trt_dp, wait_until
 from doubles.openai_server import answer_words
 from havoc.servers import Trial, draw
+from msgspec import structs
 from stub_servers import Stub, stubs
 
 from trt_dp import api
@@ -122,4 +123,4 @@ def test_what_makes_no_sense_is_refused(tmp_path, more, said):
 
 def test_chaos(tmp_path):
     """A run under faults drawn from a seed loses nothing and doubles nothing; scripts/chaos_servers tries many."""
-    assert Trial(draw(3), tmp_path).run() == []
+    assert Trial(structs.replace(draw(3), requests=120), tmp_path).run() == []

@@ -54,7 +54,14 @@ def _record(number: int, **more: object) -> Record:
 def measurement(rows: list[Record] | None = None, **more: object) -> Measurement:
     """The measurement of these rows; `more` changes the load."""
     rows = records() if rows is None else rows
-    load = {"requests": 4, "input_mean": 10, "output_mean": 4, "batch_size": 1, "dp": 2, **more}
+    load = {
+        "requests": len(rows),
+        "input_mean": 10,
+        "output_mean": 4,
+        "batch_size": 1,
+        "dp": 2,
+        **more,
+    }
     return Measurement(
         version="0",
         served=Served(model="org/model", urls=URLS, body={"ignore_eos": True}),

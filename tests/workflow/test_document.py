@@ -36,6 +36,8 @@ def nodes(*changes: dict[str, object]) -> dict[str, object]:
         (json.dumps({**RAW, "nodez": 1}), "nodez: unknown key (did you mean 'nodes'?)"),
         (json.dumps({**RAW, "nodes": []}), "nodes: there is no node"),
         (json.dumps({**RAW, "name": "a/b"}), "name: 'a/b' names a file"),
+        (json.dumps({**RAW, "name": "x\ny"}), "it must be one line without a slash"),
+        (json.dumps({**RAW, "name": "x" * 300}), "name: it names a file: it must not be longer"),
         (json.dumps({**RAW, "data_dir": 3}), "data_dir: it must be text, not a whole number"),
         (
             json.dumps({**RAW, "workflow_settings": {"optimise": 1}}),

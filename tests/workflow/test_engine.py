@@ -169,6 +169,47 @@ def test_wrong_parameters_of_a_prompt_node_are_refused(node, params, said):
     assert "nodes[1].params" in str(refusal.value)
 
 
+def test_names_of_the_format_are_our_engines_and_take_their_options(node):
+    """vllm_dp and vllm run on vllm, huggingface on transformers; each engine checks its own options."""
+    options = {
+        "gpu_memory_utilization": 0.9,
+        "max_model_len": 512,
+        "dtype": "auto",
+        "trust_remote_code": True,
+    }
+    for name in ("vllm_dp", "vllm"):
+        engine = node(inference_engine=name, engine_options=options).engine
+        assert (engine.name, engine.draws) == ("vllm", True)
+        assert engine.settings == {
+            "gpu_memory_utilization": "0.9",
+            "max_model_len": "512",
+            "dtype": "auto",
+            "trust_remote_code": "true",
+        }
+    given = {"torch_dtype": "bfloat16", "attn_implementation": "sdpa", "device_map": "auto"}
+    engine = node(inference_engine="huggingface", engine_options=given).engine
+    assert (engine.name, engine.draws) == ("transformers", False)
+    assert engine.settings == {"dtype": "bfloat16", "attention": "sdpa"}
+    with pytest.raises(
+        UsageError, match=r"gpu_memory_utilisation: unknown option of the engine vllm .did"
+    ):
+        node(inference_engine="vllm", engine_options={"gpu_memory_utilisation": 0.9})
+
+
+def test_the_master_address_goes_to_workers_in_lock_step_only(node, flow):
+    """Elsewhere it has no effect, and that is said."""
+    address = {"dp_master_ip": "127.0.0.1", "dp_master_port": 29500}
+    assert node(inference_engine="vllm_dp", engine_options=address).engine.settings == {}
+    assert flow.heard("dp_master_port has no effect")
+    engine = node(inference_engine="vllm_dp", engine_options={"lockstep": True, **address}).engine
+    assert engine.settings == {
+        "lockstep": "true",
+        "dp_master_ip": "127.0.0.1",
+        "dp_master_port": "29500",
+    }
+    assert not flow.heard("dp_master_port has no effect")
+
+
 def test_an_engine_of_the_format_that_is_not_installed_is_named(node, monkeypatch):
     """The sentence says which engine of trt-dp is missing."""
     known = [point for point in plugins.names(plugins.ENGINES) if point.name == "parrot"]

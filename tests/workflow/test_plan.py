@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 from conftest import trt_dp
-from workflows import document, load, say, write_prompt, write_rows
+from workflows import document, lines, load, say, write_prompt, write_rows
+
+from trt_dp.workflow.plan import obstacles
 
 
 def test_a_plan_shows_nodes_workers_and_commands_and_writes_nothing(home, model):
@@ -48,6 +52,39 @@ def test_a_plan_shows_nodes_workers_and_commands_and_writes_nothing(home, model)
     results = [Path(folder, "results.jsonl").read_text() for folder in ("o/a/say.run/1", "again")]
     assert '"text":"x "' in results[0]
     assert results[0].partition(',"worker"')[0] == results[1].partition(',"worker"')[0]
+
+
+def test_the_document_of_the_page_is_right(flow):
+    """What docs/workflow.md shows passes all checks, on another engine."""
+    page = (Path(__file__).parents[2] / "docs/workflow.md").read_text()
+    text, rows = (
+        re.search(rf"^```{kind}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[1]
+        for kind in ("json", "csv")
+    )
+    Path("data").mkdir()
+    Path("data/countries.csv").write_text(rows)
+    Path("travel.json").write_text(text)
+    write_prompt("capital", "What is the capital of {{ place }}?")
+    write_prompt("sentence", "{{ answer }} in {{ country }}, {{ visitors }}")
+    Path("p").rename("prompts")
+    flow(Path("travel.json"))
+    (first, *_) = map(json.loads, lines("output/travel/all.jsonl"))
+    assert first["city"] == "What is the capi"  # 16 tokens of the engine that repeats
+    assert [json.loads(line)["visitors"] for line in lines("output/travel/capital.jsonl")] == [
+        102,
+        37,
+        15,
+    ]
+
+
+def test_a_plan_says_which_engine_cannot_run_here(flow, monkeypatch):
+    """In the words of the engine; one that can is not mentioned."""
+    write_rows(Path("d/in.jsonl"), [{"id": 1}])
+    write_prompt("say", "x")
+    works = flow.check(document([load(), say()]))
+    assert obstacles(works) == []
+    monkeypatch.setenv("PYTHONPATH", "")
+    assert obstacles(works)[0].startswith("the engine parrot cannot run here: ")
 
 
 @pytest.mark.usefixtures("home", "model")

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from workflows import document, lines, load, say, write_prompt, write_rows
+from workflows import Flow, document, lines, load, say, write_prompt, write_rows
 
-from trt_dp.errors import UsageError
+from trt_dp.errors import RequestRefused, UsageError
+from trt_dp.workflow.prompts.messages import Prompts, as_roles, empty_names
 
 SHOTS = [{"context": {"t": f"q{n}"}, "assistant": f"a{n}", "id": n} for n in range(6)]
 
@@ -17,28 +18,39 @@ def requests(name: str = "say") -> list[dict[str, object]]:
     return [json.loads(line) for line in lines(f"o/a/{name}.run/1/requests.jsonl")]
 
 
+def prompts(flow: Flow, **params: object) -> Prompts:
+    """What makes the prompts of the node, without a run."""
+    write_rows(Path("d/in.jsonl"), [])
+    seed = params.pop("seed", 0)
+    return flow.check(document([load(), say(**params)]), seed=seed)[1].prepared.prompts
+
+
+def user(messages: list[dict[str, str]]) -> str:
+    return messages[-1]["content"]
+
+
 def test_templates_are_filled_as_the_format_says(flow):
     """Blocks leave no blank lines, the last line break goes, nothing is escaped, objects look as in Python."""
-    write_rows(Path("d/in.jsonl"), [{"id": 1, "t": "<b>", "o": {"k": True}}])
     write_prompt(
         "say", "{% if t %}\n  {% set x = 1 %}\n{{ t }}\n{% endif %}\n{{ o }}\n", "S {{ t }}\n"
     )
-    flow(document([load(), say()]))
-    assert requests()[0]["prompt"] == "system: S <b>\nuser: <b>\n{'k': True}\nassistant:"
+    messages = prompts(flow).messages({"id": 1, "t": "<b>", "o": {"k": True}}, "1")
+    assert as_roles(messages) == "system: S <b>\nuser: <b>\n{'k': True}\nassistant:"
 
 
 def test_only_mapped_names_are_seen(flow):
     """With a map, a field that is not in it is empty, and that is said with its count and reason."""
-    write_rows(Path("d/in.jsonl"), [{"id": 1, "t": "x", "u": "y"}, {"id": 2, "u": "z"}])
+    rows = [{"id": 1, "t": "x", "u": "y"}, {"id": 2, "u": "z"}]
     write_prompt("say", "{{ v }}|{{ t }}")
-    flow(document([load(), say(template_context_map={"v": "t"})]))
-    assert [one["prompt"].split("user: ")[1].split("\n")[0] for one in requests()] == ["x|", "|"]
-    assert flow.heard(
-        "`t` in user_prompt.txt is empty in 2 of 2 prompts: template_context_map does"
-    )
-    assert flow.heard(
-        "`v` in user_prompt.txt is empty in 1 of 2 prompts: template_context_map says"
-    )
+    made = prompts(flow, template_context_map={"v": "t"})
+    assert [user(made.messages(row, "")) for row in rows] == ["x|", "|"]
+    assert empty_names(made, rows) == [
+        "`t` in user_prompt.txt is empty in 2 of 2 prompts: template_context_map does not name it",
+        (
+            "`v` in user_prompt.txt is empty in 1 of 2 prompts: template_context_map says it is the field "
+            "'t', which the rows lack"
+        ),
+    ]
 
 
 def test_a_mapped_field_that_no_row_has_is_refused(flow):
@@ -74,34 +86,33 @@ def test_a_row_whose_template_cannot_be_filled_fails_alone(flow):
     assert "user_prompt.txt cannot be filled in: division by zero" in failure["error"]["message"]
 
 
-def test_a_template_reaches_nothing_outside_of_its_values(flow):
-    """It runs in a sandbox: an attempt fails its row."""
-    write_rows(Path("d/in.jsonl"), [{"id": 1}])
-    write_prompt("say", "{{ ''.__class__.__mro__ }}{{ cycler.__init__.__globals__.os.getcwd() }}")
-    flow(document([load(), say()]))
-    assert not lines("o/a/say.jsonl")
-    assert "unsafe" in lines("o/a/say.failures.jsonl")[0]
+@pytest.mark.parametrize(
+    "template",
+    ["{{ ''.__class__.__mro__ }}", "{{ cycler.__init__.__globals__ }}", "{{ t.append(1) }}"],
+)
+def test_a_template_reaches_nothing_outside_of_its_values(flow, template):
+    """It runs in a sandbox, and cannot change a row either."""
+    write_prompt("say", template)
+    with pytest.raises(RequestRefused, match=r"cannot be filled in: .*unsafe"):
+        prompts(flow).messages({"id": 1, "t": []}, "1")
 
 
 def test_examples_come_before_the_row_and_are_the_same_in_every_run(flow):
     """They are drawn by the seed and the row's key: another seed draws others, another row too."""
-    write_rows(Path("d/in.jsonl"), [{"id": n, "t": f"t{n}"} for n in range(8)])
     write_prompt("say", "Q {{ t }}")
     write_rows(Path("p/say/few_shot.jsonl"), SHOTS)
-    path = document([load(), say(num_few_shots=2)])
-    flow(path)
-    first = requests()
-    said = first[0]["prompt"].split("\n")
-    assert [line.partition(":")[0] for line in said] == [
-        *("system", "user", "assistant", "user", "assistant", "user", "assistant"),
+    made = prompts(flow, num_few_shots=2)
+    first, *others = [made.messages({"t": f"t{n}"}, str(n)) for n in range(8)]
+    roles = ["system", *["user", "assistant"] * 2, "user"]
+    assert [message["role"] for message in first] == roles
+    assert first[1]["content"].replace("Q q", "a") == first[2]["content"]
+    assert user(first) == "Q t0"
+    assert any(one[1:5] != first[1:5] for one in others)
+    assert prompts(flow, num_few_shots=2).messages({"t": "t0"}, "0") == first
+    again = [
+        prompts(flow, num_few_shots=2, seed=seed).messages({"t": "t0"}, "0") for seed in range(1, 9)
     ]
-    assert said[1].replace("user: Q q", "") == said[2].replace("assistant: a", "")
-    assert said[-2:] == ["user: Q t0", "assistant:"]
-    assert len({tuple(one["prompt"].split("\n")[1:5]) for one in first}) > 1
-    flow(path, fresh=True)
-    assert requests() == first
-    flow(path, fresh=True, seed=1)
-    assert [one["prompt"] for one in requests()] != [one["prompt"] for one in first]
+    assert any(one != first for one in again)
 
 
 def test_examples_that_cannot_be_used_are_said(flow):
@@ -141,4 +152,4 @@ def test_chats_that_are_asked_for_need_a_template(flow):
     write_rows(Path("d/in.jsonl"), [{"id": 1}])
     write_prompt("say", "x")
     with pytest.raises(UsageError, match=r"nodes\[1\].params.prompt_form: .* has no chat template"):
-        flow(document([load(), say(prompt_form="chat")]))
+        flow.check(document([load(), say(prompt_form="chat")]))

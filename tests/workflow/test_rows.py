@@ -86,9 +86,18 @@ def test_rows_that_cannot_be_used_are_skipped_with_their_places(tmp_path):
     ]
 
 
+def test_a_file_without_a_usable_row_is_refused(flow):
+    """Most likely the key is wrong: the sentence says so."""
+    write_rows(Path("d/in.jsonl"), [{"ID": 1}, {"ID": 2}])
+    with pytest.raises(
+        UsageError, match=r"nodes\[0\].params: no row can be used: line 1: it has no 'id'"
+    ):
+        flow(document([load()]))
+
+
 def test_with_strict_a_row_that_would_be_skipped_is_refused(flow):
     """So is a row that repeats a key."""
-    for rows in ([{"k": 1}], [{"id": 1}, {"id": 1}]):
+    for rows in ([{"k": 1}, {"id": 1}], [{"id": 1}, {"id": 1}]):
         write_rows(Path("d/in.jsonl"), rows)
         with pytest.raises(UsageError, match=r"a.json: nodes\[0\]: .*--strict"):
             flow(document([load()]), strict=True)

@@ -16,7 +16,7 @@ from trt_dp.bench.reading import Answer, Count, read_stream, server_words
 from trt_dp.bench.record import Error, Record
 from trt_dp.bench.result import Served
 from trt_dp.errors import UNREADABLE, UsageError
-from trt_dp.web import Client, Exchange, Limits, Reply, Secret, Target, target
+from trt_dp.web import Client, Exchange, Limits, Reply, Secret, Target
 
 _LOOK_SECONDS = 0.2
 _CHECK_SECONDS = 10.0
@@ -41,9 +41,10 @@ class Line(Struct, frozen=True, kw_only=True):
 
     client: Client
     targets: list[Target]
-    key: Secret | None = None
+    keys: list[Secret | None]  # one for each target
     limits: Limits = Limits()
     count: Count | None = None  # of a text's tokens, for servers that send no usage
+    signals: Sequence[int] = ()  # those that stop the measurement, as they come
 
 
 class _Model(Struct, frozen=True):
@@ -61,21 +62,15 @@ class _Sent(Struct, frozen=True, kw_only=True):
     due: float | None
 
 
-def targets_of(urls: Sequence[str]) -> list[Target]:
-    """The servers of these URLs, with /v1 where a URL has no path."""
-    found = [target(url) for url in urls]
-    return [one if one.path else msgspec.structs.replace(one, path="/v1") for one in found]
-
-
 def check_reachable(line: Line) -> None:
     """Refuse endpoints where nothing answers, before any request is made."""
-    for to in line.targets:
-        ask_models(line, to)
+    for place in range(len(line.targets)):
+        ask_models(line, place)
 
 
 def model_of(line: Line) -> str:
     """The model that the first server has; refused if it has several, or does not tell."""
-    reply = ask_models(line, line.targets[0])
+    reply = ask_models(line, 0)
     names: list[str] = []
     with contextlib.suppress(*UNREADABLE):
         names = [one.id for one in msgspec.json.decode(reply.body, type=_Models).data]
@@ -86,12 +81,13 @@ def model_of(line: Line) -> str:
     raise UsageError(msg)
 
 
-def ask_models(line: Line, to: Target) -> Reply:
+def ask_models(line: Line, place: int) -> Reply:
     """What a server says about its models; refused where nothing answers."""
+    to, key = line.targets[place], line.keys[place]
     limits = Limits(
         connect_seconds=_CHECK_SECONDS, silent_seconds=_CHECK_SECONDS, total_seconds=_CHECK_SECONDS
     )
-    asked = Exchange(to=to, path="/models", method="GET", key=line.key, limits=limits)
+    asked = Exchange(to=to, path="/models", method="GET", key=key, limits=limits)
     line.client.submit(asked)
     replies: list[Reply] = []
     while not replies:
@@ -105,9 +101,12 @@ def ask_models(line: Line, to: Target) -> Reply:
 def drive(
     line: Line, served: Served, prompts: Sequence[Prompt], pace: Pace, watch: Watch
 ) -> list[Record]:
-    """Send all prompts and wait for every one; records are in the order of the prompts."""
+    """Send all prompts and wait for every one; records are in the order of the prompts.
+
+    Once `line.signals` has one, what is in flight is left, and only the records so far come back.
+    """
     run = _Run(line, served, prompts)
-    while not pace.over:
+    while not pace.over and not line.signals:
         run.send(pace)
         for reply in line.client.poll(min(_LOOK_SECONDS, pace.wait(run.now()))):
             pace.finished(run.take(reply))
@@ -137,7 +136,7 @@ class _Run:
                     path=PATHS[self._served.api],
                     body=body(self._served, prompt),
                     stream=True,
-                    key=self._line.key,
+                    key=self._line.keys[endpoint],
                     tag=sent,
                     limits=self._line.limits,
                 )
@@ -146,7 +145,7 @@ class _Run:
     def take(self, reply: Reply) -> int:
         """Keep a reply's record; gives its endpoint."""
         sent: _Sent = reply.exchange.tag
-        record = _record(reply, sent, self._began, _answer(reply, self._line))
+        record = _record(reply, sent, self._began, _answer(reply, self._line.count))
         self.records.append(record)
         self._failed += record.error is not None
         self._tokens += record.output_tokens
@@ -163,15 +162,16 @@ class _Run:
         )
 
 
-def _answer(reply: Reply, line: Line) -> Answer:
+def _answer(reply: Reply, count: Count | None) -> Answer:
+    key = reply.exchange.key
     if reply.fault is not None:
-        return Answer(error=_scrubbed(Error(reply.fault.kind, reply.fault.message), line.key))
+        return Answer(error=_scrubbed(Error(reply.fault.kind, reply.fault.message), key))
     if reply.status != 200:
         said = Error(f"HTTP {reply.status}", server_words(reply.body), reply.status)
-        return Answer(error=_scrubbed(said, line.key))
+        return Answer(error=_scrubbed(said, key))
     if not reply.events:
         return Answer(error=Error("protocol", "the server did not stream its answer"))
-    return read_stream(reply.events, reply.times, line.count)
+    return read_stream(reply.events, reply.times, count)
 
 
 def _scrubbed(error: Error, key: Secret | None) -> Error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Protocol
 
@@ -10,15 +12,19 @@ import msgspec
 from msgspec import Struct
 
 from trt_dp.bench.asking import check_fields
-from trt_dp.bench.drive import Line, Standing, check_reachable, drive, model_of, targets_of
+from trt_dp.bench.drive import Line, Standing, check_reachable, drive, model_of
 from trt_dp.bench.load import Load, check
 from trt_dp.bench.pace import Pace
 from trt_dp.bench.prompts import Prompt, Wording, draw_prompts, due_times
 from trt_dp.bench.record import Record
 from trt_dp.bench.result import Measurement, Served
 from trt_dp.bench.summary import summarise
-from trt_dp.errors import UsageError
-from trt_dp.web import Client, Limits, Secret
+from trt_dp.engines.openai.endpoint import key_for, servers
+from trt_dp.errors import Interrupted, UsageError
+from trt_dp.system.signals import noted
+from trt_dp.web import Client, Limits
+
+_LONGEST_SECONDS = 86_400.0
 
 
 class Watching(Protocol):
@@ -34,23 +40,29 @@ class Plan(Struct, frozen=True, kw_only=True):
     load: Load
     served: Served
     wording: Wording
-    key: Secret | None = None
+    key_env: str = ""  # the variable that holds the API key; empty: OPENAI_API_KEY, if it is set
     silent_seconds: float = 600.0
 
 
 def measure(plan: Plan, watching: Watching) -> Measurement:
-    """Ask the servers and wait for every answer; refuses endpoints where nothing answers."""
+    """Ask the servers and wait for every answer; refuses endpoints where nothing answers.
+
+    A signal ends it early: `complete` is then false, and what was answered so far is measured.
+    """
     check(plan.load)
     check_fields(plan.served.body)
     _check_wording(plan)
     prompts = draw_prompts(plan.load, plan.wording)
-    with Client() as client:
-        line = _line(plan, client)
+    with Client() as client, noted() as signals:
+        line = _line(plan, client, signals)
         check_reachable(line)
         plan = plan if plan.served.model else _with_model(plan, model_of(line))
         warmup = _warm_up(plan, line, prompts[plan.load.requests :], watching)
         began = time.time_ns()
-        records = _measured(plan, line, prompts[: plan.load.requests], watching)
+        records = [] if signals else _measured(plan, line, prompts[: plan.load.requests], watching)
+    if not records:
+        msg = "stopped before any request was answered"
+        raise Interrupted(msg)
     return Measurement(
         version=version("trt-dp"),
         served=plan.served,
@@ -72,13 +84,15 @@ def _check_wording(plan: Plan) -> None:
         raise UsageError(msg)
 
 
-def _line(plan: Plan, client: Client) -> Line:
+def _line(plan: Plan, client: Client, signals: Sequence[int]) -> Line:
     tokenizer = plan.wording.tokenizer
+    targets = servers(",".join(plan.served.urls))
     return Line(
         client=client,
-        targets=targets_of(plan.served.urls),
-        key=plan.key,
-        limits=Limits(silent_seconds=plan.silent_seconds),
+        targets=targets,
+        keys=[key_for(one, plan.key_env, os.environ) for one in targets],
+        limits=Limits(silent_seconds=plan.silent_seconds, total_seconds=_LONGEST_SECONDS),
+        signals=signals,
         count=None if tokenizer is None else lambda text: len(tokenizer.encode([text])[0]),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from msgspec import Struct
 
 from trt_dp.bench.load import Load
@@ -41,11 +42,11 @@ def worded(tokenizer: Tokenizer, *, special: bool) -> Wording:
 def draw_prompts(load: Load, wording: Wording, ids_seed: int | None = None) -> list[Prompt]:
     """The measured prompts in order, then those of the warm-up; another `ids_seed` changes all words and no length."""
     workload = Normal(
-        load.requests + load.warmup,
-        load.input_mean,
-        load.input_stdev,
-        load.output_mean,
-        load.output_stdev,
+        requests=load.requests + load.warmup,
+        input_mean=load.input_mean,
+        input_stdev=load.input_stdev,
+        output_mean=load.output_mean,
+        output_stdev=load.output_stdev,
     )
     check(workload)
     seed = load.seed if ids_seed is None else ids_seed
@@ -64,8 +65,8 @@ def due_times(load: Load) -> list[float]:
     if load.request_rate is None:
         return []
     asked = Arrivals(load.request_rate)
-    sides = lengths(Normal(load.requests, 1, 0, 1, 0), load.seed)
-    bare = (Batch(first=0, ids=sides[0].astype("i4"), inputs=sides[0], outputs=sides[1]),)
+    ones = np.ones(load.requests, np.int64)
+    bare = (Batch(first=0, ids=ones.astype(np.int32), inputs=ones, outputs=ones),)
     return [
         float(at) / 1e6
         for batch in with_arrivals(bare, asked, load.seed)

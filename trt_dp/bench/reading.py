@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from trt_dp.bench.record import Error
 from trt_dp.errors import UNREADABLE
@@ -29,13 +30,16 @@ class _Choice(Struct, frozen=True):
     finish_reason: str | None = None
 
 
+_Tokens = Annotated[int, Meta(ge=0)]
+
+
 class _Usage(Struct, frozen=True):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: _Tokens | None = None
+    completion_tokens: _Tokens | None = None
 
 
 class _Event(Struct, frozen=True):
-    choices: list[_Choice] = []
+    choices: list[_Choice] | None = None
     usage: _Usage | None = None
     error: object = None
 
@@ -77,7 +81,7 @@ def _answer(read: Sequence[tuple[_Event, float]]) -> Answer:
     moments, texts, reason, usage = [], [], None, None
     for event, at in read:
         usage = event.usage or usage
-        for choice in event.choices[:1]:
+        for choice in (event.choices or ())[:1]:
             text = _text(choice)
             if text or choice.token_ids:
                 moments.append(at)

@@ -29,3 +29,8 @@ class Measurement(Struct, frozen=True, kw_only=True):
     records: list[Record]
     warmup: list[Record]
     summary: Summary
+
+    @property
+    def complete(self) -> bool:
+        """Whether every request ended; else a signal stopped the measurement."""
+        return len(self.records) == self.load.requests

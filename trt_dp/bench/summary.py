@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -25,7 +26,7 @@ DEFINITIONS = {
     "output_tok_s": "output tokens of answered requests / duration",
     "total_tok_s": "their input and output tokens / duration",
     "mean_in_flight": "seconds that requests were in flight, summed / duration",
-    "input_tokens": "as the server counted them (usage), of answered requests",
+    "input_tokens": "as the server counted them (usage), else as sent, of answered requests",
     "output_tokens": "as the server counted them (usage), of answered requests; events are not counted",
     "shorter": "answers with fewer tokens than were asked for",
     "bundled": "answers of several tokens that came in one event: they have no tpot and no itl",
@@ -82,26 +83,14 @@ class Summary(Struct, frozen=True, kw_only=True):
 def summarise(records: Sequence[Record], urls: Sequence[str]) -> Summary:
     """The numbers of these requests, of which at least one was sent."""
     good = answered(records)
-    seconds = duration(records)
-    inputs, outputs = _tokens(good)
-    per_second = [
-        1 / seconds * amount if seconds else 0.0 for amount in (len(good), inputs, outputs)
-    ]
     late = [r.sent - r.due for r in records if r.due is not None]
     return Summary(
         requests=len(records),
         answered=len(good),
         failed=len(records) - len(good),
-        input_tokens=inputs,
-        output_tokens=outputs,
         shorter=sum(r.output_tokens < r.asked_output_tokens for r in good),
         bundled=sum(r.output_tokens > 1 and len(r.chunks) == 1 for r in good),
-        duration_seconds=seconds,
-        requests_per_second=per_second[0],
-        input_tok_s=per_second[1],
-        output_tok_s=per_second[2],
-        total_tok_s=per_second[1] + per_second[2],
-        mean_in_flight=sum(r.done for r in records) / seconds if seconds else 0.0,
+        **_amounts(records, good),
         ttft_ms=_ttft(good),
         itl_ms=spread([gap for r in good for gap in values.gaps(r)], 1e3),
         tpot_ms=_tpot(good),
@@ -113,6 +102,23 @@ def summarise(records: Sequence[Record], urls: Sequence[str]) -> Summary:
         ],
         failures=_groups(records),
     )
+
+
+def _amounts(records: Sequence[Record], good: Sequence[Record]) -> dict[str, Any]:
+    """Tokens, and everything per second of the whole measurement."""
+    seconds = duration(records)
+    inputs, outputs = _tokens(good)
+    each = 1 / seconds if seconds else 0.0
+    return {
+        "input_tokens": inputs,
+        "output_tokens": outputs,
+        "duration_seconds": seconds,
+        "requests_per_second": len(good) * each,
+        "input_tok_s": inputs * each,
+        "output_tok_s": outputs * each,
+        "total_tok_s": (inputs + outputs) * each,
+        "mean_in_flight": sum(r.done for r in records) * each,
+    }
 
 
 def answered(records: Sequence[Record]) -> list[Record]:

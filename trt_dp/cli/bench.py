@@ -25,6 +25,7 @@ trt-dp bench --endpoint http://127.0.0.1:8000 --tokenizer DIR --also-with aiperf
 def bench(
     endpoint: options.Endpoint,
     model: options.Model = None,
+    key_env: options.KeyEnv = None,
     tokenizer: options.Tokenizer = None,
     chat: options.Chat = False,
     vocab_size: options.VocabSize = 1000,
@@ -57,6 +58,7 @@ def bench(
     from trt_dp.bench.peers import aiperf
     from trt_dp.cli import bench_plan
     from trt_dp.display.bench import Live, print_measurement
+    from trt_dp.errors import Interrupted
 
     asked = bench_plan.Asked(
         endpoint=endpoint,
@@ -77,6 +79,7 @@ def bench(
         output_mean=output_mean,
         output_stdev=output_stdev,
         answer_seconds=answer_seconds,
+        key_env=key_env,
     )
     plan = bench_plan.plan_of(asked)
     folder = bench_plan.folder_of(results_dir, fresh=fresh)
@@ -87,6 +90,10 @@ def bench(
     with Live() as live:
         found = _measure(plan, folder, live)
     print_measurement(found)
+    if not found.complete:
+        told = f"stopped after {len(found.records):,} of {max_requests:,} requests"
+        msg = f"{told}; their results are in {folder}"
+        raise Interrupted(msg)
     if tool is not None:
         _compare(tool, plan, found, folder)
     typer.echo(f"\nresults: {folder}")

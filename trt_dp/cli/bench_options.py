@@ -22,6 +22,14 @@ Model = Annotated[
         rich_help_panel=SERVERS,
     ),
 ]
+KeyEnv = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Environment variable that holds the API key. [default: OPENAI_API_KEY, where it is safe]",
+        rich_help_panel=SERVERS,
+    ),
+]
 Chat = Annotated[
     bool,
     typer.Option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -16,9 +15,7 @@ from trt_dp.bench.result import Served
 from trt_dp.errors import UsageError
 from trt_dp.synthetic.vocabulary import sized
 from trt_dp.tokenizer import open_tokenizer
-from trt_dp.web import Secret
 
-KEY_VARIABLE = "OPENAI_API_KEY"
 _RESERVED = frozenset(range(3))  # padding, begin and end, in most vocabularies
 
 
@@ -43,18 +40,18 @@ class Asked(Struct, frozen=True, kw_only=True):
     output_mean: int
     output_stdev: int
     answer_seconds: float
+    key_env: str | None = None
 
 
 def plan_of(asked: Asked) -> Plan:
     """All that the options say; refuses what contradicts itself."""
     load = load_of(asked)
     check(load)
-    key = os.environ.get(KEY_VARIABLE)
     return Plan(
         load=load,
         served=served_of(asked),
         wording=_wording(asked),
-        key=Secret(key) if key else None,
+        key_env=asked.key_env or "",
         silent_seconds=asked.answer_seconds,
     )
 

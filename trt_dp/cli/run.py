@@ -9,6 +9,7 @@ import typer
 from trt_dp.cli import key_values, launching
 from trt_dp.cli import run_options as options
 from trt_dp.cli import sampling_flags as flags
+from trt_dp.cli import serve_options as servers
 from trt_dp.system.safe_text import plain
 
 EXAMPLES = """
@@ -20,6 +21,7 @@ echo '{"prompt": "Hello"}' | trt-dp run - --output-format text
 trt-dp run --n-workers 4 --n-gpus 2                    # four workers with two GPUs each
 trt-dp run --hosts a,b --engine-path /shared/engine    # workers on two machines, by ssh
 trt-dp run --engine openai --endpoint http://host:8000 # servers; --endpoint is repeatable
+trt-dp run --serve vllm --model org/name --n-gpus 2    # servers for this run only
 trt-dp run --engine echo                               # no model: try trt-dp itself
 """
 
@@ -38,6 +40,8 @@ def run(
     set_: options.Set = None,
     endpoint: options.Endpoint = None,
     model: options.Model = None,
+    serve: servers.Serve = None,
+    serve_words: servers.ServeWords = None,
     n_workers: options.NWorkers = None,
     n_gpus: options.NGpus = None,
     workers_per_gpu: options.WorkersPerGpu = 1,
@@ -121,18 +125,30 @@ def run(
             output or Path("runs"),
         )
         return
-    with display.on_stderr(plain=plain_, metrics=(metrics_host, metrics_port)) as progress:
+    choice = servers.Choice(
+        engine=engine,
+        engine_path=engine_path,
+        model=model,
+        endpoints=endpoint,
+        workers=n_workers,
+        gpus_per_worker=n_gpus,
+        workers_per_gpu=workers_per_gpu,
+    )
+    with (
+        display.on_stderr(plain=plain_, metrics=(metrics_host, metrics_port)) as progress,
+        servers.started(serve, serve_words, choice, progress.say) as chosen,
+    ):
         outcome = api.run(
             reading,
             skip_bad=skip_bad,
-            engine=engine,
-            engine_path=engine_path,
+            engine=chosen.engine,
+            engine_path=chosen.engine_path,
             options=key_values.parse(set_),
-            endpoints=endpoint,
-            model=model,
-            workers=n_workers,
-            gpus_per_worker=n_gpus,
-            workers_per_gpu=workers_per_gpu,
+            endpoints=chosen.endpoints,
+            model=chosen.model,
+            workers=chosen.workers,
+            gpus_per_worker=chosen.gpus_per_worker,
+            workers_per_gpu=chosen.workers_per_gpu,
             **launching.settings(launcher, hosts, key_file, launcher_set),
             address=address,
             port=port,

@@ -10,6 +10,7 @@ import typer
 from trt_dp.cli import help as helps
 from trt_dp.cli import key_values
 from trt_dp.cli.help import DEVICES, ENGINE, OUTPUT, RELIABILITY
+from trt_dp.cli.serve_options import new_folder
 
 EXAMPLES = """
 trt-dp serve engines/default                                  # two small servers of trt-dp itself
@@ -212,7 +213,7 @@ def serve(
             options=key_values.parse(set_),
             words=ctx.obj,
         ),
-        folder=output or _new_folder(),
+        folder=output or new_folder(),
         workers=n_workers,
         gpus_per_worker=n_gpus,
         workers_per_gpu=workers_per_gpu,
@@ -232,9 +233,3 @@ def serve(
     )
     with on_stderr(plain_=plain) as display:
         serving.serve(found, limits, display, lambda it: typer.echo("\n".join(it.endpoints)))
-
-
-def _new_folder() -> Path:
-    from datetime import datetime, timezone
-
-    return Path("servers") / datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")

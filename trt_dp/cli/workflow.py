@@ -103,7 +103,7 @@ def workflow(
     from trt_dp.workflow.contract import Wishes
     from trt_dp.workflow.execute import execute
     from trt_dp.workflow.log import Log
-    from trt_dp.workflow.plan import plan
+    from trt_dp.workflow.plan import obstacles, plan
     from trt_dp.workflow.prepare import prepare, scope_of
 
     wishes = Wishes(
@@ -118,7 +118,7 @@ def workflow(
     scope = scope_of(file, wishes, log, lambda: display.live(plain=plain_))
     works = prepare(scope)
     if dry_run:
-        typer.echo("\n".join(plan(works)))
+        typer.echo("\n".join([*plan(works), *obstacles(works)]))
         return
     if any(one.failed for one in execute(scope, works)):
         sys.exit(3)

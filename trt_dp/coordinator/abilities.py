@@ -36,6 +36,13 @@ def check_rows(job: Job, index: Index, display: Display) -> None:
         display.say(note)
 
 
+def check_apart(job: Job) -> None:
+    """Raises UsageError for workers that step together: those of several machines come and go."""
+    if group(job, 2):
+        msg = f"the workers of {job.engine.name} are to step together, which works on one machine only: no --hosts"
+        raise UsageError(msg)
+
+
 def group(job: Job, workers: int) -> tuple[Any, Group] | None:
     """The engine's class, and how its workers step together; None where each is on its own."""
     if not job.engine.options or workers < 2:

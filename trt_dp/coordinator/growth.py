@@ -74,7 +74,7 @@ class Growth:
             plan = plan_host(agent.name, agent.said.machine, self._wish, turn)
         except PlacementError as error:
             if agent.name not in self._without:
-                self._say(f"no worker on {error}")
+                self._say(f"no worker: {error}")
             self._without[agent.name] = str(error)
             return ()
         self._say(told(agent.name, agent.said.machine, plan.placements))

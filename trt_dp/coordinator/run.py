@@ -219,7 +219,7 @@ def _asked(job: Job, index: Index) -> Asked:
         dataset=index.name,
         fingerprint=index.fingerprint,
         requests=len(index),
-        engine=structs.replace(job.engine, options=_lasting(job.engine)),
+        engine=structs.replace(job.engine, options=lasting(job.engine)),
         engine_fingerprint="" if path is None else engine_folder.fingerprint(Path(path)),
         timing=job.timing,
         detokenize=job.detokenize,
@@ -231,7 +231,7 @@ def _asked(job: Job, index: Index) -> Asked:
     )
 
 
-def _lasting(engine: EngineSpec) -> dict[str, str]:
+def lasting(engine: EngineSpec) -> dict[str, str]:
     """The options that must be the same when the run is resumed, without secrets."""
     passing = about(plugins.find(plugins.ENGINES, engine.name)).passing
     return {key: value for key, value in redact_all(engine.options).items() if key not in passing}

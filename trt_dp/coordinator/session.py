@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from trt_dp.coordinator.abilities import group
+from trt_dp.coordinator.abilities import check_apart, group
 from trt_dp.coordinator.growth import Growth, Shortage
 from trt_dp.coordinator.job import Display, Job, Snapshot
 from trt_dp.coordinator.order.choose import choose
@@ -126,6 +126,7 @@ class Session:
             self._pool.tie(Meeting(*together))
         self._signals = signals
         if isinstance(launcher, HostLauncher):
+            check_apart(scope.job)
             self._growth = growth(scope.job, launcher, self._say)
             self._say(f"hosts join at {admission.door.address}")
             self._hosts.begin(admission.credentials)

@@ -18,6 +18,7 @@ class _Output(Struct, omit_defaults=True):
     output_tokens: int | None = None
     stop_reason: int | str | None = None
     text: str | None = None
+    reasoning: str | None = None
     logprobs: list[float] | None = None
 
 
@@ -31,6 +32,7 @@ class _Answer(Struct, omit_defaults=True):
     input_tokens: int = -1
     output_tokens: int = -1
     text: str | None = None
+    reasoning: str | None = None
     logprobs: list[float] | None = None
     outputs: list[_Output] | None = None
     fields: Mapping[str, Raw] | None = None
@@ -81,6 +83,7 @@ def answer(
         input_tokens=input_tokens,
         output_tokens=-1 if None in counts else sum(one or 0 for one in counts),
         text=None if several else text,
+        reasoning=None if several else result.reasoning,
         logprobs=None if several else result.logprobs,
         outputs=[_output(one) for one in answers] if several else None,
         fields=_on_one_line(more) if more else None,
@@ -122,6 +125,7 @@ def _output(one: Answer) -> _Output:
         output_tokens=output_tokens(one.result),
         stop_reason=one.result.stop_reason,
         text=one.text,
+        reasoning=one.result.reasoning,
         logprobs=one.result.logprobs,
     )
 

@@ -86,6 +86,11 @@ def examine(seconds: float = 120.0, folder: str = "", sharers: int = 1) -> Exami
     )
 
 
+def why_not(engine: str, seconds: float = 120.0) -> str:
+    """What keeps an engine from running here, asked in a process of its own; empty if nothing does."""
+    return _ability("engine", engine, _answer(plugins.ENGINES, engine, seconds)).why
+
+
 def _versions(answers: Iterable[Answer]) -> dict[str, str]:
     """Of the packages that matter to trt-dp and to its plugins."""
     asked = [*_PACKAGES, *(package for one in answers for package in one.packages)]

@@ -55,7 +55,8 @@ def from_line(said: bytes, where: str) -> Credentials:
 
 
 def write(door: Credentials, path: Path) -> None:
-    """Into a file that only this user can read."""
+    """Into a file that only this user can read; raises UsageError where there is another file already."""
+    _check_ours(path)
     try:
         with safe_files.atomic_write(path, mode=0o600) as file:
             file.write(line(door))
@@ -72,6 +73,18 @@ def read(path: Path) -> Credentials:
             return from_line(file.read(), str(path))
     except OSError as error:
         msg = f"cannot read the key file {path}: {error.strerror}"
+        raise UsageError(msg) from error
+
+
+def _check_ours(path: Path) -> None:
+    """Only the key of an earlier run is replaced."""
+    try:
+        with safe_files.look_into(path) as file:
+            from_line(file.read(), str(path))
+    except FileNotFoundError:
+        return
+    except (OSError, UsageError) as error:
+        msg = f"{path} exists, and is no key of a run: name another file with --key-file"
         raise UsageError(msg) from error
 
 

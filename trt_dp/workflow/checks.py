@@ -15,7 +15,8 @@ from trt_dp.system.reasons import why
 T = TypeVar("T")
 COMMENTS = ("comment", "description", "_comment")
 _PLACE = re.compile(r" - at `\$(.*)`$")
-_SIMPLE_NAME = re.compile(r"[^/\\\0]+")
+_SIMPLE_NAME = re.compile(r"[^./\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*")
+_LONGEST_NAME = 200  # bytes, so that there is room for the endings of files
 
 
 def refuse(place: str, what: str) -> NoReturn:
@@ -58,8 +59,13 @@ def need_text(value: object, place: str) -> str:
 def need_file_name(value: object, place: str) -> str:
     """The value, if it can be the name of a file in the output folder."""
     name = need_text(value, place)
-    if not _SIMPLE_NAME.fullmatch(name) or name.startswith("."):
-        refuse(place, f"{name!r} names a file: it must not have a slash or begin with a dot")
+    if not _SIMPLE_NAME.fullmatch(name):
+        refuse(
+            place,
+            f"{name!r} names a file: it must be one line without a slash, and not begin with a dot",
+        )
+    if len(name.encode(errors="replace")) > _LONGEST_NAME:
+        refuse(place, f"it names a file: it must not be longer than {_LONGEST_NAME} bytes")
     return name
 
 

@@ -123,3 +123,4 @@ class Type(Struct, frozen=True, kw_only=True):
     repeats: Literal["handles", "passes", "merges"] = "merges"  # rows with the same key
     resumes: bool = False
     describe: Callable[[Work], list[str]] = lambda _: []
+    engine: Callable[[Work], str | None] = lambda _: None  # the engine that it will need

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from trt_dp.errors import FolderError, Interrupted, TrtDpError, UsageError
+from trt_dp.errors import FolderError, Interrupted, NoWorkersLeft, TrtDpError, UsageError
 from trt_dp.workflow.contract import INTERRUPTED, NODE_FAILED, Failed, Made, Scope, Status, Work
 from trt_dp.workflow.data import rows as data
 from trt_dp.workflow.nodes import TYPES
@@ -46,16 +46,14 @@ def _run(work: Work) -> Ended:
     try:
         made = TYPES[work.node.type].make(work)
         _write(work, made)
-    except Interrupted as error:
-        lines.failure(f"Node '{work.node.id}' finished with status: {INTERRUPTED}")
-        raise Interrupted(_as_workflow(str(error))) from error
     except TrtDpError as error:
-        lines.failure(f"Node '{work.node.id}' finished with status: {NODE_FAILED}")
+        stopped = isinstance(error, Interrupted)
+        status = INTERRUPTED if stopped else NODE_FAILED
+        lines.failure(f"Node '{work.node.id}' finished with status: {status}")
         lines.debug(f"{type(error).__name__}: {error}")
-        if isinstance(error, UsageError) and str(error).startswith(work.node.place):
-            msg = f"{work.scope.document.path}: {error}"
-            raise UsageError(msg) from error
-        raise
+        if (said := _in_our_words(error, work)) is error:
+            raise
+        raise said from error
     ended = Ended(work=work, status=_status(made), rows=len(made.rows), failed=len(made.failed))
     lines.info(f"Node '{work.node.id}' finished with status: {ended.status}")
     lines.info(f"Node '{work.node.id}': rows: {ended.rows:,} ({work.output.path})")
@@ -68,9 +66,14 @@ def _run(work: Work) -> Ended:
     return ended
 
 
-def _as_workflow(text: str) -> str:
-    """A run says how to resume it: here it is the command of the workflow that does so."""
-    return text.partition("To resume, ")[0] + "To resume, repeat the command"
+def _in_our_words(error: TrtDpError, work: Work) -> TrtDpError:
+    """A run says which folder resumes it, and a check which node it is: here it is the command, and the document."""
+    text = str(error)
+    if isinstance(error, Interrupted | NoWorkersLeft):
+        return type(error)(text.partition("To resume, ")[0] + "To resume, repeat the command")
+    if isinstance(error, UsageError) and text.startswith(work.node.place):
+        return UsageError(f"{work.scope.document.path}: {text}")
+    return error
 
 
 def _write(work: Work, made: Made) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from trt_dp.doctor.examine import why_not
 from trt_dp.workflow.contract import Work
 from trt_dp.workflow.nodes import TYPES
 
@@ -17,6 +18,13 @@ def plan(works: Sequence[Work]) -> list[str]:
         details += TYPES[work.node.type].describe(work)
         lines += [f"      {detail}" for detail in details]
     return lines
+
+
+def obstacles(works: Sequence[Work]) -> list[str]:
+    """What keeps the engines of these nodes from running here; each is asked in a process of its own."""
+    needed = (TYPES[work.node.type].engine(work) for work in works)
+    asked = {name: why_not(name) for name in dict.fromkeys(needed) if name}
+    return [f"the engine {name} cannot run here: {why}" for name, why in asked.items() if why]
 
 
 def _reads(work: Work) -> str:

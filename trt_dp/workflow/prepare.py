@@ -12,7 +12,7 @@ from trt_dp.placement.machine import look
 from trt_dp.plugins import alternatives
 from trt_dp.workflow import document as documents
 from trt_dp.workflow.checks import check_keys, need_file_name, refuse, struct
-from trt_dp.workflow.contract import Common, Output, Scope, Watch, Wishes, Work
+from trt_dp.workflow.contract import Common, Output, Scope, Type, Watch, Wishes, Work
 from trt_dp.workflow.document import Document, Node, Places
 from trt_dp.workflow.log import Log
 from trt_dp.workflow.nodes import TYPES
@@ -60,35 +60,40 @@ def _works(scope: Scope, nodes: Sequence[Node]) -> list[Work]:
 
 def _work(scope: Scope, node: Node, outputs: Mapping[str, Output]) -> Work:
     """A node with typed parameters, its input and its output."""
-    if node.type not in TYPES:
-        refuse(
-            f"{node.place}.type",
-            f"there is no node type {node.type!r}{alternatives(node.type, TYPES)}",
-        )
-    kind, place = TYPES[node.type], f"{node.place}.params"
-    known = (*Common.__struct_fields__, *kind.params.__struct_fields__)
-    check_keys(node.params, known, place)
+    kind, place = _type(node), f"{node.place}.params"
+    check_keys(node.params, (*Common.__struct_fields__, *kind.params.__struct_fields__), place)
     common, params = struct(node.params, Common, place), struct(node.params, kind.params, place)
     sources = {name: outputs[name] for name in node.dependencies}
-    name = common.output_file_name or kind.file_name.format(node.id)
-    if not need_file_name(name, f"{place}.output_file_name").endswith(".jsonl"):
-        refuse(f"{place}.output_file_name", f"{name!r} must end with .jsonl")
     first = next(iter(sources.values()), None)
     output = Output(
-        path=scope.document.results / name,
+        path=scope.document.results / _file_name(node, common),
         key=common.primary_key or (first.key if first else ""),
         attribute=kind.attribute(params),
     )
-    source = first.path if first else scope.document.data / (common.input_data_path or "")
     return Work(
         node=node,
         common=common,
         params=params,
         sources=sources,
-        input=source,
+        input=first.path if first else scope.document.data / (common.input_data_path or ""),
         output=output,
         scope=scope,
     )
+
+
+def _type(node: Node) -> Type:
+    if node.type not in TYPES:
+        what = f"there is no node type {node.type!r}{alternatives(node.type, TYPES)}"
+        refuse(f"{node.place}.type", what)
+    return TYPES[node.type]
+
+
+def _file_name(node: Node, common: Common) -> str:
+    name = common.output_file_name or TYPES[node.type].file_name.format(node.id)
+    place = f"{node.place}.params.output_file_name"
+    if not need_file_name(name, place).endswith(".jsonl"):
+        refuse(place, f"{name!r} must end with .jsonl")
+    return name
 
 
 def _checked(work: Work) -> Work:

@@ -9,7 +9,7 @@ from msgspec import structs
 from trt_dp.engines.openai.ask import Manner, api_of, body_of, canary
 from trt_dp.engines.openai.dialect import DIALECTS, recognised
 from trt_dp.errors import RequestRefused
-from trt_dp.types import Request, Sampling
+from trt_dp.types import Form, Request, Sampling
 
 IDS = Request(0, "a", np.array([1, 2, 3]), 7)
 TEXT = Request(0, "a", np.array([]), 7, prompt="Hello")
@@ -86,7 +86,11 @@ def test_everything_that_was_wished_is_said():
         frequency_penalty=0.4, logprobs=1,
     )  # fmt: skip
     found = asked(structs.replace(TEXT, sampling=wished), manner("vllm"))
-    said = {name: value for name, value in structs.asdict(wished).items() if name != "seed"}
+    said = {
+        name: value
+        for name, value in structs.asdict(wished).items()
+        if name != "seed" and value is not None
+    }
     assert {name: found[name] for name in said} == {**said, "stop": ["a"], "stop_token_ids": [9]}
     assert 0 <= found["seed"] < 2**63
     other = asked(
@@ -106,6 +110,41 @@ def test_ids_come_back_for_ids():
     assert asked(IDS, manner())["return_token_ids"] is True
     assert "return_token_ids" not in asked(TEXT, manner())
     assert "return_token_ids" not in asked(IDS, manner("openai"))
+
+
+SCHEMA = '{"type":"object"}'
+
+
+@pytest.mark.parametrize(
+    ("dialect", "form", "said"),
+    [
+        ("vllm", Form("json", SCHEMA), {"structured_outputs": {"json": {"type": "object"}}}),
+        ("vllm", Form("json_object"), {"structured_outputs": {"json_object": True}}),
+        ("vllm", Form("choice", '["a","b"]'), {"structured_outputs": {"choice": ["a", "b"]}}),
+        ("vllm", Form("regex", "a+"), {"structured_outputs": {"regex": "a+"}}),
+        ("sglang", Form("regex", "a+"), {"regex": "a+"}),
+        ("llamacpp", Form("grammar", "root ::= x"), {"grammar": "root ::= x"}),
+        ("openai", Form("json_object"), {"response_format": {"type": "json_object"}}),
+        ("openai", Form("json", SCHEMA), {"response_format": {"type": "json_schema", "json_schema":
+                                          {"name": "answer", "schema": {"type": "object"}}}}),
+    ],
+)  # fmt: skip
+def test_forms(dialect, form, said):
+    """A form that answers must have is asked for in the words of this kind of server."""
+    found = asked(
+        structs.replace(CHAT, sampling=Sampling(structured_outputs=form)), manner(dialect)
+    )
+    assert {name: found.get(name) for name in said} == said
+
+
+def test_unknown_forms_are_refused():
+    """A form that this kind of server is not known to force is refused, not forgotten."""
+    for dialect in ("openai", "trtllm", "triton"):
+        with pytest.raises(RequestRefused, match="regex"):
+            asked(
+                structs.replace(TEXT, sampling=Sampling(structured_outputs=Form("regex", "a"))),
+                manner(dialect),
+            )
 
 
 def test_dialects_are_recognised():

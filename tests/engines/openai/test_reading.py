@@ -62,6 +62,19 @@ def test_logprobs():
     assert read(reply(old)).logprobs == read(reply(new)).logprobs == [-0.5]
 
 
+def test_reasoning():
+    """What a model thought is kept apart from its answer, under either name, and its first token is the first."""
+    found = read(
+        stream(
+            choice(delta={"role": "assistant", "content": ""}),
+            choice(delta={"reasoning_content": "hm"}),
+            choice(delta={"reasoning": "m"}),
+            choice(delta={"content": "a"}, finish_reason="stop"),
+        )
+    )
+    assert (found.reasoning, found.text, found.first) == ("hmm", "a", 1)
+
+
 @pytest.mark.parametrize(
     "found",
     [

@@ -17,8 +17,8 @@ REPLY = Reply(number=1, exchange=EXCHANGE, submitted=0.0)
 
 
 def result(dialect: str = "vllm", **more) -> Result:
-    plain = {"text": "ab", "ids": [5, 6], "finish_reason": "length", "stop_reason": None, "logprobs": None,
-             "usage": _Usage(4, 2), "first": 0}  # fmt: skip
+    plain = {"text": "ab", "reasoning": "", "ids": [5, 6], "finish_reason": "length", "stop_reason": None,
+             "logprobs": None, "usage": _Usage(4, 2), "first": 0}  # fmt: skip
     return result_of(SENT, Answer(**{**plain, **more}), REPLY, DIALECTS[dialect])
 
 

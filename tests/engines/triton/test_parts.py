@@ -10,11 +10,12 @@ import pytest
 from trt_dp.engines.triton import json_calls
 from trt_dp.engines.triton.core_form import ids_result
 from trt_dp.engines.triton.described import Model, model_of
+from trt_dp.engines.triton.engine import TritonEngine
 from trt_dp.engines.triton.inputs import CORE_OUTPUTS, core_inputs, stop_words
 from trt_dp.engines.triton.lanes import Lane, Lanes
 from trt_dp.engines.triton.transport import Call, Outcome, Problem
 from trt_dp.engines.trtllm.inflight import Ending
-from trt_dp.errors import RequestRefused
+from trt_dp.errors import RequestRefused, UsageError
 from trt_dp.types import Request, Result, Returned, Sampling
 
 INPUTS = frozenset(
@@ -224,6 +225,37 @@ def test_errors_in_a_row_are_the_models_fault():
     assert lanes.choose().model.name == "b"
     one.come_back()
     assert one.trouble(Problem("failed", "error")) == "request"
+
+
+def test_a_probe_tells_the_dead_from_the_busy():
+    """A refused or unhealthy probe gives back what is in flight; so do two questions that nobody answers."""
+    one = lane("a")
+    one.take()
+    one.stay_away(Problem("lost", "busy with what it has"))
+    one.stay_away(Problem("silent", "nothing"))
+    assert (one.up, one.dead) == (True, False)
+    one.stay_away(Problem("silent", "nothing"))
+    assert (one.up, one.dead) == (False, True)
+    one.come_back()
+    assert (one.up, one.dead) == (True, False)
+    one.stay_away(Problem("gone", "not healthy"))
+    assert (one.up, one.dead) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({}, "no server is named"),
+        ({"endpoint": "ftp://x"}, "neither http:// nor https://"),
+        ({"endpoint": "http://x:8000", "over": "grpc"}, "a port of its own"),
+        ({"endpoint": "http://x:8000", "concurrency": "-1"}, "must not be negative"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_a_worker_starts(options, complaint):
+    """Each in one sentence."""
+    with pytest.raises(UsageError, match=complaint):
+        TritonEngine.targets(options)
+    assert TritonEngine.targets({"endpoint": "http://x:8000,http://y:8000"}) == 2
 
 
 def test_all_models_down_for_too_long_is_an_error():

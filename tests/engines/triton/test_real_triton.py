@@ -201,7 +201,7 @@ def test_a_server_that_answers_nothing_is_refused(server, tmp_path):
     """No server, no model, and a ready server whose model is dead: each is one sentence."""
     (port,) = free_ports(1)
     with pytest.raises(EngineRefused, match="cannot be used"):
-        engine(f"http://127.0.0.1:{port}", patience_seconds=0)
+        engine(f"http://127.0.0.1:{port}", wait_seconds=0)
     with triton(server, make_repository(tmp_path / "models")) as running:
         with pytest.raises(EngineRefused, match=r"other at .*not found"):
             engine(running.url, models="other")
@@ -310,7 +310,7 @@ def test_two_servers_share_the_work(server, tmp_path):
             run = start_trt_dp(
                 "run", tmp_path / "requests.jsonl", "--output", tmp_path / "run",
                 "--engine", "triton", "--endpoint", first.url, "--endpoint", second.url,
-                "--set", "patience_seconds=1",
+                "--set", "wait_seconds=1", "--set", "away_seconds=1",
             )  # fmt: skip
             wait_until(
                 lambda: len(Counter(one["pid"] for one in seen(log) if len(one["ids"]) > 1)) == 2
@@ -321,6 +321,27 @@ def test_two_servers_share_the_work(server, tmp_path):
     check_results(tmp_path / "run", rows)
 
 
+def test_what_is_in_flight_in_a_dead_or_hanging_model_goes_back(server, tmp_path):
+    """A model's process dies with all its requests, which Triton never answers: the other model answers them."""
+    repository, log = make_repository(tmp_path / "models", 2), tmp_path / "seen"
+    with triton(server, repository, token_seconds=0.05, log=str(log)) as running:
+        made = engine(running.url, models=BOTH)
+        waiting = made.capacity
+        for n in range(waiting):
+            made.submit(request(n, [n + 1, 2], 20))
+        wait_until(lambda: len(seen(log)) > waiting - 2)
+        victim = next(one for one in running.stubs() if one.pid == seen(log)[-1]["pid"])
+        victim.kill()
+        found = {}
+        while len(found) < waiting:
+            found |= {one.index: one for one in made.step()}
+        made.close()
+    back = [one for one in found.values() if isinstance(one, Returned)]
+    assert back
+    assert {one.blame for one in back} == {"none"}
+    assert len(back) < waiting
+
+
 def test_with_no_server_left_the_run_ends_and_resumes(server, tmp_path):
     """When every server is gone the run ends with a sentence; the same command finishes it once they are back."""
     repository, log = make_repository(tmp_path / "models"), tmp_path / "seen"
@@ -329,7 +350,7 @@ def test_with_no_server_left_the_run_ends_and_resumes(server, tmp_path):
     with triton(server, repository, **double) as running:
         words = [
             "run", tmp_path / "requests.jsonl", "--output", tmp_path / "run", "--engine", "triton",
-            "--endpoint", running.url, "--set", "patience_seconds=1",
+            "--endpoint", running.url, "--set", "wait_seconds=1", "--set", "away_seconds=1",
         ]  # fmt: skip
         run = start_trt_dp(*words)
         wait_until(lambda: len(seen(log)) > 20)

@@ -77,6 +77,7 @@ def test_without_vllm_the_recorded_fields_count():
         ({"tensor_parallel_size": "0"}, "it must be 1 or more"),
         ({"gpu_memory_utilization": "7"}, "above 0 and at most 1"),
         ({"gpu_memory_utilization": "x"}, "it must be a number"),
+        ({"gpu_memory_utilization": "auto"}, "it must be a number"),
         ({"enforce_eager": "maybe"}, "it must be true or false"),
         ({"window": "-1"}, "0 (automatic) or more"),
         ({"model": "x"}, "--engine-path names the model"),

@@ -343,6 +343,26 @@ def test_advice_names_what_is_missing(model, tmp_path):
     assert "has no config.json" in said
 
 
+def test_a_stop_string_ends_the_work(model, monkeypatch):
+    """No work is done on an answer beyond its stop string; ids and log-probabilities are there so far."""
+
+    class Letters:
+        def decode(self, ids):
+            return "".join(chr(ord("a") + one % 26) for one in ids)
+
+    engine = made(model)
+    monkeypatch.setattr(engine, "_tokenizer", Letters)
+    (whole,) = answers(engine, request(3, tokens=60)).values()
+    word = Letters().decode(whole.output_ids)[20:23]
+    wish = structs.replace(IGNORE, stop=(word,), logprobs=1)
+    (found,) = answers(engine, request(3, tokens=60, sampling=wish)).values()
+    assert found.output_ids == whole.output_ids[: len(found.output_ids)]
+    assert word in Letters().decode(found.output_ids)
+    assert len(found.output_ids) <= 23
+    assert len(found.logprobs) == len(found.output_ids)
+    assert engine._vllm.get_num_unfinished_requests() == 0
+
+
 def test_the_index_is_any_number(model):
     """Copies of a request have indices beyond 2**40, and prompts are passed as plain lists."""
     found = answers(made(model), Request(1 << 41, "x", np.array([1]), 2, IGNORE))

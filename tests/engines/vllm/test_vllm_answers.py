@@ -15,6 +15,7 @@ from vllm_models import COUNT, IGNORE, answers, made, request
 
 from trt_dp.engines.vllm.engine import VllmEngine
 from trt_dp.errors import RequestRefused
+from trt_dp.tokenizer import open_tokenizer
 from trt_dp.types import Form, Request, Result, Sampling
 
 pytestmark = vllm_models.NEEDED
@@ -84,6 +85,18 @@ def test_logprobs_are_those_of_transformers(engine, model):
     table = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     wanted = table[np.arange(COUNT), found.output_ids]
     assert np.abs(wanted - found.logprobs).max() < 1e-3
+
+
+def test_a_stop_string_ends_the_work(engine, model):
+    """An answer is left once its stop string is there; what came until then is as it ever was."""
+    ids = [1, 40, 41]
+    (whole,) = answers(engine, request(0, ids, 60)).values()
+    word = open_tokenizer(str(model)).decode(whole.output_ids[20:22])
+    wish = structs.replace(IGNORE, stop=(word,))
+    found = answers(engine, request(0, ids, 60, wish), request(1, ids, 60))
+    assert found[0].output_ids == whole.output_ids[: len(found[0].output_ids)]
+    assert len(found[0].output_ids) <= 22
+    assert found[1].output_ids == whole.output_ids
 
 
 def text(result: Result) -> str:

@@ -59,6 +59,9 @@ def check(plan: Plan) -> None:
     if plan.wording.tokenizer is None or plan.served.tokenizer is None:
         msg = "AIPerf sends text: give --tokenizer, the folder of the model's tokenizer"
         raise UsageError(msg)
+    if plan.key_env:
+        msg = "AIPerf takes a key on its command line only, where others see it: leave --key-env or --also-with out"
+        raise UsageError(msg)
     if not Path(plan.served.tokenizer).is_dir():
         msg = f"--tokenizer {plan.served.tokenizer} is not a folder, which --also-with needs"
         raise UsageError(msg)

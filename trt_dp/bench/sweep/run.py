@@ -58,6 +58,9 @@ def _measured(
 ) -> Outcome:
     with start(setting, folder.of(setting)) as urls:
         found = measure(_plan_of(setting, plan, urls), watching)
+    if not found.complete:
+        msg = "stopped: run the same command again to resume; finished settings are kept"
+        raise Interrupted(msg)
     if not found.summary.answered:
         reason = found.summary.failures[0]
         msg = f"no request was answered: {reason.kind}: {reason.message}"

@@ -109,8 +109,8 @@ def _export(found: Measurement, measured: Sequence[Values]) -> Fields:
         told |= {} if summed is None else {name: summed}
     return told | {
         "input_config": _config(found),
-        "was_cancelled": False,
-        "is_complete": True,
+        "was_cancelled": not found.complete,
+        "is_complete": found.complete,
         "error_summary": _errors(found.records),
         "start_time": _moment(found.began_unix_ns),
         "end_time": _moment(found.began_unix_ns + round(found.summary.duration_seconds * _NS)),

@@ -15,6 +15,7 @@ def files(found: Measurement) -> dict[str, bytes]:
         "version": found.version,
         "served": found.served,
         "load": found.load,
+        "complete": found.complete,
         "began_unix_ns": found.began_unix_ns,
         "summary": found.summary,
         "definitions": DEFINITIONS,

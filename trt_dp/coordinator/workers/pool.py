@@ -33,7 +33,7 @@ from trt_dp.types import SPAN, Placement
 from trt_dp.wire.messages import Host, Setup, Stop, Work
 
 Happening = tuple[int, Event]
-FATE = "a worker in lock step with it died"
+_FATE = "a worker in lock step with it died"
 
 
 class Pool:
@@ -197,18 +197,22 @@ class Pool:
     def _fall(self, meeting: Meeting, slot: Slot, lost: Lost) -> list[Happening]:
         """One of those that step together is dead: end the others, and report and start all once all are dead."""
         slots = self._slots.values()
-        self._fallen.append((slot.worker, structs.replace(lost, innocent=slot.reason == FATE)))
+        self._fallen.append((slot.worker, lost))
         for other in slots:
-            other.end(FATE, kill=True)
+            other.end(_FATE, kill=True)
         if len(self._fallen) < len(slots):
             return []
         fallen, self._fallen = self._fallen, []
         retired = any(lost.retired for _, lost in fallen)
+        first = min(slots, key=lambda each: each.ended).worker
         if not retired:
             meeting.again()
             for each in slots:
                 self._launch(each)
-        return [(worker, structs.replace(lost, retired=retired)) for worker, lost in fallen]
+        return [
+            (worker, structs.replace(lost, retired=retired, innocent=worker != first))
+            for worker, lost in fallen
+        ]
 
 
 def _read(slot: Slot | Agent | None, mask: int) -> list[Happening]:

@@ -39,6 +39,7 @@ class Slot:
         self.launches = 0
         self.since = 0.0  # when the state began; for a ready worker, when it was last heard
         self.in_flight = 0
+        self.ended = 0.0  # when it last began to end
         self.answered = 0.0  # when it last answered a request, or was given the first of them
         self.deaths = 0  # in a row, without an answer between them
         self.was_ready = False  # in any of its launches
@@ -118,6 +119,7 @@ class Slot:
         """Disconnect; the worker counts as lost once its process has ended."""
         if self.state in ("ending", "retired"):
             return
+        self.ended = time.monotonic()
         if self.connection:
             self.connection.close()
             self.connection = None

@@ -16,6 +16,7 @@ from trt_dp.types import Form, Lora
 _ASKED = ("max_tokens", "n", *SAMPLING)
 _ANSWER = (
     "text",
+    "reasoning",
     "output_ids",
     "finish_reason",
     "stop_reason",
@@ -95,5 +96,5 @@ def _answer(answered: Answered) -> dict[str, Any]:
     }
     if line.outputs is not None:
         return {**cells, "outputs": [_decode(each) for each in line.outputs]}
-    more = ("text", "output_ids", "finish_reason", "stop_reason", "logprobs")
+    more = ("text", "reasoning", "output_ids", "finish_reason", "stop_reason", "logprobs")
     return {**cells, **{name: getattr(line, name) for name in more}}

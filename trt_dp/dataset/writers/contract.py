@@ -20,6 +20,7 @@ class Output(Struct, frozen=True, kw_only=True):
     output_tokens: int = 0
     stop_reason: int | str | None = None
     text: str | None = None
+    reasoning: str | None = None
     logprobs: list[float] | None = None
 
 

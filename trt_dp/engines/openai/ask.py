@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from trt_dp.engines.openai.dialect import Dialect
+from trt_dp.engines.openai.forms import form_fields
 from trt_dp.errors import RequestRefused
 from trt_dp.types import Request, Sampling
 
@@ -16,6 +17,7 @@ PATHS: dict[Api, str] = {"completions": "/completions", "chat": "/chat/completio
 
 _encode = msgspec.json.Encoder().encode
 _PLAIN = Sampling()
+_SIGN = 2**63
 _CANARY_TOKENS = 4  # some models cannot end an answer of one
 _MORE = ("top_k", "min_p", "repetition_penalty", "min_tokens", "ignore_eos", "stop_token_ids")
 
@@ -47,6 +49,8 @@ def body_of(request: Request, api: Api, manner: Manner) -> bytes:
     asked: dict[str, Any] = {"model": manner.model, **_prompt(request, api, dialect)}
     asked[dialect.chat_limit if api == "chat" else "max_tokens"] = request.output_tokens
     asked |= _sampling(request.sampling, dialect)
+    if request.sampling.structured_outputs is not None:
+        asked |= form_fields(request.sampling.structured_outputs, dialect)
     if request.sampling.logprobs is not None:
         asked["logprobs"] = True if api == "chat" else 1
     if manner.stream:
@@ -90,7 +94,7 @@ def _sampling(wished: Sampling, dialect: Dialect) -> dict[str, Any]:
         if getattr(wished, name) != 1 or dialect.neutral
     }
     if wished.temperature:
-        said["seed"] = wished.seed % dialect.seeds
+        said["seed"] = _seed(wished.seed, dialect.seeds)
     for name in ("presence_penalty", "frequency_penalty"):
         if getattr(wished, name):
             said[name] = getattr(wished, name)
@@ -102,6 +106,12 @@ def _sampling(wished: Sampling, dialect: Dialect) -> dict[str, Any]:
             _check(dialect, name)
             said[dialect.names.get(name, name)] = getattr(wished, name)
     return said
+
+
+def _seed(seed: int, seeds: int) -> int:
+    """The seed as a server takes it: those of 64 bits with a sign."""
+    found = seed % seeds
+    return found - seeds if found >= _SIGN else found
 
 
 def _check(dialect: Dialect, name: str) -> None:

@@ -11,6 +11,8 @@ class _Said(Struct):
     """A chat's message, or a part of it."""
 
     content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None  # its older name
 
 
 class _Token(Struct):
@@ -43,6 +45,12 @@ class _Choice(Struct):
         said = self.message or self.delta
         return self.text or (said.content if said else None) or ""
 
+    @property
+    def thoughts(self) -> str:
+        """What the model thought before its answer, where a server keeps that apart."""
+        said = self.message or self.delta
+        return (said.reasoning or said.reasoning_content or "") if said else ""
+
 
 class _Usage(Struct):
     """What the server counted."""
@@ -63,6 +71,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     """An answer, put together; `first` is the chunk with its first token."""
 
     text: str
+    reasoning: str
     ids: list[int]
     finish_reason: str | None
     stop_reason: int | str | None
@@ -80,6 +89,7 @@ def join(chunks: list[Body]) -> Answer | None:
     first = next((i for i, chunk in enumerate(chunks) if _has_token(chunk)), 0)
     return Answer(
         text="".join(part.words for part in parts),
+        reasoning="".join(part.thoughts for part in parts),
         ids=[one for part in parts for one in part.token_ids or ()],
         finish_reason=next((part.finish_reason for part in parts if part.finish_reason), None),
         stop_reason=next((one.stop_reason for one in parts if one.stop_reason is not None), None),
@@ -91,7 +101,10 @@ def join(chunks: list[Body]) -> Answer | None:
 
 def _has_token(chunk: Body) -> bool:
     """Whether a token came with it; a chat begins with a chunk that has none."""
-    return bool(chunk.choices) and bool(chunk.choices[0].words or chunk.choices[0].token_ids)
+    if not chunk.choices:
+        return False
+    first = chunk.choices[0]
+    return bool(first.words or first.token_ids or first.thoughts)
 
 
 def _logprobs(parts: list[_Choice]) -> list[float] | None:

@@ -28,7 +28,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     names: Mapping[str, str] = {}  # and what they are called here
     neutral: Mapping[str, float] = {}  # said always: the model's own settings would apply otherwise
     chat_limit: str = "max_tokens"
-    seeds: int = 2**63
+    seeds: int = 2**63  # how many there are
 
 
 _NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
@@ -46,7 +46,7 @@ DIALECTS = {
             names={"repetition_penalty": "repeat_penalty"},
             seeds=2**31,
         ),
-        Dialect(name="trt-dp", returns_ids=True, ids_with_stop=False, more=_ALL),
+        Dialect(name="trt-dp", returns_ids=True, ids_with_stop=False, more=_ALL, seeds=2**64),
     )
 }
 _OWNERS = {

@@ -51,7 +51,7 @@ class OpenaiEngine:
     samples = frozenset(
         {
             "temperature", "top_k", "top_p", "min_p", "seed", "min_tokens", "repetition_penalty",
-            "presence_penalty", "frequency_penalty", "logprobs",
+            "presence_penalty", "frequency_penalty", "logprobs", "structured_outputs",
         }
     )  # fmt: skip
 
@@ -161,6 +161,13 @@ class OpenaiEngine:
             self._waiting.clear()
         self._send()
         return found
+
+    def cancel(self, index: int) -> None:
+        """Forget a request that was submitted and has no result yet."""
+        self._waiting = deque(one for one in self._waiting if one.request.index != index)
+        self._doubtful = [one for one in self._doubtful if one.request.index != index]
+        if sent := self._flying.pop(index, None):
+            self._client.cancel(sent.number)
 
     def facts(self) -> Facts:
         """What the report says of this server."""

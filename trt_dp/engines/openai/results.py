@@ -39,6 +39,7 @@ def result_of(sent: Sent, answer: Answer, reply: Reply, dialect: Dialect) -> Res
         text=None
         if ids == []
         else answer.text,  # no ids at all: it stopped at once, and no text is left
+        reasoning=answer.reasoning or None,
         input_tokens=answer.usage.prompt_tokens,
         output_tokens=answer.usage.completion_tokens if ids is None else None,
         timing=_timing(answer, reply, sent.began) if reply.times else None,

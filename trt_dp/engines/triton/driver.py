@@ -59,7 +59,7 @@ class Driver:
         except BaseException:
             self._transport.close()
             raise
-        self._lanes = Lanes(lanes, wishes.patience_seconds)
+        self._lanes = Lanes(lanes, wishes.away_seconds)
         self._probe = Probe(lanes, make, stream=wishes.stream)
         self._numbers = itertools.count(1)
         self._sent: dict[int, _Sent] = {}
@@ -71,11 +71,18 @@ class Driver:
         """What the models take together now; 0 while none answers, and an error once that lasts."""
         return self._lanes.capacity
 
+    @property
+    def paused_because(self) -> str:
+        """What the models said last that do not answer."""
+        return self._lanes.complaints()
+
     def submit(self, request: Request) -> None:
         """Send it to the model with the fewest requests."""
         lane = self._lanes.choose()
         if lane is None:
-            self._back.append(Returned(request.index, "no server has room now"))
+            self._back.append(
+                Returned(request.index, self.paused_because or "no model has room now")
+            )
             return
         inputs = self._form.inputs(lane.model, request, stream=self._stream)
         call = Call(
@@ -99,7 +106,7 @@ class Driver:
 
     def facts(self) -> Facts:
         """How many requests each model answered."""
-        return {f"answered by {lane}": lane.answered for lane in self._lanes}
+        return {f"answered by {lane.model.name}": lane.answered for lane in self._lanes}
 
     def close(self) -> None:
         """Stop looking at servers, and close the connections."""
@@ -149,7 +156,7 @@ def _transport(wishes: Wishes) -> Callable[[], Transport]:
 
 def _lanes(transport: Transport, form: Form, wishes: Wishes) -> list[Lane]:
     """The models, each of which answers now; raises EngineRefused with what keeps one from it."""
-    until = time.monotonic() + wishes.patience_seconds
+    until = time.monotonic() + wishes.wait_seconds
     found = [_find(transport, wishes.url, name, until) for name in wishes.models]
     for model in found:
         _check_kind(model, form, stream=wishes.stream)

@@ -7,7 +7,16 @@ from pathlib import Path
 
 from trt_dp.engines.triton.core_form import CoreForm
 from trt_dp.engines.triton.driver import Driver
-from trt_dp.engines.triton.wishes import PASSING, SAMPLES, Over, Wishes, count, names, own_endpoint
+from trt_dp.engines.triton.wishes import (
+    PASSING,
+    SAMPLES,
+    Over,
+    Wishes,
+    count,
+    names,
+    own_endpoint,
+    why_not,
+)
 from trt_dp.engines.trtllm.stop_ids import stop_ids
 from trt_dp.types import EngineSpec, Facts, Placement, Request, Result, Returned
 
@@ -35,7 +44,8 @@ class TritonEngine:
         concurrency: int = 0,
         end_id: int = -1,
         silent_seconds: float = 600.0,
-        patience_seconds: float = 60.0,
+        wait_seconds: float = 60.0,
+        away_seconds: float = 900.0,
     ) -> None:
         wishes = Wishes(
             url=own_endpoint(endpoint, placement),
@@ -44,9 +54,15 @@ class TritonEngine:
             stream=stream,
             concurrency=concurrency,
             silent_seconds=silent_seconds,
-            patience_seconds=patience_seconds,
+            wait_seconds=wait_seconds,
+            away_seconds=away_seconds,
         )
         self._driver = Driver(CoreForm(_eos(spec, end_id)), wishes)
+
+    @staticmethod
+    def why_not() -> str | None:
+        """Whether the HTTP client's library is missing."""
+        return why_not()
 
     @staticmethod
     def targets(options: Mapping[str, str]) -> int:
@@ -57,6 +73,11 @@ class TritonEngine:
     def capacity(self) -> int:
         """What the models take together now."""
         return self._driver.capacity
+
+    @property
+    def paused_because(self) -> str:
+        """What the models said last that do not answer."""
+        return self._driver.paused_because
 
     def submit(self, request: Request) -> None:
         """Send it to the model with the fewest requests."""

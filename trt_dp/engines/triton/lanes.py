@@ -12,6 +12,7 @@ from trt_dp.types import Blame
 _SUSPICIOUS = 3  # errors in a row, none of which need be the request's fault
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 15.0
 _DOUBT_SECONDS = 5.0
+_HANGING = 2  # questions without an answer
 _ROOM_BACK = 16  # answers until a busy model is tried with one request more
 
 
@@ -31,7 +32,7 @@ class Lane:
         self.why = ""
         self._heard = 0.0  # when it last took or ended a request, or a probe had an answer
         self.allowed = self._most = most
-        self._failures = 0
+        self._failures = self._silences = 0
         self._pause = _FIRST_PAUSE
         self._rests_until = 0.0
 
@@ -77,7 +78,7 @@ class Lane:
         if problem.trouble == "busy":
             self._make_room(problem.pause_seconds)
             return "none"
-        if problem.trouble in ("away", "gone", "lost"):
+        if problem.trouble in ("away", "gone", "lost", "silent"):
             self.leave(problem.message)
             return "none"
         self._failures += 1
@@ -101,14 +102,15 @@ class Lane:
     def stay_away(self, problem: Problem) -> None:
         """A probe had no answer. One that is only slow may be busy with what it has."""
         self._heard = time.monotonic()
-        if problem.trouble in ("away", "gone"):
+        self._silences = self._silences + 1 if problem.trouble == "silent" else 0
+        if problem.trouble in ("away", "gone") or self._silences >= _HANGING:
             self.why, self.dead, self.up = problem.message, True, False
         if not self.up:
             self._rest()
 
     def come_back(self) -> None:
         """A probe had an answer: what failed before is the fault of the requests."""
-        self._heard = time.monotonic()
+        self._heard, self._silences = time.monotonic(), 0
         if not self.up:
             self._failures, self._rests_until, self.dead, self.up = 0, 0.0, False, True
 
@@ -123,11 +125,11 @@ class Lanes:
     def __init__(
         self,
         lanes: Sequence[Lane],
-        patience_seconds: float,
+        away_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lanes = list(lanes)
-        self._patience = patience_seconds
+        self._away = away_seconds
         self._clock = clock
         self._dark_since: float | None = None
         self._turn = 0
@@ -153,8 +155,11 @@ class Lanes:
             self._dark_since = None
             return total
         self._dark_since = self._dark_since or now
-        if now - self._dark_since > self._patience:
-            whys = "; ".join(f"{lane}: {lane.why}" for lane in self._lanes)
-            msg = f"no server has answered for {self._patience:g} s: {whys}"
+        if now - self._dark_since > self._away:
+            msg = f"no model has answered for {self._away:g} s: {self.complaints()}"
             raise RuntimeError(msg)
         return total
+
+    def complaints(self) -> str:
+        """Why those that are down are down."""
+        return "; ".join(f"{lane}: {lane.why}" for lane in self._lanes if not lane.up)

@@ -24,7 +24,7 @@ def ask(
     """What keeps a model from answering the smallest request; waits for its answer, with a limit."""
     found = transport.describe(lane.url, lane.model.name)
     if isinstance(found, Problem):
-        return found
+        return Problem("silent", found.message) if found.trouble == "lost" else found
     outputs = ("output_ids", "sequence_length") if found.takes_ids else ("text_output",)
     inputs = smallest(found, stream=stream)
     transport.send(

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 
 from trt_dp.engines.triton.driver import Driver
 from trt_dp.engines.triton.text_form import TextForm
-from trt_dp.engines.triton.wishes import PASSING, SAMPLES, Over, Wishes, count, names, own_endpoint
+from trt_dp.engines.triton.wishes import (
+    PASSING,
+    SAMPLES,
+    Over,
+    Wishes,
+    count,
+    names,
+    own_endpoint,
+    why_not,
+)
 from trt_dp.types import EngineSpec, Facts, Placement, Request, Result, Returned
 
 
@@ -32,7 +41,8 @@ class TritonTextEngine:
         stream: bool = False,
         concurrency: int = 0,
         silent_seconds: float = 600.0,
-        patience_seconds: float = 60.0,
+        wait_seconds: float = 60.0,
+        away_seconds: float = 900.0,
     ) -> None:
         del spec
         wishes = Wishes(
@@ -42,9 +52,15 @@ class TritonTextEngine:
             stream=stream,
             concurrency=concurrency,
             silent_seconds=silent_seconds,
-            patience_seconds=patience_seconds,
+            wait_seconds=wait_seconds,
+            away_seconds=away_seconds,
         )
         self._driver = Driver(TextForm(), wishes)
+
+    @staticmethod
+    def why_not() -> str | None:
+        """Whether the HTTP client's library is missing."""
+        return why_not()
 
     @staticmethod
     def targets(options: Mapping[str, str]) -> int:
@@ -55,6 +71,11 @@ class TritonTextEngine:
     def capacity(self) -> int:
         """What the models take together now."""
         return self._driver.capacity
+
+    @property
+    def paused_because(self) -> str:
+        """What the models said last that do not answer."""
+        return self._driver.paused_because
 
     def submit(self, request: Request) -> None:
         """Send it to the model with the fewest requests."""

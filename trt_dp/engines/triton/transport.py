@@ -9,8 +9,9 @@ from msgspec import Struct
 from trt_dp.engines.triton.described import Model
 
 Kind = Literal["INT32", "UINT64", "FP32", "BOOL", "BYTES"]
-Trouble = Literal["busy", "away", "lost", "gone", "failed", "refused"]
-"""Of a server: it has no room now; there is no connection; the answer was lost; it cannot answer anything now; it
+Trouble = Literal["busy", "away", "silent", "lost", "gone", "failed", "refused"]
+"""Of a server: it has no room now; there is no connection; it does not even say what it
+has; the answer was lost; it cannot answer anything now; it
 failed on this request, or all of them; it will never take this request."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Literal
 
@@ -9,6 +10,7 @@ from msgspec import Struct
 
 from trt_dp.errors import UsageError
 from trt_dp.types import Placement
+from trt_dp.web import target
 
 Over = Literal["http", "grpc"]
 
@@ -19,7 +21,7 @@ SAMPLES = frozenset(
     }
 )
 PASSING = frozenset(
-    {"endpoint", "over", "stream", "concurrency", "silent_seconds", "patience_seconds"}
+    {"endpoint", "over", "stream", "concurrency", "silent_seconds", "wait_seconds", "away_seconds"}
 )
 
 
@@ -32,7 +34,15 @@ class Wishes(Struct, frozen=True, kw_only=True):
     stream: bool
     concurrency: int  # of each model; 0: what its config says
     silent_seconds: float
-    patience_seconds: float
+    wait_seconds: float  # for a server that is not there yet
+    away_seconds: float  # with no model that answers
+
+
+def why_not() -> str | None:
+    """What keeps these engines from running here."""
+    if importlib.util.find_spec("httptools") is None:
+        return "install httptools: pip install 'trt-dp[triton]'"
+    return None
 
 
 def endpoints(listed: str) -> list[str]:
@@ -51,8 +61,18 @@ def own_endpoint(listed: str, placement: Placement) -> str:
 
 
 def count(options: Mapping[str, str]) -> int:
-    """How many servers the options name."""
-    return len(endpoints(options.get("endpoint", "")))
+    """How many servers the options name; raises UsageError for one that cannot be asked that way."""
+    found = endpoints(options.get("endpoint", ""))
+    for url in found:
+        if options.get("over", "http") == "http":
+            target(url)
+        elif url.startswith(("http://", "https://")):
+            msg = f"{url} is for HTTP, and gRPC has a port of its own: --endpoint HOST:8001"
+            raise UsageError(msg)
+    if options.get("concurrency", "0").startswith("-"):
+        msg = "--set concurrency must not be negative"
+        raise UsageError(msg)
+    return len(found)
 
 
 def names(models: str, model: str, usual: str) -> tuple[str, ...]:

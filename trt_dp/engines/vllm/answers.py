@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from trt_dp.engines.vllm.growing import Growing
 from trt_dp.engines.vllm.library import Library
 from trt_dp.types import Failure, Form, Request, Result, Returned, Sampling, Timing
 
@@ -19,8 +20,11 @@ def stops_of(request: Request, eos: frozenset[int]) -> frozenset[int]:
     return own if request.sampling.ignore_eos else own | eos
 
 
-def parameters(made: Library, request: Request, eos: frozenset[int]) -> Any:
-    """How vLLM is to answer; an EOS is one stop id among others to it, so that its own list of them does not matter."""
+def parameters(made: Library, request: Request, eos: frozenset[int], *, watched: bool) -> Any:
+    """How vLLM is to answer; an EOS is one stop id among others to it, so that its own list of them does not matter.
+
+    A watched answer comes token by token.
+    """
     sampling, stops = request.sampling, stops_of(request, eos)
     form = sampling.structured_outputs
     return made.sampling_params(
@@ -29,7 +33,7 @@ def parameters(made: Library, request: Request, eos: frozenset[int]) -> Any:
         stop_token_ids=sorted(stops),
         ignore_eos=True,
         detokenize=False,
-        output_kind=made.final_only,
+        output_kind=made.delta if watched else made.final_only,
         logprobs=None if sampling.logprobs is None else 0,  # 0: of the chosen tokens alone
         repetition_penalty=sampling.repetition_penalty,
         presence_penalty=sampling.presence_penalty,
@@ -40,11 +44,10 @@ def parameters(made: Library, request: Request, eos: frozenset[int]) -> Any:
 
 
 def result(
-    request: Request, output: Any, eos: frozenset[int], timing: Timing | None
+    request: Request, answer: Growing, eos: frozenset[int], timing: Timing | None
 ) -> Result | Returned:
-    """The answer in a finished output; what is no complete answer is given back, or is an error."""
-    answer = output.outputs[0]
-    ids, reason = list(answer.token_ids), answer.finish_reason
+    """The result of a finished answer; what is no complete one is given back, or is an error."""
+    ids, reason = answer.ids, answer.reason
     if reason not in ("stop", "length"):
         return Returned(request.index, f"vLLM ended it with {reason}", "request")
     if reason == "length" and len(ids) != request.output_tokens:
@@ -60,7 +63,7 @@ def result(
         finish_reason=reason,
         timing=timing,
         stop_reason=last if stopped and not is_eos else None,
-        logprobs=_logprobs(request, answer, len(kept)),
+        logprobs=None if answer.logprobs is None else answer.logprobs[: len(kept)],
     )
 
 
@@ -91,11 +94,3 @@ def _form(form: Form) -> dict[str, Any]:
     if form.kind == "json_object":
         return {"json_object": True}
     return {form.kind: msgspec.json.decode(form.value) if form.kind in _JSON else form.value}
-
-
-def _logprobs(request: Request, answer: Any, count: int) -> list[float] | None:
-    """Of each chosen token; vLLM gives a table by id for each place."""
-    if request.sampling.logprobs is None:
-        return None
-    places = zip(answer.token_ids, answer.logprobs, strict=True)
-    return [round(float(table[token].logprob), 5) for token, table in places][:count]

@@ -56,8 +56,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     @property
     def memory_share(self) -> float | None:
         """The part of a GPU's memory for all workers on it, if it was given."""
-        given = self.arguments.get("gpu_memory_utilization")
-        return None if given is None else float(given)
+        given = self.arguments.get("gpu_memory_utilization", "none")
+        return None if given.lower() == "none" else float(given)
 
 
 class Known(Struct, frozen=True):
@@ -156,7 +156,7 @@ def _check_value(key: str, value: str, kind: str) -> None:
         wrong = "0 (automatic) or more"
     if not wrong and key == "gpu_memory_utilization" and not 0 < float(value) <= 1:
         wrong = "above 0 and at most 1"
-    if wrong and value.lower() not in ("none", "auto"):
+    if wrong and value.lower() != "none" and (key, value) != ("max_model_len", "auto"):
         msg = f"--set {key}={redact(key, value)}: it must be {wrong}"
         raise UsageError(msg)
 

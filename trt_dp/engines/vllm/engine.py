@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from trt_dp.engines.gpu_sharing import Seat
 from trt_dp.engines.vllm import advice, answers, differences, limits, load, lockstep
 from trt_dp.engines.vllm.arguments import Settings, settings_of
 from trt_dp.engines.vllm.checkpoint import is_checkpoint, read_checkpoint
+from trt_dp.engines.vllm.growing import Growing
 from trt_dp.engines.vllm.library import library, sentence
 from trt_dp.engines.vllm.limits import Adapters, Limits
 from trt_dp.engines.vllm.lockstep import Rank, check_alone
 from trt_dp.engines.vllm.recovery import check_answers, check_recovered
 from trt_dp.errors import EngineRefused, RequestRefused
+from trt_dp.tokenizer import Tokenizer, open_tokenizer
 from trt_dp.types import EngineSpec, Facts, Failure, Placement, Request, Result, Returned, Sampling
 
 _PLAIN = Settings()
@@ -28,10 +31,11 @@ _log = logging.getLogger(__name__)
 
 
 class _Asked(Struct, frozen=True):
-    """A request that vLLM has, and when it got it."""
+    """A request that vLLM has, when it got it, and the answer so far."""
 
     request: Request
     submitted: float
+    answer: Growing
 
 
 class VllmEngine:
@@ -135,7 +139,7 @@ class VllmEngine:
             return self._admit()
         if self._rank:
             outputs = self._rank.step(has_requests=bool(self._in_flight))
-            return [self._result(output) for output in outputs if output.finished]
+            return self._results(outputs)
         try:
             outputs = self._vllm.step()
         except Exception as error:  # noqa: BLE001  whatever a model or a kernel raises
@@ -143,7 +147,7 @@ class VllmEngine:
         if not outputs and self._vllm.get_num_unfinished_requests() < len(self._in_flight):
             msg = "vLLM has lost requests that it was given"
             raise RuntimeError(msg)
-        return [self._result(output) for output in outputs if output.finished]
+        return self._results(outputs)
 
     def facts(self) -> Facts:
         """How it runs; once it has run, also how often vLLM interrupted a request for want of cache."""
@@ -152,7 +156,7 @@ class VllmEngine:
             "vllm": self._made.version,
             "platform": str(self._made.platform.device_type),
             "dtype": str(config.model_config.dtype).removeprefix("torch."),
-            "gpus": config.parallel_config.world_size,
+            "ranks": config.parallel_config.world_size,
             "lockstep": _on(self._rank),
             "max_num_seqs": config.scheduler_config.max_num_seqs,
             "max_num_batched_tokens": config.scheduler_config.max_num_batched_tokens,
@@ -198,23 +202,39 @@ class VllmEngine:
         lora = None
         if adapter:
             lora = self._made.lora_request(adapter.name, adapter.id, adapter.path)
+        answer = Growing(request.sampling, self._tokenizer() if request.sampling.stop else None)
+        wish = {"watched": answer.watched}
         try:
             self._vllm.add_request(
                 str(request.index),
                 {"prompt_token_ids": request.input_ids.tolist()},
-                answers.parameters(self._made, request, self._model.eos),
+                answers.parameters(self._made, request, self._model.eos, **wish),
                 lora_request=lora,
             )
         except self._made.refusals as error:
             msg = f"vLLM: {sentence(error)}"
             raise RequestRefused(msg) from error
-        self._in_flight[str(request.index)] = _Asked(request, time.monotonic())
+        self._in_flight[str(request.index)] = _Asked(request, time.monotonic(), answer)
+
+    def _results(self, outputs: Sequence[Any]) -> list[Result | Returned]:
+        return [self._result(output) for output in outputs if self._completes(output)]
+
+    def _completes(self, output: Any) -> bool:
+        asked = self._in_flight.get(output.request_id)
+        return asked is not None and asked.answer.take(output)
 
     def _result(self, output: Any) -> Result | Returned:
         asked = self._in_flight.pop(output.request_id)
+        if not output.finished:
+            self._vllm.abort_request([output.request_id])
         timing = answers.timing_of(output.metrics, asked.submitted, time.monotonic())
         self._preempted += getattr(output.metrics, "num_preemptions", 0)
-        return answers.result(asked.request, output, self._model.eos, timing)
+        return answers.result(asked.request, asked.answer, self._model.eos, timing)
+
+    @cache  # noqa: B019 - an engine lives as long as its process
+    def _tokenizer(self) -> Tokenizer | None:
+        """The model's own, opened once a request has stop strings."""
+        return open_tokenizer(str(self._model.folder)) if self._model.has_tokenizer else None
 
     def _give_back(self, error: Exception) -> list[Returned]:
         """All that vLLM holds, taken from it; raises unless it answers a probe afterwards."""
@@ -223,7 +243,7 @@ class VllmEngine:
         self._vllm.abort_request(list(held))
         check_recovered(self._vllm, self._made, error)
         self._given_back += len(held)
-        reason = f"a step of vLLM failed: {type(error).__name__}: {error}"
+        reason = f"a step of vLLM failed: {type(error).__name__}: {sentence(error)}"
         return [Returned(asked.request.index, reason, "batch") for asked in held.values()]
 
     def _check_answers(self, name: str) -> None:

@@ -25,6 +25,7 @@ class Library(Struct, frozen=True):
     structured: Any  # the class StructuredOutputsParams
     lora_request: Any
     final_only: Any  # of RequestOutputKind
+    delta: Any
     offline: Any  # of UsageContext: the defaults of vLLM's own LLM
     platform: Any
     refusals: tuple[type[Exception], ...]  # what it raises for a request that it cannot take
@@ -44,6 +45,7 @@ def library() -> Library:
             structured=sampling.StructuredOutputsParams,
             lora_request=importlib.import_module("vllm.lora.request").LoRARequest,
             final_only=sampling.RequestOutputKind.FINAL_ONLY,
+            delta=sampling.RequestOutputKind.DELTA,
             offline=importlib.import_module("vllm.usage.usage_lib").UsageContext.LLM_CLASS,
             platform=importlib.import_module("vllm.platforms").current_platform,
             refusals=_refusals(),

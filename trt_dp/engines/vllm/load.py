@@ -30,7 +30,7 @@ def arguments(
         _bind_threads(placement, ranks)
     ours = {
         "model": str(model.folder),
-        "skip_tokenizer_init": not model.has_tokenizer,
+        "skip_tokenizer_init": not model.has_tokenizer and "tokenizer" not in given,
         "generation_config": "vllm",  # a request decides all of its sampling itself
         **sizes,
         **({"distributed_executor_backend": "mp"} if ranks > 1 else {}),

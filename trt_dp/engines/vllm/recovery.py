@@ -52,4 +52,4 @@ def _answers(vllm: Any, made: Library) -> bool:
 
 
 def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {sentence(error)}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from trt_dp.system.redact import redact_all
 from trt_dp.types import MOST_TOKENS, Placement, Sampling
+from trt_dp.workflow.model.engine import Engine
 from trt_dp.workflow.model.job import Asking
 from trt_dp.workflow.model.rounds import REQUESTS
 
@@ -14,19 +15,26 @@ from trt_dp.workflow.model.rounds import REQUESTS
 def description(asking: Asking, folder: Path) -> list[str]:
     """The lines of a plan."""
     engine = asking.engine
-    where = " from the Hugging Face hub" if engine.folder is None else ""
     count = f"{engine.workers} worker{'s' * (engine.workers > 1)}"
     defaults = asking.generation.defaults
     longest = defaults.max_tokens or MOST_TOKENS
     return [
-        f"engine {engine.name}, model {engine.model}{where}",
+        f"engine {engine.name}, model {engine.model}{_where(engine)}",
         f"{count}: {'; '.join(map(_place, engine.plan.placements))}",
         f"answers: temperature {defaults.sampling.temperature:g}, at most {longest:,} tokens",
         f"command: {shlex.join(command(asking, folder))}",
     ]
 
 
+def _where(engine: Engine) -> str:
+    if engine.remote:
+        return " on servers"
+    return " from the Hugging Face hub" if engine.folder is None else ""
+
+
 def _place(placement: Placement) -> str:
+    if not placement.devices and not placement.cores:
+        return f"worker {placement.worker} on no device"
     kind = "GPU" if placement.devices else "core"
     names = [str(one) for one in placement.devices or placement.cores]
     return f"worker {placement.worker} on {kind}{'s' * (len(names) > 1)} {', '.join(names)}"
@@ -39,7 +47,7 @@ def command(asking: Asking, folder: Path) -> list[str]:
     settings = redact_all(engine.settings)
     return [
         *("trt-dp", "run", str(folder / REQUESTS), "--engine", engine.name),
-        *("--engine-path", str(engine.folder or engine.model)),
+        *([] if engine.remote else ["--engine-path", str(engine.folder or engine.model)]),
         *("--n-workers", str(engine.workers), *gpus),
         *(word for key, value in settings.items() for word in ("--set", f"{key}={value}")),
         *_sampling(asking.generation.defaults.sampling),

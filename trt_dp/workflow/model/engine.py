@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from msgspec import Struct
 
 from trt_dp import plugins
 from trt_dp.engines.about import about, recognises
 from trt_dp.engines.choose import recognise
-from trt_dp.errors import PlacementError, UsageError
+from trt_dp.errors import UsageError
 from trt_dp.placement.plan import Plan
-from trt_dp.placement.plan import plan as place_workers
 from trt_dp.text import chat_template
 from trt_dp.tokenizer import holds_tokenizer
+from trt_dp.types import EngineSpec
 from trt_dp.workflow.checks import refuse
 from trt_dp.workflow.contract import Scope
 from trt_dp.workflow.model import engine_options
 from trt_dp.workflow.model.engine_options import EngineOptions, Workers
+from trt_dp.workflow.model.placing import Asked, place
 
 _OURS = {"vllm_dp": "vllm", "huggingface": "transformers"}
 _SAMPLING = ("vllm", "vllm_dp")
-_PARALLEL = "vllm_dp"
 _FROM_THE_HUB = ("vllm", "transformers", "trtllm-torch")
 _LLAMA_CPP = (
     "llama_cpp is no engine of trt-dp: its models run on the CPU engine. Run "
@@ -31,17 +30,8 @@ _LLAMA_CPP = (
 )
 
 
-class Asked(Struct, frozen=True, kw_only=True):
-    """What a node says of its engine, and where."""
-
-    inference_engine: str
-    model_name: str
-    options: dict[str, Any]
-    place: str
-
-
 class Engine(Struct, frozen=True, kw_only=True):
-    """The engine of a node; without a `folder` its model comes from the Hugging Face hub when the node runs."""
+    """The engine of a node; without a `folder` its model is on servers, or comes from the hub when the node runs."""
 
     name: str
     model: str
@@ -51,38 +41,41 @@ class Engine(Struct, frozen=True, kw_only=True):
     workers: int
     gpus_per_worker: int | None
     draws: bool  # unless the document says otherwise
+    remote: bool = False  # it drives servers, which write the prompts of chats themselves
     notes: tuple[str, ...] = ()
 
 
 def choose(asked: Asked, scope: Scope) -> Engine:
     """The engine of a node; raises UsageError with the place of what cannot be."""
-    wishes = scope.wishes
-    folder = _folder(asked, scope)
-    name = _name(asked, folder) if wishes.engine is None else wishes.engine
-    place = f"{asked.place}.inference_engine" if wishes.engine is None else "--engine"
-    _check_engine(name, asked.inference_engine, place)
-    if wishes.engine is None:
-        options = engine_options.read(asked.options, name, f"{asked.place}.engine_options")
+    folder, other = _folder(asked, scope), scope.wishes.engine
+    name = other or _name(asked, folder)
+    _check_engine(
+        name, asked.inference_engine, "--engine" if other else f"{asked.place}.inference_engine"
+    )
+    options = _of_another(asked, name) if other else _options(asked, name)
+    if writes_prompts := about(plugins.find(plugins.ENGINES, name)).has_tokenizer:
+        folder, settings = None, {"model": asked.model_name, **options.settings}
     else:
-        options = _of_another(asked, name)
-    _check_model(name, folder, asked)
-    workers, per_worker, notes = _fit(asked, options.workers, scope)
-    where = f"{asked.place}.engine_options"
-    try:
-        plan = place_workers(scope.machine, workers, per_worker)
-    except PlacementError as error:
-        refuse(where, str(error))
+        settings = options.settings
+        _check_model(name, folder, asked)
+    spec = EngineSpec(name, None if folder is None else str(folder), settings)
+    placed = place(asked, spec, options.workers, scope)
     return Engine(
         name=name,
-        model=str(wishes.engine_path or asked.model_name),
+        model=str(scope.wishes.engine_path or asked.model_name),
         folder=folder,
-        settings=options.settings,
-        plan=plan,
-        workers=len(plan.placements),
-        gpus_per_worker=per_worker,
+        settings=settings,
+        plan=placed.plan,
+        workers=len(placed.plan.placements),
+        gpus_per_worker=placed.gpus_per_worker,
         draws=asked.inference_engine in _SAMPLING,
-        notes=(*options.notes, *notes),
+        remote=writes_prompts,
+        notes=(*options.notes, *placed.notes),
     )
+
+
+def _options(asked: Asked, name: str) -> EngineOptions:
+    return engine_options.read(asked.options, name, f"{asked.place}.engine_options")
 
 
 def writes_chats(folder: Path) -> bool:
@@ -170,43 +163,3 @@ def _of_another(asked: Asked, name: str) -> EngineOptions:
         return options
     note = f"engine_options without effect on the engine {name}: {', '.join(left)}"
     return EngineOptions(workers=options.workers, settings={}, notes=(*options.notes, note))
-
-
-def _fit(asked: Asked, options: Workers, scope: Scope) -> tuple[int | None, int | None, list[str]]:
-    """Workers, and GPUs for each; fewer workers where there is no room, or a refusal with --strict."""
-    gpus, cores = scope.machine.gpus, scope.machine.cores
-    per, notes = _gpus_each(asked, options)
-    wanted = scope.wishes.workers or _wanted(asked, options)
-    room = len(gpus) // per if gpus else len(cores)
-    place = f"{asked.place}.engine_options"
-    if gpus and not room:
-        refuse(place, f"each worker needs {per} GPUs, and this machine has {len(gpus)}")
-    if not gpus and per > 1:
-        notes.append(
-            f"gpus_per_dp_rank is {per}, and this machine has no GPU: workers share its cores"
-        )
-    if wanted is not None and wanted > room:
-        what = f"{len(gpus)} GPUs" if gpus else f"no GPU and {len(cores)} CPU cores"
-        told = f"{wanted} workers are asked for, and this machine has {what}"
-        if scope.wishes.strict:
-            refuse(place, f"{told}: room for {room}")
-        notes.append(f"{told}: {room} run")
-        wanted = room
-    return wanted, per if gpus else None, notes
-
-
-def _wanted(asked: Asked, options: Workers) -> int | None:
-    """So many workers; None: as many as the machine has room for."""
-    if not options.enable_data_parallel:
-        return 1
-    if options.data_parallel_size is None and asked.inference_engine == _PARALLEL:
-        return 2
-    return options.data_parallel_size
-
-
-def _gpus_each(asked: Asked, options: Workers) -> tuple[int, list[str]]:
-    ranks, tensor = options.gpus_per_dp_rank, options.tensor_parallel_size
-    if asked.inference_engine == _PARALLEL and tensor is not None and tensor != (ranks or 1):
-        note = f"tensor_parallel_size {tensor} has no effect: gpus_per_dp_rank says {ranks or 1}"
-        return ranks or 1, [note]
-    return ranks or tensor or 1, []

@@ -34,29 +34,33 @@ class Asking(Struct, frozen=True, kw_only=True):
 def job_of(scope: Scope, asking: Asking) -> tuple[Job, Asking]:
     """The job without its requests, and the form that the prompts have; a model is fetched if it is not here."""
     engine = asking.engine
+    if engine.remote:
+        return _job(asking, None), structs.replace(asking, form=asking.form or "chat")
     folder = engine.folder or hub.download(
         engine.model, lambda what, _done, _total: scope.lines.info(what)
     )
     form = form_of(asking, folder, scope)
-    return _job(asking, str(folder)), structs.replace(asking, form=form)
+    return _job(asking, folder), structs.replace(asking, form=form)
 
 
 def check(asking: Asking) -> None:
     """Raises UsageError for settings that no run takes, or that the engine does not support."""
+    if asking.engine.folder is not None:
+        _form(asking, asking.engine.folder)
     try:
-        job = _job(asking, str(asking.engine.folder or ""))
+        job = _job(asking, asking.engine.folder)
         check_job(job)
         check_flags(job)
     except UsageError as error:
         refuse(f"{asking.place}.generation_options", str(error))
 
 
-def _job(asking: Asking, folder: str) -> Job:
+def _job(asking: Asking, folder: Path | None) -> Job:
     engine = asking.engine
     return Job(
         dataset=Path(),  # each round has its own
         folder=Path(),
-        engine=EngineSpec(engine.name, folder, engine.settings),
+        engine=EngineSpec(engine.name, None if folder is None else str(folder), engine.settings),
         workers=engine.workers,
         gpus_per_worker=engine.gpus_per_worker,
         defaults=asking.generation.defaults,
@@ -66,18 +70,23 @@ def _job(asking: Asking, folder: str) -> Job:
 
 def form_of(asking: Asking, folder: Path, scope: Scope) -> str:
     """Whether prompts are chats, or lines of roles; said once."""
+    form = _form(asking, folder)
+    if form == "roles":
+        why = "prompt_form says so" if asking.form else f"{folder} has no chat template"
+        scope.lines.info(f"Prompts are lines of `role: content`: {why}")
+    else:
+        scope.lines.info(f"Prompts are written by the chat template of {folder}")
+    return form
+
+
+def _form(asking: Asking, folder: Path) -> str:
+    """The same, unsaid; raises UsageError for a model that cannot be asked so."""
     engines.check_tokenizer(folder, f"{asking.place}.model_name")
     has_template = engines.writes_chats(folder)
     if asking.form == "chat" and not has_template:
-        refuse(
-            f"{asking.place}.prompt_form", f"{folder} has no chat template: remove it, or say roles"
-        )
-    if asking.form == "roles" or not has_template:
-        why = "prompt_form says so" if asking.form else f"{folder} has no chat template"
-        scope.lines.info(f"Prompts are lines of `role: content`: {why}")
-        return "roles"
-    scope.lines.info(f"Prompts are written by the chat template of {folder}")
-    return "chat"
+        what = f"{folder} has no chat template: remove it, or say roles"
+        refuse(f"{asking.place}.prompt_form", what)
+    return "chat" if has_template and asking.form != "roles" else "roles"
 
 
 def limits_of(asking: Asking) -> Limits:

@@ -23,7 +23,6 @@ from trt_dp.dataset.reading import Reading
 from trt_dp.engines import folder as engine_folder
 from trt_dp.errors import UNREADABLE, UsageError
 from trt_dp.system import safe_files
-from trt_dp.system.redact import redact_all
 from trt_dp.types import Failure
 from trt_dp.workflow.data.rows import write_lines
 
@@ -55,7 +54,7 @@ class Rounds:
         self._parent, self._job = parent, job
         path = job.engine.path
         fingerprint = "" if path is None else engine_folder.fingerprint(Path(path))
-        engine = structs.replace(job.engine, options=redact_all(job.engine.options))
+        engine = structs.replace(job.engine, options=coordinator.lasting(job.engine))
         self._settings = (engine, job.defaults, fingerprint)
 
     def known(self, wanted: Lines) -> dict[str, Answer]:

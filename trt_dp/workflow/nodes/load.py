@@ -39,6 +39,10 @@ def make(work: Work) -> Made:
     """The rows; with `resume` those of an earlier run stay as they are, and new keys follow them."""
     found = _found(work)
     rows = [_kept(row, work) for row in found.rows]
+    if found.skipped and not found.rows:
+        refuse(
+            work.place, f"no row can be used: {data.in_short(found.skipped)}; is primary_key right?"
+        )
     if found.skipped:
         work.doubt(f"skipped rows: {len(found.skipped):,} ({data.in_short(found.skipped)})")
     if work.params.gc_mode:

@@ -20,6 +20,7 @@ from trt_dp.workflow.model.engine import Engine
 from trt_dp.workflow.model.generation import Generation
 from trt_dp.workflow.model.job import Asking, job_of
 from trt_dp.workflow.model.job import check as check_run
+from trt_dp.workflow.model.placing import Asked
 from trt_dp.workflow.model.requests import requests_of
 from trt_dp.workflow.model.rounds import Answer, Rounds
 from trt_dp.workflow.model.watching import NodeDisplay
@@ -73,7 +74,7 @@ def check(work: Work) -> Prepared:
         refuse(place, f"{work.output.key!r} is the key: choose another name")
     if params.parse_json:
         parse_json.check_installed(f"{work.place}.parse_json")
-    asked = engine.Asked(
+    asked = Asked(
         inference_engine=params.inference_engine,
         model_name=params.model_name,
         options=params.engine_options,
@@ -264,4 +265,5 @@ TYPE = Type(
     attribute=lambda params: params.output_data_attribute,
     resumes=True,
     describe=describe,
+    engine=lambda work: str(work.prepared.engine.name),
 )

@@ -51,6 +51,7 @@ class LLMEngine:
         )
         self.engine_core = SimpleNamespace(shutdown=lambda: None)
         self._running, self._zombies, self._broken = [], [], False
+        self.dp_group = None
 
     @classmethod
     def from_engine_args(cls, engine_args, usage_context=None):
@@ -105,7 +106,12 @@ class LLMEngine:
                 raise IndexError("index out of range in self")
         if "forgets" in FAULTS and batch and batch[0].id != "probe":
             self._running = []
-        return [self._output(one) for one in batch if self._advance(one)]
+        done = [self._advance(one) for one in batch]
+        return [
+            self._output(one)
+            for one, ended in zip(batch, done, strict=True)
+            if ended or one.params.output_kind.name == "DELTA"
+        ]
 
     def _advance(self, one):
         """One token more; whether the request is finished, and then it is forgotten."""
@@ -127,9 +133,13 @@ class LLMEngine:
         return one.reason
 
     def _output(self, one):
-        logprobs = None
+        logprobs, ids = None, one.answer
+        if one.params.output_kind.name == "DELTA":
+            ids = ids[-1:]
         if one.params.logprobs is not None:
-            logprobs = [{token: SimpleNamespace(logprob=-0.5)} for token in one.answer]
-        answer = SimpleNamespace(token_ids=one.answer, logprobs=logprobs, finish_reason=one.reason)
+            logprobs = [{token: SimpleNamespace(logprob=-0.5)} for token in ids]
+        answer = SimpleNamespace(token_ids=ids, logprobs=logprobs, finish_reason=one.reason)
         metrics = SimpleNamespace(scheduled_ts=one.since, first_token_ts=time.monotonic())
-        return SimpleNamespace(request_id=one.id, outputs=[answer], finished=True, metrics=metrics)
+        return SimpleNamespace(
+            request_id=one.id, outputs=[answer], finished=bool(one.reason), metrics=metrics
+        )
