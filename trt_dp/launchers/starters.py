@@ -39,12 +39,16 @@ class Starter:
         """Its exit status once it has ended."""
         return self._process.poll()
 
-    def last_words(self) -> str:
-        """The last line that it printed, or its exit status."""
+    def lines(self) -> list[str]:
+        """The last lines that it printed, without empty ones."""
         size = os.fstat(self._said.fileno()).st_size
         text = os.pread(self._said.fileno(), _LAST_BYTES, max(0, size - _LAST_BYTES))
         lines = [line.strip() for line in text.decode(errors="replace").splitlines()]
-        said = [line for line in lines if line]
+        return [line for line in lines if line]
+
+    def last_words(self) -> str:
+        """The last line that it printed, or its exit status."""
+        said = self.lines()
         return said[-1] if said else f"its exit status is {self._process.returncode}"
 
     def hang_up(self) -> None:
