@@ -17,8 +17,9 @@ from trt_dp.errors import BadLine, PlacementError
 from trt_dp.placement.machine import visible
 from trt_dp.placement.plan import plan
 from trt_dp.report.summary import percentiles
+from trt_dp.system.machine import Machine
 from trt_dp.system.safe_text import brief, plain
-from trt_dp.types import Machine, PromptKind
+from trt_dp.types import PromptKind
 
 NAMES = st.one_of(
     st.integers(0, 15).map(str),

@@ -189,14 +189,6 @@ class EngineSpec(Struct, frozen=True):
     options: dict[str, str] = {}
 
 
-class Machine(Struct, frozen=True):
-    """What a process may use: GPUs as CUDA_VISIBLE_DEVICES names them, and cores by number."""
-
-    gpus: tuple[str, ...]
-    cores: tuple[int, ...]
-    bus_order: bool = False  # the GPUs are numbered by nvidia-smi, not by the user's own setting
-
-
 class Placement(Struct, frozen=True):
     """A worker's devices and cores, and the environment variables that limit it to them."""
 

@@ -34,7 +34,7 @@ def test_help_needs_nothing_heavy(words) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--engine", "nope"], "there is no engine 'nope'; known: "),
+        (["--engine", "zzz"], "there is no engine 'zzz'; known: "),
         ([], "build an engine with trt-dp build"),
         (["--engine", "echo", "--launcher", "ray9"], "there is no launcher 'ray9'; known: "),
         (["--engine", "echo", "--engine-path", "gone"], "gone does not exist: --engine-path"),

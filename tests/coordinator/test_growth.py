@@ -10,7 +10,7 @@ from trt_dp.coordinator.workers.hosts import HostLost, Joined, Remark
 from trt_dp.coordinator.workers.limits import Limits
 from trt_dp.coordinator.workers.remote import Agent
 from trt_dp.placement.on_hosts import Wish
-from trt_dp.types import Machine
+from trt_dp.system.machine import Machine
 from trt_dp.wire.messages import Host
 
 TWO_GPUS = Machine(gpus=("0", "1"), cores=(0, 1))

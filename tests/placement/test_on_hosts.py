@@ -4,7 +4,7 @@ import pytest
 
 from trt_dp.errors import PlacementError
 from trt_dp.placement.on_hosts import Turn, Wish, plan_host
-from trt_dp.types import Machine
+from trt_dp.system.machine import Machine
 
 FOUR = Machine(gpus=("0", "1", "2", "3"), cores=tuple(range(16)))
 CORES = Machine(gpus=(), cores=(0, 1, 2, 3))

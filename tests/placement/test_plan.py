@@ -12,7 +12,7 @@ from trt_dp.placement.environment import clean
 from trt_dp.placement.gpus import parse_listing
 from trt_dp.placement.machine import look, usable_cores, visible
 from trt_dp.placement.plan import plan
-from trt_dp.types import Machine
+from trt_dp.system.machine import Machine
 
 FOUR = Machine(gpus=("0", "1", "2", "3"), cores=tuple(range(16)))
 INSTALLED = ["0 GPU-aaaa-1", "1 GPU-aabb-2", "2 GPU-cccc-3"]

@@ -8,7 +8,7 @@ import random
 import signal
 
 import pytest
-from conftest import Watcher, read_lines, workers_of
+from conftest import Watcher, read_lines, trt_dp, workers_of
 
 from trt_dp import demo
 from trt_dp.coordinator.job import Job
@@ -87,3 +87,22 @@ def test_answers_do_not_depend_on_workers_or_deaths(tmp_path, folder):
     assert {line.get("stop_reason") for line in lines} >= {None, "me", ">", 9}
     assert all(len(line["outputs"]) == 3 for line in lines if "outputs" in line)
     assert all(line["fields"] for line in lines if "fields" in line)
+
+
+def test_a_request_for_what_the_engine_cannot_do_fails_and_the_books_balance(tmp_path):
+    """Its reason names the field, nothing else fails, and its prompt is counted as it was sent."""
+    rows = [{"input_ids": [1, 2], "max_tokens": 3}, {"input_ids": [3], "guided_regex": "a+"}]
+    rows.append({"input_ids": [4, 5, 6], "repetition_penalty": 2})
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder = tmp_path / "run"
+    done = trt_dp("run", tmp_path / "r.jsonl", "--engine", "echo", "--output", folder)
+    assert done.returncode == 3, done.stderr
+    assert "the engine echo does not support `repetition_penalty` and `structured_outputs`" in (
+        done.stderr + done.stdout
+    )
+    said = [one["error"]["message"] for one in read_lines(folder / "failures.jsonl")]
+    assert said == [
+        "the engine echo does not support `structured_outputs`",
+        "the engine echo does not support `repetition_penalty`",
+    ]
+    assert json.loads((folder / "report.json").read_text())["ledger"]["errors"] == []

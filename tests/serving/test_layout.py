@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import socket
 import subprocess
 
@@ -15,7 +16,8 @@ from trt_dp.errors import PlacementError, UsageError
 from trt_dp.serving.launch import as_shell
 from trt_dp.serving.layout import Asked, layout
 from trt_dp.serving.servers import Arrangement, Seat, Server, Wish
-from trt_dp.types import Machine, Placement
+from trt_dp.system.machine import Machine
+from trt_dp.types import Placement
 
 FOUR_GPUS = Machine(gpus=("0", "1", "2", "3"), cores=(0, 1))
 CORES = Machine(gpus=(), cores=(0, 1, 2, 3))
@@ -92,6 +94,19 @@ def test_a_port_in_use_is_refused_before_anything_starts(tmp_path):
         port = taken.getsockname()[1]
         with pytest.raises(UsageError, match=f"port {port} of 127.0.0.1 cannot be used: Address"):
             layout(asked(tmp_path, port=port - 1, workers=2), CORES)
+
+
+@pytest.mark.skipif(not shutil.which("nginx", path="/usr/sbin:/usr/bin"), reason="no nginx")
+def test_servers_behind_a_proxy_have_their_ports_on_this_machine_only(tmp_path):
+    """Their ports are looked at where they will listen, whatever address the proxy has."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        wanted = asked(tmp_path, port=port - 1, host="127.0.0.9", proxy="nginx", workers=1)
+        with pytest.raises(UsageError, match=f"port {port} of 127.0.0.1 cannot be used: Address"):
+            layout(wanted, CORES)
+    found = layout(structs.replace(wanted, port=0), CORES).launches
+    assert [one.url.rpartition(":")[0] for one in found] == ["http://127.0.0.1", "http://127.0.0.9"]
+    assert [one.behind for one in found] == [True, False]
 
 
 @pytest.mark.parametrize(

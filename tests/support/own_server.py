@@ -17,6 +17,7 @@ from trt_dp.errors import TrtDpError
 from trt_dp.serving.own import server
 from trt_dp.serving.own.settings import Settings
 from trt_dp.types import EngineSpec
+from trt_dp.worker.serve import load
 
 JSON = {"Content-Type": "application/json"}
 
@@ -92,7 +93,8 @@ def serving(
 
     def live() -> None:
         try:
-            loop.run_until_complete(server.run(settings, listening, over))
+            engine = load(spec, settings.placement)
+            loop.run_until_complete(server.run(settings, listening, engine, over))
         except TrtDpError as error:
             ended.append(error)
         loop.run_until_complete(loop.shutdown_default_executor())

@@ -23,9 +23,9 @@ class Serving:
     def text(self) -> str:
         return self._out.read_text()
 
-    def urls(self, count: int) -> list[str]:
+    def urls(self, count: int, seconds: float = 120) -> list[str]:
         """The endpoints, once all can be used."""
-        wait_until(lambda: len(self._found()) == count or self.process.poll() is not None)
+        wait_until(lambda: len(self._found()) == count or self.process.poll() is not None, seconds)
         assert len(self._found()) == count, self.text()
         return self._found()
 

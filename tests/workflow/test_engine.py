@@ -9,7 +9,7 @@ from workflows import document, load, say, write_prompt, write_rows
 
 from trt_dp import plugins
 from trt_dp.errors import UsageError
-from trt_dp.placement.machine import Machine
+from trt_dp.system.machine import Machine
 from trt_dp.types import Sampling
 from trt_dp.workflow import prepare
 from trt_dp.workflow.model import generation
@@ -272,7 +272,7 @@ def test_what_narrows_a_drawing_is_left_out_where_nothing_is_drawn():
     """And that is said."""
     made = read({"temperature": 0, "top_p": 0.5, "top_k": 3})
     assert made.defaults.sampling == Sampling()
-    assert "no effect at a temperature of 0" in made.notes[0]
+    assert made.notes == ("at a temperature of 0 these have no effect: top_k, top_p",)
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def workflow(
         strict=strict,
         fresh=fresh,
     )
-    log = Log(typer.echo, log_level.value)
+    log = Log(display.show, log_level.value)
     scope = scope_of(file, wishes, log, lambda: display.live(plain=plain_))
     works = prepare(scope)
     if dry_run:

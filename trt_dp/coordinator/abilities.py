@@ -94,6 +94,7 @@ def _check_text(job: Job, index: Index) -> None:
     said = about(plugins.find(plugins.ENGINES, job.engine.name))
     if said.has_tokenizer:
         _check_bos(job)
+        _check_chats(job, index, said.takes)
         return
     folder = Path(job.engine.path) if job.engine.path else None
     if index.first_text is not None:
@@ -110,6 +111,16 @@ def _check_text(job: Job, index: Index) -> None:
 def _check_bos(job: Job) -> None:
     if job.defaults.bos is not None:
         msg = f"--bos and --no-bos have no effect: what the engine {job.engine.name} uses tokenizes prompts itself"
+        raise UsageError(msg)
+
+
+def _check_chats(job: Job, index: Index, takes: frozenset[str]) -> None:
+    """A chat as text would get its BOS twice, from its template and from the engine's tokenizer."""
+    if index.has_chats and "chat" not in takes:
+        msg = (
+            f"{index.name} holds chats, and the engine {job.engine.name} takes text only: write prompts as text, "
+            "or use an engine that takes ids, with the model's tokenizer and chat template in --engine-path"
+        )
         raise UsageError(msg)
 
 

@@ -10,7 +10,8 @@ from trt_dp.coordinator.workers.limits import Limits
 from trt_dp.coordinator.workers.remote import Agent
 from trt_dp.errors import PlacementError
 from trt_dp.placement.on_hosts import Turn, Wish, plan_host
-from trt_dp.types import Machine, Placement
+from trt_dp.system.machine import Machine
+from trt_dp.types import Placement
 
 _PATIENCE_SECONDS = 5.0
 

@@ -13,6 +13,12 @@ from trt_dp.display.live import LiveView
 from trt_dp.display.run import LiveRun
 
 
+def show(text: str) -> None:
+    """Print a line at once, by the stdout of this moment: while there is a live view, that is above it."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 @contextlib.contextmanager
 def live(*, plain: bool) -> Iterator[Display]:
     """A live view where stdout and stderr are a terminal; else nothing, since the lines say how far it is."""

@@ -6,7 +6,7 @@ import os
 
 from trt_dp.errors import PlacementError
 from trt_dp.placement.gpus import listed
-from trt_dp.types import Machine
+from trt_dp.system.machine import Machine
 
 _NONE_VISIBLE = {"", "-1", "none", "void", "NoDevFiles"}
 

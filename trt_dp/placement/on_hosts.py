@@ -6,7 +6,7 @@ from msgspec import Struct, structs
 
 from trt_dp.errors import PlacementError
 from trt_dp.placement.plan import Plan, plan
-from trt_dp.types import Machine
+from trt_dp.system.machine import Machine
 
 
 class Wish(Struct, frozen=True, kw_only=True):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from msgspec import Struct
 
 from trt_dp.errors import PlacementError
-from trt_dp.types import Machine, Placement
+from trt_dp.system.machine import Machine
+from trt_dp.types import Placement
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _DEFAULT_CPU_WORKERS = 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -26,6 +27,7 @@ _LOADING_LOOK, _READY_LOOK = 0.2, 1.0
 _MOST_PATIENCE = 10.0  # for an answer about health
 _KILLED_SECONDS = 30.0
 _SOON = 0.01
+_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)  # its log does not tell why
 
 
 class View(Struct, frozen=True):
@@ -198,7 +200,7 @@ class _House:
     def _bury(self, now: float) -> str:
         status = self._process.poll() if self._process else None
         self._process = None
-        said = brief(last_words(self.launch.log, self._logged))
+        said = "" if status in _FROM_OUTSIDE else brief(last_words(self.launch.log, self._logged))
         ended = end_of_process(status)
         self.post.died(f"{ended}: {said}" if said else ended, now)
         next_ = "retired" if self.post.over else "it is started again"

@@ -18,8 +18,10 @@ from trt_dp.placement.plan import plan as plan_devices
 from trt_dp.serving import neuron, nginx, ports
 from trt_dp.serving.launch import Launch, Layout
 from trt_dp.serving.servers import Arrangement, Seat, Server, Wish
-from trt_dp.types import Machine, Placement
+from trt_dp.system.machine import Machine
+from trt_dp.types import Placement
 
+_INNER = "127.0.0.1"  # behind a proxy, nobody else comes
 Proxy = Literal["nginx"]
 _SYSTEM = "/usr/sbin:/usr/local/sbin:/usr/local/nginx/sbin"
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is asked there instead
@@ -58,7 +60,8 @@ def layout(asked: Asked, machine: Machine) -> Layout:
     program = nginx_program() if asked.proxy else None
     found = _devices(asked, machine)
     own = 1 if program else 0
-    given = ports.take(asked.host, asked.port, own + server.ports * len(found.placements))
+    count = own + server.ports * len(found.placements)
+    given = ports.take(asked.host, asked.port, count, _INNER if program else None)
     seats = [
         _seat(asked, placement, given[own + place * server.ports])
         for place, placement in enumerate(found.placements)
@@ -84,7 +87,7 @@ def _devices(asked: Asked, machine: Machine) -> Plan:
 
 
 def _seat(asked: Asked, placement: Placement, port: int) -> Seat:
-    host = "127.0.0.1" if asked.proxy else asked.host  # behind a proxy, nobody else comes
+    host = _INNER if asked.proxy else asked.host
     folder = asked.folder / f"server-{placement.worker}"
     return Seat(placement=placement, host=host, port=port, folder=folder)
 

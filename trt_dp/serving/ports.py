@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 
 from trt_dp.errors import UsageError
 
 _MOST = 65_535
 
 
-def take(host: str, first: int, count: int) -> list[int]:
-    """So many ports from the first on, or any if it is 0; raises UsageError for the first that is in use."""
+def take(host: str, first: int, count: int, behind: str | None = None) -> list[int]:
+    """So many ports from the first on, or any if it is 0; raises UsageError for the first that is in use.
+
+    With `behind`, all but the first are to be on that host: they are those of servers behind a proxy.
+    """
+    hosts = [host, *[behind or host] * (count - 1)]
     if first == 0:
-        return _any(host, count)
+        return _any(hosts)
     if not 0 < first <= _MOST - count + 1:
         msg = f"--port {first}: {count} ports from there on do not exist"
         raise UsageError(msg)
     ports = list(range(first, first + count))
-    for port in ports:
-        _bind(host, port).close()
+    for each, port in zip(hosts, ports, strict=True):
+        _bind(each, port).close()
     return ports
 
 
-def _any(host: str, count: int) -> list[int]:
+def _any(hosts: Sequence[str]) -> list[int]:
     """All are held until all are known, so that none is given twice."""
-    held = [_bind(host, 0) for _ in range(count)]
+    held = [_bind(host, 0) for host in hosts]
     ports = [one.getsockname()[1] for one in held]
     for one in held:
         one.close()

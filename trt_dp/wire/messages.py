@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from trt_dp.types import Blame, Defaults, EngineSpec, Facts, Machine, Placement, Source
+from trt_dp.system.machine import Machine
+from trt_dp.types import Blame, Defaults, EngineSpec, Facts, Placement, Source
 
 # ── coordinator to worker ────────────────────────────────────────────────────────────────────────
 

@@ -154,8 +154,12 @@ class Loop:
     def _refuse(self, row: Row, reason: str) -> None:
         """Answer a row at once with the reason."""
         task_id = row.index if row.fields.task_id is None else row.fields.task_id
+        ids = row.fields.input_ids
         refused = Request(
-            index=row.index, task_id=task_id, input_ids=np.empty(0, np.int64), output_tokens=1
+            index=row.index,
+            task_id=task_id,
+            input_ids=np.empty(0, np.int64) if ids is None else ids,
+            output_tokens=1,
         )
         self._asked[row.index] = Asked(
             index=row.index,

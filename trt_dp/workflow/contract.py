@@ -10,7 +10,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from trt_dp.coordinator.job import Display
-from trt_dp.types import Machine
+from trt_dp.system.machine import Machine
 from trt_dp.workflow.checks import refuse
 from trt_dp.workflow.data.rows import Row
 from trt_dp.workflow.document import Document, Node, Places

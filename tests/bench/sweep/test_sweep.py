@@ -26,9 +26,9 @@ from trt_dp.bench.sweep.servers import Commands, Known, filled
 from trt_dp.cli.main import app
 from trt_dp.cli.sweep_plan import fitting
 from trt_dp.errors import FolderError, TrtDpError, UsageError
-from trt_dp.placement.machine import Machine
 from trt_dp.serving.layout import Asked as AskedServers
 from trt_dp.serving.servers import Wish
+from trt_dp.system.machine import Machine
 
 SERVER = [sys.executable, str(Path(__file__).parents[2] / "doubles" / "paced_command.py")]
 ASKED = Asked(servers=["s"], load=load(), api="completions", tokenizer=None, body={})

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import trt_dp
 
 from trt_dp.engines.triton import json_calls
 from trt_dp.engines.triton.core_form import ids_result
@@ -256,6 +257,18 @@ def test_options_that_cannot_be_are_refused_before_a_worker_starts(options, comp
     with pytest.raises(UsageError, match=complaint):
         TritonEngine.targets(options)
     assert TritonEngine.targets({"endpoint": "http://x:8000,http://y:8000"}) == 2
+
+
+def test_chats_are_refused_by_the_engine_for_text(tmp_path):
+    """A template writes the BOS, and the server's tokenizer would add another."""
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text('{"messages": [{"role": "user", "content": "Hello"}]}\n')
+    said = trt_dp(
+        "run", chats, "--engine", "triton-text", "--endpoint", "http://127.0.0.1:9",
+        "--output", tmp_path / "run",
+    )  # fmt: skip
+    assert said.returncode == 2
+    assert "holds chats, and the engine triton-text takes text only" in said.stderr
 
 
 def test_all_models_down_for_too_long_is_an_error():

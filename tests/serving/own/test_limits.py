@@ -130,7 +130,17 @@ def test_what_is_not_http_is_a_400(client, nonsense):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[1]", b"\xff", b'{"prompt": [1, "x"]}', b"{}" * 9, b'{"prompt": 5}']
+    "body",
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b"\xff",
+        b'{"prompt": "x", "echo": "\xe4uto"}',
+        b'{"prompt": [1, "x"]}',
+        b"{}" * 9,
+        b'{"prompt": 5}',
+    ],
 )
 def test_a_body_that_is_no_call_is_a_400(client, body):
     """Whatever JSON or other bytes are sent, the answer is a sentence, never a 500."""
@@ -165,6 +175,23 @@ def test_one_connection_carries_many_calls(client):
     body = said(old).partition(b"\r\n\r\n")[2]
     assert body.startswith(b"data: {")
     assert body.endswith(b"data: [DONE]\n\n")
+
+
+def test_nonsense_after_an_answer_is_told_too(client):
+    """The second request of a connection is refused with a reason like the first; the one before has its answer."""
+    raw = client.raw()
+    raw.sendall(post({"prompt": [1], "max_tokens": 1}))
+    assert raw.recv(1000).startswith(b"HTTP/1.1 200 ")
+    raw.sendall(b"nonsense\r\n\r\n")
+    assert said(raw).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_closed_connection_does_not_wait_for_its_client_for_ever():
+    """An answer that nobody takes, on a connection that is to be closed, is dropped in the end."""
+    asked = {"prompt": [123_456_789], "max_tokens": 4_000_000, "return_token_ids": True}
+    with serving(limits=Limits(write_seconds=0.2, connections=2)) as client, client.raw() as raw:
+        raw.sendall(post(asked, "Connection: close\r\n"))
+        wait_until(lambda: client.metric("trt_dp_server_aborted_total") == 1)
 
 
 def test_a_large_body_may_ask_first():

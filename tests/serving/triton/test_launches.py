@@ -9,7 +9,10 @@ import pytest
 from conftest import trt_dp
 from trtllm_engines import make_engine
 
+from trt_dp.placement.machine import Machine
+from trt_dp.serving.layout import Asked, layout
 from trt_dp.serving.nginx import HEALTH
+from trt_dp.serving.servers import Wish
 from trt_dp.system import shared_memory
 
 GPUS = {**os.environ, "CUDA_VISIBLE_DEVICES": "0,1,2,3"}
@@ -53,6 +56,24 @@ def test_orchestrator_mode_prints_one_server(tmp_path):
     assert "proxy_pass" not in said.stdout
 
 
+def test_a_proxy_that_is_asked_for_stands_in_front_of_one_server_too(tmp_path):
+    """NGINX is there wherever it is named; without a tokenizer the user hears that there are no text models."""
+    engine = make_engine(tmp_path / "engine")
+    said = serve(tmp_path, engine, "--mode", "orchestrator", "--proxy", "nginx")
+    assert "proxy_pass" in said.stdout
+    assert "ensemble" not in said.stdout
+
+
+def test_gpus_are_numbered_as_nvidia_smi_does(tmp_path):
+    """Where nobody chose the GPUs, the server counts them in the same order as the one that listed them."""
+    machine = Machine(gpus=("0", "1"), cores=(0,), bus_order=True)
+    wish = Wish(model=str(make_engine(tmp_path / "engine")))
+    asked = Asked(server="triton", wish=wish, folder=tmp_path / "servers", workers=1, port=0)
+    found = layout(asked, machine)
+    assert found.launches[0].environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert any("no tokenizer.json" in note for note in found.notes)
+
+
 def test_options_become_parameters(tmp_path):
     """What --set says stands in the core model's config; words after -- stand last in the command."""
     said = serve(
@@ -77,6 +98,8 @@ def test_options_become_parameters(tmp_path):
         (("--set", "backend=nowhere.py"), "give tensorrtllm, or the path of a model.py"),
         (("--n-gpus", "4"), "was built for 1 GPU"),
         (("--n-workers", "9"), "9 workers"),
+        (("--context", "4096"), "--context is not for --server triton"),
+        (("--served-model-name", "m"), "--served-model-name is not for --server triton"),
     ],
 )
 def test_mistakes_are_one_sentence(tmp_path, words, complaint):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from triton_runs import BOTH, check_results, save_words, seen, write_requests
 from trtllm_engines import make_engine
 
 from trt_dp.launchers.mpi.launcher import find_mpirun
+from trt_dp.system import shared_memory
 
 pytestmark = [
     pytest.mark.triton,
@@ -147,11 +147,10 @@ def test_a_killed_command_leaves_no_server(tmp_path, engine):
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     words = words_for(tmp_path, engine, "leader", "--n-workers", "1")
     running = start_trt_dp(*words, env=environment)
-    assert running.stdout.readline().startswith("http://")
+    endpoint = running.stdout.readline().strip()
+    assert endpoint.startswith("http://")
     started = children(running.pid)
     running.kill()
     running.communicate()
     wait_until(lambda: not alive(started))
-    for left in SHARED.glob("trt_dp_*"):
-        if left.stat().st_mtime > time.time() - 600 and left.is_file():
-            left.unlink(missing_ok=True)
+    shared_memory.remove(f"trt_dp_{endpoint.rpartition(':')[2]}_")  # its next start would do it

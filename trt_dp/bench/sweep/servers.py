@@ -19,7 +19,8 @@ from trt_dp.serving.fleet import Fleet
 from trt_dp.serving.launch import Launch, Layout
 from trt_dp.serving.layout import Asked, layout
 from trt_dp.serving.post import Limits
-from trt_dp.types import Machine, Placement
+from trt_dp.system.machine import Machine
+from trt_dp.types import Placement
 
 _HOST = "127.0.0.1"
 _LOOK_SECONDS = 0.2

@@ -28,6 +28,7 @@ from trt_dp.tokenizer import Tokenizer, holds_tokenizer, open_tokenizer
 from trt_dp.types import EngineSpec, Facts, Failure, Placement, Request, Result, Returned, Timing
 
 _MOST_DEATHS = 3  # in a row, without an answer between: then the process itself must be in trouble
+_MOST_HALVINGS = 9  # and where memory runs out: each makes the batches smaller
 _OTHERS = (
     "tensorrt_llm",
     "vllm",
@@ -182,10 +183,11 @@ class TransformersEngine:
         self._deaths_in_all += 1
         waiting = {request.index for request in self._waiting}
         lost = [index for index in self._in_flight if index not in waiting]
-        if self._deaths > _MOST_DEATHS or not lost:
+        smaller = self._library.is_out_of_memory(error)
+        if self._deaths > (_MOST_HALVINGS if smaller else _MOST_DEATHS) or not lost:
             raise error
         _log.warning("decoding broke with %d requests in progress: %s", len(lost), error)
-        self._decoder.restart(smaller=self._library.is_out_of_memory(error))
+        self._decoder.restart(smaller=smaller)
         for index in lost:
             del self._in_flight[index]
         reason = f"decoding broke: {_brief(error)}"

@@ -24,7 +24,7 @@ from trt_dp.engines.vllm.lockstep import Rank, check_alone
 from trt_dp.engines.vllm.recovery import check_answers, check_recovered
 from trt_dp.errors import EngineRefused, RequestRefused
 from trt_dp.tokenizer import Tokenizer, open_tokenizer
-from trt_dp.types import EngineSpec, Facts, Failure, Placement, Request, Result, Returned, Sampling
+from trt_dp.types import EngineSpec, Facts, Failure, Placement, Request, Result, Returned
 
 _PLAIN = Settings()
 _log = logging.getLogger(__name__)
@@ -48,7 +48,13 @@ class VllmEngine:
 
     needs_folder = True
     packages = ("vllm", "torch", "transformers", "xgrammar")
-    samples = frozenset(Sampling.__struct_fields__)
+    samples = frozenset(
+        {
+            *("temperature", "top_k", "top_p", "min_p", "seed", "min_tokens", "logprobs"),
+            *("repetition_penalty", "presence_penalty", "frequency_penalty"),
+            *("structured_outputs", "lora_request"),
+        }
+    )
 
     def __init__(
         self, spec: EngineSpec, placement: Placement, *, settings: Settings = _PLAIN
@@ -148,6 +154,12 @@ class VllmEngine:
             msg = "vLLM has lost requests that it was given"
             raise RuntimeError(msg)
         return self._results(outputs)
+
+    def cancel(self, index: int) -> None:
+        """Forget this request in flight: vLLM works on it no longer."""
+        if self._in_flight.pop(str(index), None):
+            self._vllm.abort_request([str(index)])
+        self._waiting = [one for one in self._waiting if one.index != index]
 
     def facts(self) -> Facts:
         """How it runs; once it has run, also how often vLLM interrupted a request for want of cache."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trt_dp import plugins
 from trt_dp.engines.choose import choose_engine
-from trt_dp.errors import TrtDpError, UsageError
+from trt_dp.errors import Interrupted, TrtDpError, UsageError
 from trt_dp.serving.own.limits import Limits
 from trt_dp.serving.own.settings import Settings
 from trt_dp.system.safe_text import plain
@@ -37,6 +37,8 @@ def main() -> int:
         return _fail(UsageError(f"the own server needs {error.name}: pip install 'trt-dp[server]'"))
     except TrtDpError as error:
         return _fail(error)
+    except KeyboardInterrupt:
+        return Interrupted.exit_status
     return 0
 
 

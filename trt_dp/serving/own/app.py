@@ -122,6 +122,7 @@ class App:
 
     def _requests(self, call: Call) -> list[Request]:
         """The engine's requests, prompt by prompt; raises CallRefused for what the engine or its folder cannot do."""
+        self._desk.check(sum(fields.n or 1 for fields in call.prompts))
         if self._loaded.tokenizer is None:
             _check_ids_only(call)
         try:

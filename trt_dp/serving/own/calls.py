@@ -74,6 +74,7 @@ _encode = msgspec.json.Encoder().encode
 def read(body: bytes, model: str, *, chat: bool) -> Call:
     """What this body asks for; raises CallRefused with the status and the field that is wrong."""
     try:
+        str(body, "utf-8")  # a decoder that skips a value does not look into it
         given = {name: raw for name, raw in _table(body).items() if bytes(raw) != _NULL}
         own = _own(
             _encode({name: given.pop(name) for name in _Own.__struct_fields__ if name in given})

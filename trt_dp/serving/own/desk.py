@@ -40,12 +40,14 @@ class Desk:
         """The index of the next row."""
         return next(self._numbers)
 
+    def check(self, answers: int) -> None:
+        """Raises CallRefused for a call that asks for more answers than ever fit; asked before it has requests."""
+        if answers > self._most:
+            msg = f"{answers:,} answers at once, and this server takes {self._most:,}"
+            raise CallRefused(400, msg)
+
     def open(self, requests: Sequence[Request], *, streamed: bool) -> Flight:
         """Have these answered; raises CallRefused where there is no room for them."""
-        if len(requests) > self._most:
-            raise CallRefused(
-                400, f"{len(requests):,} answers at once, and this server takes {self._most:,}"
-            )
         if len(self._flights) + len(requests) > self._most:
             raise CallRefused(
                 429,

@@ -250,8 +250,9 @@ class Connection(asyncio.Protocol):
             _log.exception("%s %s", heard.method, heard.path)
             self._refuse(CallRefused(500, "the server failed; its log says why"))
             return
+        self._now, self._begun = None, False
         if not heard.keep_alive:
-            self._transport.close()
+            self._close()
 
     def _refuse(self, fault: CallRefused) -> None:
         """Say why and close; in the middle of an answer only close."""
@@ -263,9 +264,14 @@ class Connection(asyncio.Protocol):
             self._write(
                 self._head(fault.status, JSON, (("Content-Length", str(len(body))),)) + body
             )
-            self._transport.close()
+            self._close()
         else:
             self._transport.abort()
+
+    def _close(self) -> None:
+        """Close once the client has taken its answer; it has so long for that."""
+        self._transport.close()
+        self._arm(self._limits.write_seconds, self._transport.abort)
 
     @property
     def _is_head(self) -> bool:

@@ -9,6 +9,7 @@ import signal
 import socket
 from pathlib import Path
 
+from trt_dp.engines import Engine
 from trt_dp.errors import EngineDied, UsageError
 from trt_dp.serving.own import bodies
 from trt_dp.serving.own.app import App, Loaded
@@ -31,15 +32,18 @@ def serve(settings: Settings) -> None:
     with bound(settings.host, settings.port) as listening:
         if settings.host not in _LOOPBACK:
             _log.warning("anybody who reaches %s can use this server", settings.host)
-        asyncio.run(_until_signal(settings, listening))
+        engine = load(
+            settings.engine, settings.placement
+        )  # before the loop: a signal ends it at once
+        asyncio.run(_until_signal(settings, listening, engine))
 
 
-async def _until_signal(settings: Settings, listening: socket.socket) -> None:
+async def _until_signal(settings: Settings, listening: socket.socket, engine: Engine) -> None:
     loop = asyncio.get_running_loop()
     over: Over = loop.create_future()
     for kind in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(kind, end, over)
-    await run(settings, listening, over)
+    await run(settings, listening, engine, over)
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -59,10 +63,9 @@ def bound(host: str, port: int) -> socket.socket:
     return found
 
 
-async def run(settings: Settings, listening: socket.socket, over: Over) -> None:
-    """Load the engine and serve on this socket until `over`; raises EngineDied if the engine raises."""
+async def run(settings: Settings, listening: socket.socket, engine: Engine, over: Over) -> None:
+    """Serve on this socket until `over`, and close the engine; raises EngineDied if the engine raises."""
     loop = asyncio.get_running_loop()
-    engine = load(settings.engine, settings.placement)
     tokenizer = _tokenizer(settings.engine.path)
 
     def deliver(events: Events) -> None:

@@ -80,7 +80,8 @@ def _no_pools(server: Server) -> list[str]:
     return ["--pinned-memory-pool-byte-size=0", "--enable-peer-access=false", *pools]
 
 
-def environment(server: Server) -> dict[str, str]:
+def environment(server: Server, *, bus_order: bool = False) -> dict[str, str]:
     """What a server must find in its environment, besides what Open MPI needs."""
     devices = {"CUDA_VISIBLE_DEVICES": ",".join(server.devices)}
-    return {**devices, **_UNBOUND, **(_ORCHESTRATOR if server.orchestrator else {})}
+    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if bus_order else {}
+    return {**devices, **order, **_UNBOUND, **(_ORCHESTRATOR if server.orchestrator else {})}

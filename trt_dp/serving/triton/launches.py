@@ -26,8 +26,8 @@ from trt_dp.serving.triton.modes import Mode, Server
 from trt_dp.serving.triton.options import Options, parameters, read
 from trt_dp.serving.triton.repository import Repository, repository
 from trt_dp.system import open_mpi, safe_files
+from trt_dp.system.machine import Machine
 from trt_dp.system.shared_memory import FOLDER
-from trt_dp.types import Machine
 
 _PORTS = 3  # of each server: HTTP, gRPC, metrics
 _REPOSITORY = "models"
@@ -42,14 +42,16 @@ class _Plan(Struct, frozen=True, kw_only=True):
     models: Repository
     given: list[int]  # ports, those of the proxy first
     proxy: str | None  # the program
+    bus_order: bool  # the GPUs are numbered by nvidia-smi
 
 
 def launches(asked: Asked, machine: Machine) -> Layout:
     """What to start; raises UsageError or EngineRefused for what cannot be had on this machine."""
+    _check(asked)
     options = read(asked.wish.options)
     engine = engine_folder.read_engine(str(Path(asked.wish.model or "").resolve()))
     made, notes = _modes(asked, machine, engine, options)
-    proxy = nginx_program() if made.proxy else None
+    proxy = nginx_program() if made.proxy or asked.proxy else None
     wanted = 2 * bool(proxy) + _PORTS * len(made.servers)
     plan = _Plan(
         asked=asked,
@@ -58,10 +60,40 @@ def launches(asked: Asked, machine: Machine) -> Layout:
         models=_repository(asked, engine, made, options),
         given=ports.take(asked.host, asked.port, wanted),
         proxy=proxy,
+        bus_order=machine.bus_order,
     )
     servers = [_launch(plan, number, server) for number, server in enumerate(made.servers)]
-    told = (*made.notes, *notes, _grpc_note(plan))
+    told = (*made.notes, *notes, *_text_note(engine), _grpc_note(plan))
     return Layout(launches=(*servers, *_proxies(plan)), notes=told)
+
+
+def _check(asked: Asked) -> None:
+    """Raises UsageError for what other servers can be asked, and this one cannot."""
+    if asked.wish.model is None:
+        msg = "the server triton needs MODEL: the folder of an engine, as trt-dp build makes it"
+        raise UsageError(msg)
+    others = {
+        "--engine": asked.wish.engine,
+        "--served-model-name": asked.wish.served_name,
+        "--context": asked.wish.context,
+        "--neuron-cores": asked.neuron_cores,
+    }
+    for name, value in others.items():
+        if value is not None:
+            msg = f"{name} is not for --server triton: the engine and its folder say it"
+            raise UsageError(msg)
+
+
+def _text_note(engine: Model) -> list[str]:
+    if _has_tokenizer(engine):
+        return []
+    return [
+        f"{engine.folder} has no tokenizer.json: there is no ensemble and no BLS model, only models that take ids"
+    ]
+
+
+def _has_tokenizer(engine: Model) -> bool:
+    return (engine.folder / "tokenizer.json").is_file()
 
 
 def _modes(
@@ -118,7 +150,7 @@ def _repository(asked: Asked, engine: Model, made: modes.Modes, options: Options
         max_queue_size=options.max_queue_size,
         text_instances=options.text_instances,
     )
-    texts = (engine.folder / "tokenizer.json").is_file()
+    texts = _has_tokenizer(engine)
     return repository(settings, made.copies, texts=texts, code=_code(options.backend))
 
 
@@ -152,7 +184,10 @@ def _launch(plan: _Plan, number: int, server: Server) -> Launch:
         where=f"GPU {', '.join(server.devices)}" if server.devices else "no GPU",
         health="/v2/health/ready",
         command=tuple(commands.command(server, where, start)),
-        environment={**_mpi(start, where), **commands.environment(server)},
+        environment={
+            **_mpi(start, where),
+            **commands.environment(server, bus_order=plan.bus_order),
+        },
         folder=folder,
         files={f"{_REPOSITORY}/{path}": text for path, text in plan.models.files().items()},
         shared=commands.shared_names(start, where),

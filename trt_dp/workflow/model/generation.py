@@ -30,6 +30,9 @@ _SAMPLING = (
 )
 
 
+_DRAWING = ("top_k", "top_p", "min_p", "seed")
+
+
 class Options(Struct, frozen=True, kw_only=True):
     """The options that are lengths or switches; those of SamplingFields come with them."""
 
@@ -67,8 +70,9 @@ def read(given: dict[str, Any], place: str, *, samples: bool) -> Generation:
     _refuse_several(options, place)
     temperature, notes = _temperature(options, fields, samples=samples)
     sampling = _sampling(fields, temperature)
-    if not temperature and (fields.top_p or fields.top_k or fields.min_p):
-        notes.append("top_p, top_k and min_p have no effect at a temperature of 0")
+    narrowing = [name for name in _DRAWING if given.get(name) is not None]
+    if narrowing and not temperature:
+        notes.append(f"at a temperature of 0 these have no effect: {', '.join(narrowing)}")
     notes += [f"{name} has no effect: {why}" for name, why in _NO_EFFECT.items() if name in given]
     length = options.max_new_tokens or options.max_tokens
     return Generation(

@@ -146,8 +146,6 @@ def _notes(params: Params) -> list[str]:
 
 def make(work: Work) -> Made:
     """Ask what has no answer yet, and put the answers into the rows."""
-    if work.scope.wishes.fresh:
-        rounds.forget(_parent(work))
     rows, earlier = read_input(work), _earlier(work)
     to_ask = [row for row in rows if data.key_of(row, work.output.key) not in earlier]
     if not to_ask:
@@ -173,6 +171,8 @@ def _answers(work: Work, rows: list[Row]) -> tuple[dict[str, Answer], list[Faile
     prepared: Prepared = work.prepared
     job, asking = job_of(work.scope, _asking(work, prepared))
     lines, failed = requests_of(rows, work.output.key, prepared.prompts, asking)
+    if work.scope.wishes.fresh:
+        rounds.forget(_parent(work))
     found = Rounds(_parent(work), job)
     new = len(found.pending(lines))
     answers = _ask(work, found, lines) if new else found.known(lines)
