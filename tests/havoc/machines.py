@@ -132,6 +132,10 @@ class _Run:
             return 0.0
         return status["completed"] / status["requests"]
 
+    def wake(self) -> None:
+        """The process that leads into the host stops together with the coordinator, and is not woken with it."""
+        self._process.send_signal(signal.SIGCONT)
+
     def give_up(self) -> None:
         self._process.kill()
         self._process.wait()
@@ -152,6 +156,7 @@ def _through(run: _Run, plan: MachinePlan) -> int:
             undoing.append((time.monotonic() + blow.seconds, undo or (lambda: None)))
         for at, undo in [one for one in undoing if one[0] <= time.monotonic()]:
             undo()
+            run.wake()
             undoing.remove((at, undo))
     for _, undo in undoing:
         undo()
