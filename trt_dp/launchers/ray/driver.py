@@ -1,10 +1,11 @@
 """`python -m trt_dp.launchers.ray.driver`: asks Ray for agents, and holds them until its standard input ends.
 
-    run ── stdin ──► driver ── Ray ──► actor, which holds the node's resources ── stdin ──► agent
+run ── stdin ──► driver ── Ray ──► actor, which holds the node's resources ── stdin ──► agent
 """
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import subprocess
@@ -22,7 +23,9 @@ from trt_dp.launchers.agent_command import agent_command
 from trt_dp.launchers.ray.wish import RayWish, shortage
 
 _TURN_SECONDS = 0.2
-_OWN_CHILDREN = {"RAY_kill_child_processes_on_worker_exit": "0"}  # else it kills our guard, not what it guards
+_OWN_CHILDREN = {
+    "RAY_kill_child_processes_on_worker_exit": "0"
+}  # else it kills our guard, not what it guards
 _LEAVE_SECONDS = 8.0
 
 
@@ -33,15 +36,16 @@ class Keeper:
         """Run the agent to its end; returns its last words."""
         wanted = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         wanted.pop("OMP_NUM_THREADS", None)  # Ray's own wish
+        here = [sys.executable, *command[1:]]
         done = subprocess.run(
-            command, input=told, stderr=subprocess.PIPE, env=wanted, check=False, cwd="/"
+            here, input=told, stderr=subprocess.PIPE, env=wanted, check=False, cwd="/"
         )
         words = done.stderr.decode(errors="replace").strip().splitlines()
         return words[-1] if words else f"its exit status is {done.returncode}"
 
 
 class _Placed:
-    """One agent: waiting for a place, kept by an actor, or ended."""
+    """One agent: waiting for a place, kept by an actor (`started`), or `ended` with these last words."""
 
     def __init__(self, wish: RayWish) -> None:
         self._group = placement_group([wish.bundle], strategy="STRICT_PACK")
@@ -52,6 +56,7 @@ class _Placed:
 
     @property
     def started(self) -> bool:
+        """Whether Ray found a place for it."""
         return self._kept is not None
 
     def look(self, wish: RayWish, told: bytes) -> None:
@@ -67,6 +72,7 @@ class _Placed:
             self.ended = str(error).partition("\n")[0]
 
     def leave(self) -> None:
+        """Give its place back."""
         remove_placement_group(self._group)
 
     def _start(self, wish: RayWish, told: bytes) -> None:
@@ -76,26 +82,32 @@ class _Placed:
             "max_restarts": 0, "runtime_env": {"env_vars": _OWN_CHILDREN},
         }  # fmt: skip
         self._actor = ray.remote(Keeper).options(**options).remote()
-        self._kept = self._actor.keep.remote(agent_command(wish.python, "--stdin"), told)
+        self._kept = self._actor.keep.remote(agent_command("", "--stdin"), told)
 
 
 def main() -> int:
     """Ask for all agents and hold them; returns an exit status."""
-    wish = msgspec.json.decode(sys.stdin.buffer.raw.readline(), type=RayWish)
-    told = sys.stdin.buffer.raw.readline()
-    ray.init(address=wish.address, log_to_driver=False, logging_level="ERROR")
+    asked = io.FileIO(
+        sys.stdin.fileno(), closefd=False
+    )  # without a buffer, so that `select` sees its end
+    wish = msgspec.json.decode(asked.readline(), type=RayWish)
+    told = asked.readline()
+    try:
+        ray.init(address=wish.address, log_to_driver=False, logging_level="ERROR")
+    except (RuntimeError, ConnectionError, RayError) as error:  # another version of Ray or Python
+        return _say(f"Ray lets nobody in: {' '.join(str(error).split())}", 1)
     agents = [_Placed(wish) for _ in range(wish.agents)]
     try:
-        return _hold(wish, told, agents)
+        return _hold(asked, wish, told, agents)
     finally:
         _let_leave(wish, told, agents)
         ray.shutdown()
 
 
-def _hold(wish: RayWish, told: bytes, agents: list[_Placed]) -> int:
+def _hold(asked: io.FileIO, wish: RayWish, told: bytes, agents: list[_Placed]) -> int:
     """Until nobody wants them any more, or all have ended."""
     deadline = time.monotonic() + wish.seconds
-    while not select.select([sys.stdin.buffer.raw], [], [], _TURN_SECONDS)[0]:
+    while not select.select([asked], [], [], _TURN_SECONDS)[0]:
         for one in agents:
             one.look(wish, told)
         if all(one.ended for one in agents):

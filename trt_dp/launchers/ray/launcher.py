@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import socket
 from collections.abc import Sequence
 
@@ -21,9 +20,10 @@ _DRIVER = "trt_dp.launchers.ray.driver"
 
 
 class RayLauncher:
-    """One placement group for each of `agents`, with `gpus` and `cores` of one node; the key goes as an argument.
+    """One placement group for each of `agents`, with `gpus` and `cores` of one node; the key goes through Ray.
 
-    `address` is the head's, as in `ray start --address`. `seconds` is how long Ray may take to place the first.
+    `address` is the head's, as in `ray start --address`. `seconds` is how long Ray may take to place the first agent.
+    Agents run in the Python of Ray's nodes, which must have trt-dp.
     """
 
     packages = ("ray",)
@@ -35,7 +35,6 @@ class RayLauncher:
         agents: int = 1,
         gpus: int = 0,
         cores: int = 1,
-        python: str = "",
         seconds: float = 60.0,
     ) -> None:
         if why := self.why_not():
@@ -43,7 +42,7 @@ class RayLauncher:
         host = _check(address, agents, gpus, cores)
         self.hosts: Sequence[str] = [host] * agents
         self._wish = RayWish(
-            address=address, agents=agents, gpus=gpus, cores=cores, python=python, seconds=seconds
+            address=address, agents=agents, gpus=gpus, cores=cores, seconds=seconds
         )
         self._driver: Starter | None = None
 
@@ -56,8 +55,7 @@ class RayLauncher:
     def begin(self, door: Credentials) -> None:
         """Start the process that asks Ray."""
         told = msgspec.json.encode(self._wish) + b"\n" + line(door)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        self._driver = Starter(safe_files.python(_DRIVER), told=told, environment=environment)
+        self._driver = Starter(safe_files.python(_DRIVER), told=told)
 
     def poll(self) -> list[StarterEnded]:
         """The end of that process, once: all agents have left, or none could be placed."""
@@ -66,7 +64,7 @@ class RayLauncher:
         why = self._driver.last_words()
         self._driver.forget()
         self._driver = None
-        return [StarterEnded(self._wish.address, why, last=True)]
+        return [StarterEnded(self.hosts[0], why, last=True)]
 
     def close(self) -> None:
         """Hang up: the process gives back what Ray has placed, and ends."""

@@ -14,7 +14,6 @@ class RayWish(Struct, frozen=True, kw_only=True):
     agents: int
     gpus: int
     cores: int
-    python: str
     seconds: float
 
     @property
