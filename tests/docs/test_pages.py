@@ -31,9 +31,10 @@ OF_OTHERS = {
     "--max-num-completed-requests",
     "--mean-input-tokens",
     "--mean-output-tokens",
+    "--no-kill",
     "--num-concurrent-requests",
     "--save-detailed",
-}  # pytest's, those of docs/extending.md, and those of LLMPerf and vLLM
+}  # pytest's, Slurm's, those of docs/extending.md, and those of LLMPerf and vLLM
 
 
 def texts(pattern: str) -> list[tuple[Path, str]]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,17 +49,21 @@ def net(tmp_path_factory) -> Iterator[Network]:
 
 
 @pytest.fixture(scope="module")
-def cluster(net) -> None:
+def cluster(net) -> Iterator[None]:
     """Ray on all three, with two cores on each but the first; it ends with the hosts."""
+    folder = tempfile.mkdtemp(prefix="tdr")  # short: there are sockets in it
     ray = Path(RAY).parent / "ray"
     head = net.hosts[0].address
     for host in net.hosts:
         role = ["--head", "--port=6379", "--include-dashboard=false", "--num-cpus=0"]
+        role += [f"--temp-dir={folder}"]
         if host.address != head:
             role = [f"--address={head}:6379", "--num-cpus=2"]
         own = [f"--node-ip-address={host.address}", "--num-gpus=0", "--disable-usage-stats", MEMORY]
         done = host.run(ray, "start", *role, *own)
         assert done.returncode == 0, done.stderr
+    yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +156,8 @@ def test_a_killed_coordinator_leaves_nothing_of_mpirun(net, start):
 
 
 @needs_ray
-def test_ray_brings_two_hosts(net, cluster, start, tmp_path, local_sha):
+@pytest.mark.usefixtures("cluster")
+def test_ray_brings_two_hosts(net, start, tmp_path, local_sha):
     """The results are byte-equal, both hosts took part, and nothing of the run is left."""
     said = finish(start(by_ray(net, *TWO), *SLOW, python=RAY))
     assert "n1 (" in said
@@ -160,7 +167,8 @@ def test_ray_brings_two_hosts(net, cluster, start, tmp_path, local_sha):
 
 
 @needs_ray
-def test_an_actor_that_is_killed_loses_no_request(net, cluster, start, tmp_path, local_sha):
+@pytest.mark.usefixtures("cluster")
+def test_an_actor_that_is_killed_loses_no_request(net, start, tmp_path, local_sha):
     """Its host is lost, what was in flight there runs elsewhere, and its workers leave."""
     process = start(by_ray(net, *TWO), "--set", "step_seconds=0.1", "--set", "batch=8", python=RAY)
     wait_until(lambda: working(net))
@@ -171,7 +179,8 @@ def test_an_actor_that_is_killed_loses_no_request(net, cluster, start, tmp_path,
 
 
 @needs_ray
-def test_a_killed_coordinator_leaves_nothing_of_the_run_in_ray(net, cluster, start):
+@pytest.mark.usefixtures("cluster")
+def test_a_killed_coordinator_leaves_nothing_of_the_run_in_ray(net, start):
     """Ray gets its places back, and no agent, guard or worker is left."""
     start(by_ray(net, *TWO), "--set", "step_seconds=0.3", python=RAY)
     wait_until(lambda: working(net))
@@ -180,7 +189,8 @@ def test_a_killed_coordinator_leaves_nothing_of_the_run_in_ray(net, cluster, sta
 
 
 @needs_ray
-def test_what_ray_lacks_is_told(net, cluster, start):
+@pytest.mark.usefixtures("cluster")
+def test_what_ray_lacks_is_told(net, start):
     """No node has eight GPUs, and the run does not wait for one."""
     said = finish(start(by_ray(net, "gpus=8", "seconds=2"), python=RAY), 1)
     assert "Ray placed 0 of 1 agents in 2 s" in said
