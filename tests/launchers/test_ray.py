@@ -72,6 +72,16 @@ def test_what_the_cluster_lacks_is_told():
     assert "a node with 8 GPUs and 1 CPUs free. The cluster has: 0 GPUs and 4 CPUs" in why
 
 
+def test_a_cluster_that_refuses_is_told_in_its_words(monkeypatch):
+    """Another version of Ray or Python is one sentence, not a traceback."""
+    monkeypatch.setattr(launchers, "_check", lambda *_: "127.0.0.1")
+    launcher = RayLauncher(address="127.0.0.1:1")
+    launcher.begin(NOWHERE)
+    said = "Ray lets nobody in: Version mismatch: the cluster has another Python"
+    assert told_by(launcher) == said
+    launcher.close()
+
+
 def test_an_agent_that_finds_no_coordinator_is_told_in_its_own_words():
     """What the agent said on another node is what the user reads."""
     with clusters.ray_head() as head:

@@ -23,9 +23,8 @@ from trt_dp.launchers.agent_command import agent_command
 from trt_dp.launchers.ray.wish import RayWish, shortage
 
 _TURN_SECONDS = 0.2
-_OWN_CHILDREN = {
-    "RAY_kill_child_processes_on_worker_exit": "0"
-}  # else it kills our guard, not what it guards
+# else Ray kills the agent before that has ended its workers
+_OWN_CHILDREN = {"RAY_kill_child_processes_on_worker_exit": "0"}
 _LEAVE_SECONDS = 8.0
 
 
@@ -36,6 +35,8 @@ class Keeper:
         """Run the agent to its end; returns its last words."""
         wanted = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         wanted.pop("OMP_NUM_THREADS", None)  # Ray's own wish
+        if not ray.get_gpu_ids():  # versions of Ray differ in what they hide then
+            wanted["CUDA_VISIBLE_DEVICES"] = ""
         here = [sys.executable, *command[1:]]
         done = subprocess.run(
             here, input=told, stderr=subprocess.PIPE, env=wanted, check=False, cwd="/"

@@ -18,6 +18,10 @@ def shutdown():
     _pool.shutdown()
 
 
+def get_gpu_ids():
+    return []
+
+
 def nodes():
     return [{"Alive": True, "Resources": {"CPU": 4.0}}, {"Alive": False, "Resources": {}}]
 
