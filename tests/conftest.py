@@ -16,6 +16,7 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 from trtllm_engines import DOUBLES, forget_double
+from vllm_double import forget_double as forget_vllm_double
 
 from trt_dp.coordinator.job import Job, Snapshot
 from trt_dp.coordinator.run import Outcome
@@ -194,6 +195,13 @@ def stand_ins(tmp_path: Path) -> dict[str, str]:
         os.environ.get("PYTHONPATH", ""),
     ]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+@pytest.fixture(autouse=True)
+def no_double_stays() -> Iterator[None]:
+    """No test sees the double of vLLM that an earlier one imported."""
+    yield
+    forget_vllm_double()
 
 
 @pytest.fixture(autouse=True)

@@ -210,9 +210,7 @@ def test_an_engine_that_will_not_load_again(tmp_path, clean) -> None:
     assert trial.verdict == type(trial.verdict)()
     assert trial.sittings == 1
     reasons = [death["reason"] for death in trial.report["deaths"]]
-    assert any("would not load again: the engine was told to refuse" in why for why in reasons), (
-        reasons
-    )
+    assert any("would not load: the engine was told to refuse" in why for why in reasons), reasons
 
 
 def test_guards_killed_and_then_the_coordinator(tmp_path, clean) -> None:

@@ -24,10 +24,19 @@ def install(site: Path) -> dict[str, str]:
     info = site / "shout-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shout\nVersion: 1.0\n")
-    listed = blocks("toml")[0].rstrip() + "\n" + blocks("toml")[1].partition("\n")[2]
-    points = re.sub(r'project\.entry-points\."(.*?)"', r"\1", listed).replace('"', "")
-    (info / "entry_points.txt").write_text(points)
+    (info / "entry_points.txt").write_text(_entry_points(blocks("toml")))
     return {"PYTHONPATH": str(site)}
+
+
+def _entry_points(tables: list[str]) -> str:
+    """The tables of the page as an installed package lists them: each group once."""
+    groups: dict[str, list[str]] = {}
+    for line in "\n".join(tables).splitlines():
+        if found := re.match(r'\[project\.entry-points\."(.*?)"\]', line):
+            points = groups.setdefault(found[1], [])
+        elif line.strip():
+            points.append(line.replace('"', ""))
+    return "".join(f"[{group}]\n" + "\n".join(points) + "\n" for group, points in groups.items())
 
 
 def forget() -> None:
