@@ -79,6 +79,7 @@ def test_an_agent_comes_and_its_end_is_told_once(launcher, door):
     told: list[object] = []
     wait_until(lambda: told.extend(launcher.poll()) or told)
     assert [(one.name, bool(one.why)) for one in told] == [("127.0.0.1", True)]
+    assert not launcher.poll()
     launcher.close()
 
 

@@ -88,9 +88,7 @@ class _Placed:
 
 def main() -> int:
     """Ask for all agents and hold them; returns an exit status."""
-    asked = io.FileIO(
-        sys.stdin.fileno(), closefd=False
-    )  # without a buffer, so that `select` sees its end
+    asked = io.FileIO(sys.stdin.fileno(), closefd=False)  # no buffer: `select` must see its end
     wish = msgspec.json.decode(asked.readline(), type=RayWish)
     told = asked.readline()
     try:
