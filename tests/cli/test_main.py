@@ -36,7 +36,7 @@ def test_help_needs_nothing_heavy(words) -> None:
     [
         (["--engine", "zzz"], "there is no engine 'zzz'; known: "),
         ([], "build an engine with trt-dp build"),
-        (["--engine", "echo", "--launcher", "ray9"], "there is no launcher 'ray9'; known: "),
+        (["--engine", "echo", "--launcher", "zzz9"], "there is no launcher 'zzz9'; known: "),
         (["--engine", "echo", "--engine-path", "gone"], "gone does not exist: --engine-path"),
         (["--engine", "echo", "--stall-seconds", "nan"], "--stall-seconds is nan"),
         (["--engine", "echo", "--set", "batch"], "give it as KEY=VALUE"),
