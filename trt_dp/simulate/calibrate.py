@@ -16,6 +16,7 @@ from trt_dp.engines import Engine
 from trt_dp.errors import UNREADABLE, EngineRefused, RequestRefused, UsageError
 from trt_dp.simulate.step_models import Linear, Steps
 from trt_dp.system import safe_files
+from trt_dp.system.reasons import why
 from trt_dp.types import Request, Result, Sampling
 
 Say = Callable[["Trial"], None]
@@ -123,8 +124,8 @@ def load(path: Path) -> Calibration:
     try:
         return msgspec.json.decode(safe_files.read(path), type=Calibration)
     except (OSError, *UNREADABLE) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        msg = f"{path} is no calibration of an engine ({why}): make one with trt-dp calibrate"
+        reason = error.strerror if isinstance(error, OSError) else why(error)
+        msg = f"{path} is no calibration of an engine ({reason}): make one with trt-dp calibrate"
         raise UsageError(msg) from error
 
 

@@ -105,7 +105,7 @@ class Lanes:
         self._since_plan += len(answered.indices)
 
     def forget(self, worker: int, indices: Iterable[int]) -> None:
-        """These are not in flight there any more, and nothing is learnt from them."""
+        """These are no longer in flight there, and nothing is learnt from them."""
         if self._steps is not None:
             self._in_flight.forget(worker, indices, self._steps, self._clock())
 

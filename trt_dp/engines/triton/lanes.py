@@ -62,7 +62,7 @@ class Lane:
             self._heard = time.monotonic()
 
     def give(self) -> None:
-        """A request is not in flight there any more."""
+        """A request is no longer in flight there."""
         self.in_flight -= 1
         self._heard = time.monotonic()
 

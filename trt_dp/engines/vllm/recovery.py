@@ -31,7 +31,7 @@ def check_recovered(vllm: Any, made: Library, failure: Exception) -> None:
         msg = f"vLLM does not recover from {_named(failure)}: then {_named(error)}"
         raise RuntimeError(msg) from failure
     if not answered:
-        msg = f"vLLM does not recover from {_named(failure)}: it does not answer any more"
+        msg = f"vLLM does not recover from {_named(failure)}: it no longer answers"
         raise RuntimeError(msg) from failure
 
 
