@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trt_dp.errors import EngineRefused, UsageError
+from trt_dp.simulate import calibrate
 from trt_dp.simulate.calibrate import Trial, calibration, errors, fit, load, measure, plan_trials
 from trt_dp.simulate.forecast import Calibrated, forecast
 from trt_dp.simulate.needs import Needs
@@ -90,6 +92,15 @@ def test_an_engine_that_fails_is_not_measured():
     """A failure in a trial ends the calibration with a sentence."""
     with pytest.raises(EngineRefused, match="did not answer"):
         measure(Scripted(error=Failure("x", "y")), plan_trials(4, None), 1.0, lambda _: None)
+
+
+def test_an_engine_that_says_nothing_is_given_up(monkeypatch):
+    """A calibration does not wait for ever."""
+    monkeypatch.setattr(calibrate, "_SILENT_SECONDS", 0.01)
+    engine = Scripted()
+    engine.step = lambda: time.sleep(0.001) or []
+    with pytest.raises(EngineRefused, match="answered nothing"):
+        measure(engine, plan_trials(4, None), 1.0, lambda _: None)
 
 
 def test_a_file_that_is_no_calibration_is_refused(tmp_path):

@@ -24,6 +24,7 @@ Floats = NDArray[np.float64]
 
 _VOCABULARY = 100  # every model has so many ids
 _FEWEST = 5
+_SILENT_SECONDS = 600.0
 _STEP_TOKENS = 512.0
 
 
@@ -136,9 +137,14 @@ def _run(engine: Engine, trial: Trial, number: int) -> float:
     started = time.perf_counter()
     for index, ids in enumerate(prompts):
         _submit(engine, index, ids, trial.output_tokens)
-    left = trial.requests
+    left, heard = trial.requests, started
     while left:
-        for result in engine.step():
+        results = engine.step()
+        heard = time.perf_counter() if results else heard
+        if time.perf_counter() - heard > _SILENT_SECONDS:
+            msg = f"the engine answered nothing for {_SILENT_SECONDS:g} s"
+            raise EngineRefused(msg)
+        for result in results:
             if not isinstance(result, Result) or result.error:
                 msg = "the engine did not answer a request of the calibration"
                 raise EngineRefused(msg)
