@@ -16,7 +16,12 @@ _OWN_FIELD = {
     ("sglang", "grammar"): "ebnf",
     ("llamacpp", "grammar"): "grammar",
 }
-_RESPONSE_FORMAT = ("openai", "sglang", "llamacpp", "trt-dp")
+_TRTLLM = {
+    "json": "schema",
+    "regex": "regex",
+    "grammar": "ebnf",
+}  # where a form is in its `response_format`
+_RESPONSE_FORMAT = ("openai", "sglang", "llamacpp", "trt-dp", "trtllm")
 
 
 def form_fields(form: Form, dialect: Dialect) -> dict[str, Any]:
@@ -27,6 +32,9 @@ def form_fields(form: Form, dialect: Dialect) -> dict[str, Any]:
         }
     if own := _OWN_FIELD.get((dialect.name, form.kind)):
         return {own: form.value}
+    if dialect.name == "trtllm" and (field := _TRTLLM.get(form.kind)):
+        kind = "json" if field == "schema" else field
+        return {"response_format": {"type": kind, field: _value(form)}}
     if dialect.name in _RESPONSE_FORMAT and form.kind == "json_object":
         return {"response_format": {"type": "json_object"}}
     if dialect.name in _RESPONSE_FORMAT and form.kind == "json":
