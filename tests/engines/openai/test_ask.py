@@ -125,6 +125,7 @@ SCHEMA = '{"type":"object"}'
         ("sglang", Form("regex", "a+"), {"regex": "a+"}),
         ("trtllm", Form("regex", "a+"), {"response_format": {"type": "regex", "regex": "a+"}}),
         ("trtllm", Form("json", SCHEMA), {"response_format": {"type": "json", "schema": {"type": "object"}}}),
+        ("llamacpp", Form("json", SCHEMA), {"json_schema": {"type": "object"}, "response_format": None}),
         ("llamacpp", Form("grammar", "root ::= x"), {"grammar": "root ::= x"}),
         ("openai", Form("json_object"), {"response_format": {"type": "json_object"}}),
         ("openai", Form("json", SCHEMA), {"response_format": {"type": "json_schema", "json_schema":
