@@ -17,11 +17,8 @@ _OWN_FIELD = {
     ("llamacpp", "grammar"): "grammar",
     ("llamacpp", "json"): "json_schema",  # its completions ignore `response_format`
 }
-_TRTLLM = {
-    "json": "schema",
-    "regex": "regex",
-    "grammar": "ebnf",
-}  # where a form is in its `response_format`
+# where TensorRT-LLM looks for a form in `response_format`
+_TRTLLM = {"json": "schema", "regex": "regex", "grammar": "ebnf"}
 _RESPONSE_FORMAT = ("openai", "sglang", "trt-dp", "trtllm")
 
 
