@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -37,7 +37,7 @@ class Commands(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         """Take typer's settings, and the commands of the table."""
         super().__init__(**settings)
-        self.commands: Mapping[str, Any] = OnDemand()
+        self.commands = cast("Any", OnDemand())
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write each command with its line."""
