@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from trt_dp.cli.help import SPELLINGS, Command
+from trt_dp.cli.values import plainly
 
 SHORT = {  # in the order in which a user meets them
     "prepare-dataset": "Make a synthetic dataset.",
@@ -38,6 +39,10 @@ class Commands(TyperGroup):
         """Take typer's settings, and the commands of the table."""
         super().__init__(**settings)
         self.commands = cast("Any", OnDemand())
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The options of all commands."""
+        return plainly(super().get_params(ctx))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write each command with its line."""
