@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trt_dp.coordinator.order.contract import NOTHING, Answered, Asking, Indices
+from trt_dp.coordinator.order.contract import (
+    NOTHING,
+    Answered,
+    Asking,
+    Indices,
+    as_they_came,
+)
 
 
 class StaticSplit:
@@ -25,6 +31,10 @@ class StaticSplit:
         queue = self._queues[asking.worker]
         self._queues[asking.worker] = queue[room:]
         return queue[:room]
+
+    def again(self, asking: Asking, waiting: Indices) -> Indices:
+        """What came back goes first."""
+        return as_they_came(asking, waiting)
 
     def learn(self, answered: Answered) -> None:
         """Nothing is learnt."""

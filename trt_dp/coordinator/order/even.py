@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trt_dp.coordinator.order.contract import NOTHING, Answered, Asking, Indices
+from trt_dp.coordinator.order.contract import (
+    NOTHING,
+    Answered,
+    Asking,
+    Indices,
+    as_they_came,
+)
 
 
 class EvenOrder:
@@ -36,6 +42,10 @@ class EvenOrder:
         self._next += len(taken)
         self._quotas[asking.worker] -= len(taken)
         return taken
+
+    def again(self, asking: Asking, waiting: Indices) -> Indices:
+        """What came back goes first."""
+        return as_they_came(asking, waiting)
 
     def learn(self, answered: Answered) -> None:
         """Nothing is learnt: the order is fixed."""
