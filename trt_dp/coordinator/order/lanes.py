@@ -216,16 +216,16 @@ class Lanes:
             again=again,
         )
 
-    def _budget(self, worker: int, steps: StepTime) -> float:
+    def _budget(self, worker: int, steps: StepTime, batch: int | None = None) -> float:
         """How many tokens of one request this worker can still do before the planned end.
 
         Where lengths are unsure, only a slow worker leaves the longest to others.
         """
         if self._unsure and steps.scale(worker) < _SLOW:
             return np.inf
-        cap = max(1, self._plan.caps.get(worker, 1))
+        cap = max(1, batch or self._plan.caps.get(worker, 1))
         context = self._contexts.get(worker, self._context)
-        return (self._plan.end - self._clock()) / steps.seconds(worker, cap, context)
+        return (self._plan.end - self._clock()) / steps.seconds(worker, cap, context) * LENIENT
 
     def _load(self, worker: int, limit: int, steps: StepTime, now: float) -> Load:
         mine, done = self._in_flight.of(worker, steps, now)
@@ -246,14 +246,14 @@ class Lanes:
             return self._deal(asking, room)
         if plan.quotas is not None:
             return self._up_to(room, asking.worker, plan.quotas)
-        return self._pending.take(room, self._budget(asking.worker, steps) * LENIENT)
+        return self._pending.take(room, self._budget(asking.worker, steps))
 
     def _choose_again(self, back: Back, asking: Asking, steps: StepTime) -> Indices:
-        """A ward takes those that are late at once, however large its batch still is."""
-        cap = min(asking.limit, self._plan.caps.get(asking.worker, asking.limit))
-        in_time = self._budget(asking.worker, steps) * LENIENT
-        reach = self._plan.wards.get(asking.worker, 0.0) * LENIENT
-        late = back.between(in_time, reach)[: min(asking.again, asking.limit - asking.in_flight)]
+        """A ward takes those that are too long for full batches at once, however large its own still is."""
+        worker, cap = asking.worker, min(asking.limit, self._plan.caps.get(asking.worker, 1))
+        in_time = self._budget(worker, steps, asking.limit if worker in self._plan.wards else cap)
+        late = back.between(in_time, self._plan.wards.get(worker, 0.0))
+        late = late[: min(asking.again, asking.limit - asking.in_flight)]
         room = min(asking.again, cap - asking.in_flight) - len(late)
         return np.concatenate([late, back.between(0.0, in_time)[: max(0, room)]])
 
@@ -263,8 +263,8 @@ class Lanes:
         So no worker gets all of the longest, whose KV cache would make its steps longer than all others.
         """
         self._dealt.add(asking.worker)
-        others = [b for worker, b in self._budgets.items() if worker not in self._dealt]
-        mine = self._budgets.get(asking.worker, 0.0) * LENIENT
+        others = [b / LENIENT for worker, b in self._budgets.items() if worker not in self._dealt]
+        mine = self._budgets.get(asking.worker, 0.0)
         lane = self._pending.take_between(room, max(others, default=mine), mine)
         room -= len(lane)
         if self._plan.quotas is not None:

@@ -139,7 +139,7 @@ def _find_wards(task: Task, seconds: float, caps: dict[int, float]) -> dict[int,
     """
     again, wards = task.again, {}
     left = len(again)
-    for load in sorted(task.loads, key=lambda load: load.work):
+    for load in sorted(task.loads, key=lambda load: (caps[load.worker], load.work)):
         budget = seconds / _tau(task, load, caps[load.worker])
         late = left - int(np.searchsorted(again, budget, side="right"))
         if late <= 0:
@@ -155,24 +155,28 @@ def _find_wards(task: Task, seconds: float, caps: dict[int, float]) -> dict[int,
 
 def _ward(task: Task, load: Load, longest: float, seconds: float, late: int) -> tuple[int, int]:
     """How many of those that are late can start here now and end in time, and beside how many others."""
-    empty = _tau(task, load, 0)
-    room = (seconds / empty - longest) / max(task.steps.slope(load.context), 1e-12)  # steps x batch
-    count = int(min(_TOGETHER, late, (room - float(load.rests.sum())) / longest))
+    room = _room(task, load, longest, seconds) - float(load.rests.sum())
+    count = int(min(_TOGETHER, late, room / longest))
     if count < 1:
         return 0, 0
-    falling = load.rests[::-1]
-    longer = np.concatenate([np.cumsum(falling[::-1])[::-1], [0.0]])  # steps x batch beyond so many
-    beside = np.arange(load.limit + 1)
-    needed = beside * longest
-    needed[: len(longer)] += longer[: len(needed)]
-    others = int(np.searchsorted(needed, room - count * longest, side="right")) - 1
-    return (count, others) if others >= 0 else (0, 0)
+    return count, max(0, int(_cap(task, load, longest, seconds, count)))
 
 
-def _cap(task: Task, load: Load, longest: float, seconds: float) -> float:
+def _room(task: Task, load: Load, longest: float, seconds: float) -> float:
+    """The sum of batches, over all steps of the longest, with which it ends in time."""
+    empty = _tau(task, load, 0)
+    return (seconds / empty - longest) / max(task.steps.slope(load.context), 1e-12)
+
+
+def _cap(task: Task, load: Load, longest: float, seconds: float, more: int = 0) -> float:
+    """The batch to which this worker may refill so that its longest ends in time, beside so many more as long."""
     if longest <= 0:
         return load.limit
-    batch = task.steps.largest_batch(load.worker, seconds / longest, load.context)
+    room = _room(task, load, longest, seconds) - more * longest
+    batch = room / longest
+    if batch < len(load.rests):  # the batch is larger now, and shrinks as those in flight end
+        needed = np.arange(len(load.rests)) * longest + np.cumsum(load.rests)[::-1]
+        batch = float(np.searchsorted(needed, room, side="right")) - 1
     return min(float(load.limit), batch)
 
 
