@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from trt_dp.coordinator.order.contract import (
-    NOTHING,
     Answered,
     Asking,
     Indices,

@@ -16,7 +16,9 @@ class Again:
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
-        self._waiting: dict[int, int] = {}  # and the worker that blames the request for it, if one does
+        self._waiting: dict[
+            int, int
+        ] = {}  # and the worker that blames the request for it, if one does
         self._accusers: dict[int, list[int]] = {}
 
     def __len__(self) -> int:

@@ -11,6 +11,7 @@ from trt_dp.coordinator.order.contract import NOTHING, Indices
 
 SUSPECTS_TOGETHER = 16
 DEATHS_ALONE = 2
+_NOWHERE = -1
 
 
 class Quarantine:
@@ -57,7 +58,9 @@ class Quarantine:
     @property
     def waiting(self) -> Indices:
         """The suspects that may run beside other work."""
-        return np.fromiter(self._waiting, np.int64, len(self._waiting)) if self._waiting else NOTHING
+        return (
+            np.fromiter(self._waiting, np.int64, len(self._waiting)) if self._waiting else NOTHING
+        )
 
     def room(self, worker: int) -> int:
         """How many more suspects may run beside other work in this worker."""
@@ -108,12 +111,13 @@ class Quarantine:
 
     def spare(self, worker: int, lost: list[int]) -> list[int]:
         """The worker died of something else: its suspects wait as they were; returns those that are none."""
+        running = self._running.get(worker, set()) & set(lost)
         if worker in self._isolated:
             self._alone.extendleft(lost)
             lost = []
-        running = self._running.get(worker, set()) & set(lost)
-        self.release(worker, running)
-        self._waiting.update((index, worker) for index in lost if index in running)
+        self._isolated.discard(worker)
+        self._running.pop(worker, None)
+        self._waiting.update((index, _NOWHERE) for index in lost if index in running)
         return [index for index in lost if index not in running]
 
     def _may_run(self, worker: int, index: int) -> bool:
