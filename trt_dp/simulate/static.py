@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from trt_dp.coordinator.order.contract import (
     NOTHING,
     Answered,
@@ -14,10 +16,10 @@ from trt_dp.coordinator.order.contract import (
 
 
 class StaticSplit:
-    """Every worker has its own queue from the start, dealt out one by one; a dead worker's queue waits for it."""
+    """Every worker has its own queue from the start; a dead worker's queue waits for it."""
 
-    def __init__(self, indices: Indices, workers: int) -> None:
-        self._queues = [indices[worker::workers] for worker in range(workers)]
+    def __init__(self, queues: list[Indices]) -> None:
+        self._queues = queues
 
     def __len__(self) -> int:
         """How many are left in all queues."""
@@ -46,3 +48,14 @@ class StaticSplit:
         """In the order of the file."""
         del worker
         return sorted(indices)
+
+
+def dealt(indices: Indices, workers: int) -> StaticSplit:
+    """One request after the other, to each worker in turn."""
+    return StaticSplit([indices[worker::workers] for worker in range(workers)])
+
+
+def by_groups(indices: Indices, groups: Indices, workers: int) -> StaticSplit:
+    """Whole groups, to each worker in turn: what training by samples does with all samples of a prompt."""
+    _, numbers = np.unique(groups[indices], return_inverse=True)
+    return StaticSplit([indices[numbers % workers == worker] for worker in range(workers)])
