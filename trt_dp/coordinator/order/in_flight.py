@@ -42,6 +42,7 @@ class InFlight:
         known = steps.change(worker, len(mine) + len(indices), 0.0, now)
         if len(indices):  # an answer tells exactly how many steps were done since it left
             known.correct(float((self._steps[indices] + tokens).max()))
+            known.answered = True
         done = known.steps - self._steps[indices]
         batches = (known.batch_steps - self._batch_steps[indices]) / np.maximum(done, 1e-9)
         kvs = (known.kv_steps - self._kv_steps[indices]) / np.maximum(done, 1e-9)
@@ -63,17 +64,14 @@ class InFlight:
         steps.change(worker, len(mine), -float(self._prompts[here].sum()), now)
 
     def measure(self, steps: StepTime, now: float) -> None:
-        """Reckon anew what all have done, once it is known how long steps take."""
+        """Reckon what workers without an answer have done, once it is known how long steps take."""
         steps.fit()
         for worker, mine in self._of.items():
-            indices = np.fromiter(mine, np.int64, len(mine))
             known = steps.change(worker, len(mine), 0.0, now)
-            mean_prompt = float(self._prompts[indices].mean()) if len(indices) else 0.0
-            done = (now - self._sent[indices]) / steps.seconds(worker, len(mine), mean_prompt)
-            self._steps[indices] = known.steps - done
-            known.kv = float((self._prompts[indices] + done).sum())
-            self._batch_steps[indices] = known.batch_steps - len(mine) * done
-            self._kv_steps[indices] = known.kv_steps - known.kv * done / 2
+            if mine and not known.answered:
+                indices = np.fromiter(mine, np.int64, len(mine))
+                step = steps.seconds(worker, len(mine), float(self._prompts[indices].mean()))
+                known.correct(float(now - self._sent[indices].min()) / step)
 
     def lose(self, worker: int) -> None:
         """All that this worker had is gone from it."""

@@ -38,6 +38,7 @@ class _Worker:
         self.kv_steps = 0.0
         self.steps = 0.0
         self.scale = 1.0
+        self.answered = False
         self.took = 0.0
         self.expected = 0.0
 
