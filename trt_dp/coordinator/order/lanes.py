@@ -181,9 +181,7 @@ class Lanes:
             self._pending = Ranked(pending, self._guess.medians(pending))
         task = self._task(asking, steps, now)
         self._plan = make_plan(task, now)
-        if (
-            self._unsure
-        ):  # any request may turn out to be the longest: no batch is kept small for some
+        if self._unsure or not steps.measured:  # no batch is kept small for what is only believed
             self._plan.caps.update(self._limits)
         self._contexts = {load.worker: load.context for load in task.loads}
         self._budgets = {load.worker: self._budget(load.worker, steps) for load in task.loads}
@@ -221,7 +219,7 @@ class Lanes:
 
         Where lengths are unsure, only a slow worker leaves the longest to others.
         """
-        if self._unsure and steps.scale(worker) < _SLOW:
+        if not steps.measured or (self._unsure and steps.scale(worker) < _SLOW):
             return np.inf
         cap = max(1, batch or self._plan.caps.get(worker, 1))
         context = self._contexts.get(worker, self._context)
