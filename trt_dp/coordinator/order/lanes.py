@@ -26,6 +26,7 @@ from trt_dp.coordinator.order.step_time import StepShape, StepTime, unknown_shap
 
 _REPLANS = 150
 _SLOW = 1.15
+_LANE = 1.05  # a worker that reaches no further than this is no lane
 
 
 class Back(Struct, frozen=True):
@@ -261,9 +262,13 @@ class Lanes:
         So no worker gets all of the longest, whose KV cache would make its steps longer than all others.
         """
         self._dealt.add(asking.worker)
-        others = [b / LENIENT for worker, b in self._budgets.items() if worker not in self._dealt]
-        mine = self._budgets.get(asking.worker, 0.0)
-        lane = self._pending.take_between(room, max(others, default=mine), mine)
+        others = [b for worker, b in self._budgets.items() if worker not in self._dealt]
+        mine, theirs = self._budgets.get(asking.worker, 0.0), max(others, default=np.inf)
+        lane = NOTHING
+        if mine > _LANE * theirs:
+            lane = self._pending.take_between(room, theirs / LENIENT, mine)
+        elif others and mine * _LANE >= theirs:
+            mine = max(mine, theirs)
         room -= len(lane)
         if self._plan.quotas is not None:
             mine = np.inf
