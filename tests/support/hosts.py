@@ -18,6 +18,7 @@ from pathlib import Path
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 _SSH_PORT = 2222
+_CABLE = (sys.executable, "-I", "-S", str(Path(__file__).with_name("slow_cable.py")))
 _INIT = """
 hostname {name}
 mount -t tmpfs tmpfs /dev/shm
@@ -63,6 +64,9 @@ class Host:
         self._space = f"{network.tag}-{number}"
         self._plug = f"p{number}"
         self._hidden = hidden
+        self._slowed: subprocess.Popen[bytes] | None = None
+        self.scratch = network.folder / f"{self.name}-scratch"
+        self.scratch.mkdir(exist_ok=True)
         self._lay_cable()
         self.boot()
 
@@ -123,11 +127,30 @@ class Host:
         os.kill(self._init, signal.SIGKILL)
         self._outer.wait()
 
-    def slow(self, *words: str) -> bool:
-        """Make the network slow or lossy, as `tc netem` says it; False where the kernel has no netem."""
-        netem = ("qdisc", "replace", "dev", "eth0", "root", "netem", *words)
-        line = ["ip", "netns", "exec", self._space, "tc", *netem]
-        return not subprocess.run(line, check=False, capture_output=True).returncode
+    def slow(self, seconds: float, loss: float) -> bool:
+        """Have every frame take so much longer in each direction, and this share of them lost; False if it is so."""
+        if self._slowed:
+            return False
+        switch, far, near = self.network.switch, self._plug.replace("p", "f"), f"{self._plug}near"
+        _ip("-n", switch, "link", "add", far, "type", "veth", "peer", "name", near)
+        for space, device in ((self._space, "eth0"), (switch, near)):
+            _ip("netns", "exec", space, *_CABLE, "plain", device)
+        _ip("-n", switch, "link", "set", self._plug, "nomaster")
+        _ip("-n", switch, "link", "set", far, "up")
+        _ip("-n", switch, "link", "set", near, "master", "br0", "up")
+        carry = ["carry", self._plug, far, str(seconds), str(loss)]
+        self._slowed = subprocess.Popen(["ip", "netns", "exec", switch, *_CABLE, *carry])
+        return True
+
+    def hasten(self) -> None:
+        """Make its cable a plain one again."""
+        if self._slowed:
+            self._slowed.kill()
+            self._slowed.wait()
+            self._slowed = None
+            switch = self.network.switch
+            _ip("-n", switch, "link", "del", self._plug.replace("p", "f"))
+            _ip("-n", switch, "link", "set", self._plug, "master", "br0")
 
     def processes(self, *marks: str) -> list[int]:
         """Processes of the host, by their numbers outside, whose command lines hold one of these words."""
@@ -153,12 +176,16 @@ class Host:
         config = folder / f"{self.name}-sshd"
         config.write_text(
             f"Port {_SSH_PORT}\nHostKey {key}\nPidFile none\nAuthorizedKeysFile {folder}/key.pub\n"
+            f"SetEnv TMPDIR={self.scratch}\n"
             "StrictModes no\nUsePAM no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\n"
         )
         assert not self.run(SSHD, "-f", config).returncode, "sshd does not start"
 
     def down(self) -> None:
         """End the host and all that runs there."""
+        if self._slowed:
+            self._slowed.kill()
+            self._slowed.wait()
         with contextlib.suppress(OSError):
             os.kill(self._init, signal.SIGKILL)
         self._outer.kill()
