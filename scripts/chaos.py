@@ -117,7 +117,10 @@ def on_machines(asked: argparse.Namespace) -> int:
             if time.monotonic() > latest:
                 return None
             plan = machines.draw(seed, asked.faults)
-            return machines.undergo(Path(name) / str(seed), plan, requests, clean)
+            try:
+                return machines.undergo(Path(name) / str(seed), plan, requests, clean)
+            except Exception:  # noqa: BLE001 - a judge that breaks has not found the run good
+                return MachineTrial(plan, 0.0, (), 0, (traceback.format_exc(),))
 
         seeds = range(asked.seed, asked.seed + asked.runs)
         trials: list[MachineTrial] = []

@@ -183,8 +183,7 @@ def _strike(hosts: list[Host], blow: Blow) -> Callable[[], object] | None:
         host.cut()
         return host.mend
     if blow.kind == "crash":
-        host.crash()
-        return lambda: _boot(host)
+        return (lambda: _boot(host)) if host.crash() else None
     if blow.kind == "slow_network":
         return host.hasten if host.slow(*_SLOW) else None
     where, mark, kind = {

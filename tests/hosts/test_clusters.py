@@ -6,7 +6,6 @@ that has it and trt-dp. Slurm is not here: it needs a cluster of its own.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -16,36 +15,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import run_echo, wait_until, write_dataset
-from hosts import Network, network, why_no_ssh
+from conftest import wait_until
+from host_runs import MARKS, SLOW, clean, finish, sha
+from hosts import Network, why_no_ssh
 
 from trt_dp.launchers.mpi_hosts import MpiHostsLauncher
 
 pytestmark = [pytest.mark.hosts, pytest.mark.skipif(bool(why := why_no_ssh()), reason=why)]
 
 RAY = os.environ.get("TRT_DP_TEST_RAY", "")
-REQUESTS = 3000
-SLOW = ("--set", "step_seconds=0.02", "--set", "batch=8")
-MARKS = ("trt_dp", "guard.py", "prterun", "prted", "orted")
+ALL_MARKS = (*MARKS, "prterun", "prted", "orted")
 MEMORY = "--object-store-memory=80000000"
 
 needs_mpi = pytest.mark.skipif(
     bool(no_mpi := MpiHostsLauncher.why_not()), reason=no_mpi or "there is Open MPI"
 )
 needs_ray = pytest.mark.skipif(not RAY, reason="TRT_DP_TEST_RAY names no Python with Ray")
-
-
-@pytest.fixture(autouse=True)
-def no_orphans() -> None:
-    """The hosts outlive a test; each test looks itself at what is left on them."""
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory) -> Iterator[Network]:
-    """Three hosts with sshd; the first is the coordinator's."""
-    with network(tmp_path_factory.mktemp("network"), 3) as made:
-        made.command = made.ssh()
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -64,18 +49,6 @@ def cluster(net) -> Iterator[None]:
         assert done.returncode == 0, done.stderr
     yield
     shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def requests(tmp_path_factory) -> Path:
-    """Requests, each different."""
-    return write_dataset(tmp_path_factory.mktemp("data") / "requests.jsonl", REQUESTS)
-
-
-@pytest.fixture(scope="module")
-def local_sha(requests, tmp_path_factory) -> str:
-    """What a run on one machine answers."""
-    return sha(run_echo(requests, tmp_path_factory.mktemp("local") / "run").folder)
 
 
 @pytest.fixture
@@ -98,20 +71,9 @@ def start(net, requests, tmp_path):
         one.communicate()
 
 
-def sha(folder: Path) -> str:
-    return hashlib.sha256((folder / "results.jsonl").read_bytes()).hexdigest()
-
-
-def finish(process: subprocess.Popen[str], status: int = 0) -> str:
-    """Wait for the end of a run; gives what it said."""
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == status, said
-    return said
-
-
-def clean(net: Network) -> bool:
-    """Whether no process of a run is on any host."""
-    return not any(host.processes(*MARKS) for host in net.hosts)
+def left(net: Network) -> bool:
+    """Whether any process of a run is on any host."""
+    return not clean(net.hosts, ALL_MARKS)
 
 
 def working(net: Network) -> bool:
@@ -143,7 +105,7 @@ def test_mpirun_brings_two_hosts(net, start, tmp_path, local_sha):
     assert "n1 (" in said
     assert "n2 (" in said
     assert sha(tmp_path / "run") == local_sha
-    wait_until(lambda: clean(net), 20)
+    wait_until(lambda: not left(net), 20)
 
 
 @needs_mpi
@@ -152,7 +114,7 @@ def test_a_killed_coordinator_leaves_nothing_of_mpirun(net, start):
     start(by_mpi(net), "--set", "step_seconds=0.3")
     wait_until(lambda: working(net))
     net.hosts[0].kill("trt_dp run")
-    wait_until(lambda: clean(net), 20)
+    wait_until(lambda: not left(net), 20)
 
 
 @needs_ray
@@ -163,7 +125,7 @@ def test_ray_brings_two_hosts(net, start, tmp_path, local_sha):
     assert "n1 (" in said
     assert "n2 (" in said
     assert sha(tmp_path / "run") == local_sha
-    wait_until(lambda: clean(net), 20)
+    wait_until(lambda: not left(net), 20)
 
 
 @needs_ray
@@ -175,7 +137,7 @@ def test_an_actor_that_is_killed_loses_no_request(net, start, tmp_path, local_sh
     assert net.hosts[2].kill("ray::Keeper")
     assert "the host n2 is lost" in finish(process)
     assert sha(tmp_path / "run") == local_sha
-    wait_until(lambda: clean(net), 20)
+    wait_until(lambda: not left(net), 20)
 
 
 @needs_ray
@@ -185,7 +147,7 @@ def test_a_killed_coordinator_leaves_nothing_of_the_run_in_ray(net, start):
     start(by_ray(net, *TWO), "--set", "step_seconds=0.3", python=RAY)
     wait_until(lambda: working(net))
     net.hosts[0].kill("trt_dp run")
-    wait_until(lambda: clean(net), 20)
+    wait_until(lambda: not left(net), 20)
 
 
 @needs_ray

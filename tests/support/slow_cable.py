@@ -1,7 +1,7 @@
 """A cable that is slow and loses frames, for kernels without netem: this process carries every frame itself.
 
-`slow_cable.py carry END END SECONDS LOSS` in the namespace of both ends; `slow_cable.py plain DEVICE` first, where the
-device that sends into it is. What it does not prove: how a real line with little bandwidth, or with bursts of loss, behaves.
+`slow_cable.py carry END END SECONDS LOSS` in the namespace of both ends; first, where the device that sends into it
+is, `slow_cable.py plain DEVICE`. What it does not prove: how a line with little bandwidth or bursts of loss behaves.
 """
 
 import contextlib
