@@ -154,7 +154,8 @@ def test_a_gpu_that_no_host_has_is_told(net, hosts, requests):
     line = [*COMMAND, "plan", "--request-path", requests, "--n-gpus", "64", "--hosts", "n1,n2"]
     told = hosts[0].run(*line, "--launcher-set", f"ssh={net.command}")
     assert told.returncode == 2
-    assert "2 of 2 hosts joined; n1: there is no GPU, so --n-gpus 64" in told.stderr
+    assert "2 of 2 hosts joined; 0 of 2 hosts have 64 GPUs free; n1: there is no" in told.stderr
+    assert "; waited " in told.stderr
 
 
 def test_only_the_address_towards_the_hosts_is_listened_on(start, hosts, tmp_path):

@@ -26,7 +26,7 @@ class Running:
 
     def __init__(self, start: Start, address: str) -> None:
         self.key: Key = (start.worker, start.launch)
-        self._log: BinaryIO = tempfile.TemporaryFile(prefix="trt-dp-")  # noqa: SIM115 - closed at the end
+        self._log = _nameless()
         self._told = 0
         environment = {**clean(os.environ), **start.variables, ADDRESS: address}
         place = Placement(start.worker, cores=start.cores)
@@ -47,6 +47,14 @@ class Running:
         text = note.encode() + os.pread(self._log.fileno(), _TAIL, self._told + skipped)
         self._log.close()
         return Logged(*self.key, text) if text else None
+
+
+def _nameless() -> BinaryIO:
+    """A file without a name; in memory where no folder for temporary files can be written to."""
+    try:
+        return tempfile.TemporaryFile(prefix="trt-dp-")
+    except OSError:
+        return os.fdopen(os.memfd_create("trt-dp"), "w+b")
 
 
 class Workers:

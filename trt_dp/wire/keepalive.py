@@ -11,7 +11,9 @@ from trt_dp.wire.tls import Socket
 
 _IDLE, _INTERVAL, _COUNT = 3, 2, 3
 SILENT_SECONDS = 10.0
-ABSENT_SECONDS = 120.0  # a coordinator that is stopped for a moment, or sorts, keeps its hosts and their workers
+ABSENT_SECONDS = (
+    120.0  # a coordinator that is stopped for a moment, or sorts, keeps its hosts and their workers
+)
 
 
 class HasFileno(Protocol):
