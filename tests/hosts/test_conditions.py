@@ -26,7 +26,7 @@ PRIVATE = ("10.88.0.10", "10.88.0.12")
 def test_a_slow_and_lossy_network_costs_only_time(start, hosts, tmp_path, local_sha):
     """Frames that come late, and some never, lose no host and no answer."""
     hosts[1].slow(*FAR)
-    said = finish(start(*SLOW))
+    said = finish(start(*SLOW, "--set", "step_seconds=0.1"))
     assert "is lost" not in said
     assert all(host["requests"] for host in report(tmp_path)["hosts"])
     assert sha(tmp_path / "run") == local_sha
@@ -101,7 +101,7 @@ def test_a_run_is_resumed_from_another_host(start, hosts, tmp_path, local_sha):
 
 def test_two_hosts_compute_what_one_machine_does(net, hosts, tmp_path):
     """A real model on two hosts gives the same tokens, so the same results_sha256."""
-    requests = write_dataset(tmp_path / "requests.jsonl", 24)
+    requests = write_dataset(tmp_path / "requests.jsonl", 1000, outputs=64)
     lines = [json.loads(line) for line in requests.read_text().splitlines()]
     for line in lines:
         line["input_ids"] = [token % VOCABULARY for token in line["input_ids"]]

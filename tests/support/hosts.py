@@ -20,13 +20,14 @@ SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 _SSH_PORT = 2222
 _CABLE = (sys.executable, "-I", "-S", str(Path(__file__).with_name("slow_cable.py")))
 _INIT = """
+exec 3>{ready}
 hostname {name}
 mount -t tmpfs tmpfs /dev/shm
 for file in "$HOME/.bashrc" "$HOME/.bash_profile" "$HOME/.profile"; do
   if [ -e "$file" ]; then mount --bind /dev/null "$file"; fi
 done
 {mounts}
-echo up >{ready}
+echo up >&3
 while :; do sleep 1000 & wait; done
 """
 
@@ -59,7 +60,7 @@ class Host:
 
     def __init__(self, network: Network, number: int, mounts: Sequence[str]) -> None:
         self.name = f"n{number}"
-        self.address = f"10.77.0.{10 + number}"
+        self.address = _address(number)
         self.network = network
         self.space = f"{network.tag}-{number}"
         self._plug = f"p{number}"
@@ -86,7 +87,7 @@ class Host:
             start_new_session=True,
         )
         deadline = time.monotonic() + 60
-        while not ready.exists():
+        while not (ready.exists() and ready.read_text()):
             assert time.monotonic() < deadline, "a host does not start"
             time.sleep(0.02)
         self._init = self._first_process()
@@ -277,12 +278,12 @@ class Network:
 
 
 @contextlib.contextmanager
-def network(folder: Path, count: int) -> Iterator[Network]:
-    """A network with so many hosts, ended with all that runs there."""
+def network(folder: Path, count: int, *mounts: str) -> Iterator[Network]:
+    """A network with so many hosts with these mounts, ended with all that runs there."""
     made = Network(folder)
     try:
         for _ in range(count):
-            made.add()
+            made.add(*mounts)
         yield made
     finally:
         made.down()
@@ -303,9 +304,21 @@ def small(folder: str = "SCRATCH") -> str:
     return f"mount -t tmpfs -o size=1m tmpfs {folder}"
 
 
+def named(folder: Path, count: int) -> str:
+    """Each host knows the names of so many."""
+    names = folder / "names"
+    lines = ["127.0.0.1 localhost", *(f"{_address(n)} n{n}" for n in range(count))]
+    names.write_text("\n".join(lines) + "\n")
+    return f"mount --bind {names} /etc/hosts"
+
+
 def over_usr(layer: Path) -> str:
     """What is in this folder is in /usr of the host too."""
     return f"mount -t overlay overlay -o lowerdir={layer}:/usr /usr"
+
+
+def _address(number: int) -> str:
+    return f"10.77.0.{10 + number}"
 
 
 def _keygen(path: Path) -> None:

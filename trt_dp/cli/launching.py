@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 from typing import TypedDict
 
@@ -53,6 +54,20 @@ def settings(
         launcher=launcher or default,
         launcher_options={**given, **key_values.parse(more, "--launcher-set")},
     )
+
+
+def submitted(asked: Launching) -> str | None:
+    """What a user must know if the launcher has this command run as a job of a scheduler; None if it runs here."""
+    from trt_dp import plugins
+
+    launcher = plugins.find(plugins.LAUNCHERS, asked["launcher"])
+    submit = getattr(launcher, "submit", None)
+    if submit is None:
+        return None
+    told: str | None = submit(
+        sys.argv[1:], **plugins.convert(launcher, asked["launcher_options"], "--launcher-set")
+    )
+    return told
 
 
 def show_places(ask: Asking) -> None:
