@@ -1,7 +1,7 @@
 """Runs over hosts that real Open MPI and real Ray reach: the answers of one machine, and nothing left on any host.
 
 The hosts are namespaces of this machine (tests/support/hosts.py). Ray is used where TRT_DP_TEST_RAY names a Python
-that has it and trt-dp. Slurm is not here: it needs a cluster of its own.
+that has it and trt-dp, and Open MPI 4 where TRT_DP_OPEN_MPI_4 names a folder in which it is unpacked.
 """
 
 from __future__ import annotations
@@ -16,19 +16,23 @@ from pathlib import Path
 
 import pytest
 from conftest import wait_until
-from host_runs import MARKS, SLOW, clean, finish, sha
-from hosts import Network, why_no_ssh
+from host_runs import MARKS, SLOW, answering, clean, finish, sha
+from hosts import Network, network, over_usr, why_no_ssh
 
 from trt_dp.launchers.mpi_hosts import MpiHostsLauncher
 
 pytestmark = [pytest.mark.hosts, pytest.mark.skipif(bool(why := why_no_ssh()), reason=why)]
 
 RAY = os.environ.get("TRT_DP_TEST_RAY", "")
+OPEN_MPI_4 = Path(os.environ.get("TRT_DP_OPEN_MPI_4", "/none"))
 ALL_MARKS = (*MARKS, "prterun", "prted", "orted")
 MEMORY = "--object-store-memory=80000000"
 
 needs_mpi = pytest.mark.skipif(
     bool(no_mpi := MpiHostsLauncher.why_not()), reason=no_mpi or "there is Open MPI"
+)
+needs_mpi_4 = pytest.mark.skipif(
+    not OPEN_MPI_4.is_dir(), reason="TRT_DP_OPEN_MPI_4 names no folder: scripts/mpi-check --fetch"
 )
 needs_ray = pytest.mark.skipif(not RAY, reason="TRT_DP_TEST_RAY names no Python with Ray")
 
@@ -51,24 +55,32 @@ def cluster(net) -> Iterator[None]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def start(net, requests, tmp_path):
-    """A run from host n0 with this launcher."""
+@pytest.fixture(scope="module")
+def older(tmp_path_factory) -> Iterator[Network]:
+    """Three hosts more, where mpirun is that of Open MPI 4."""
+    with network(tmp_path_factory.mktemp("older"), 3, over_usr(OPEN_MPI_4 / "usr")) as made:
+        made.command = made.ssh()
+        yield made
 
-    def begin(launcher: list[str], *words: str, python: str = sys.executable):
+
+@pytest.fixture
+def start(requests, tmp_path):
+    """A run from the first host of a network with this launcher."""
+
+    def begin(net: Network, launcher: list[str], *words: str, python: str = sys.executable):
         line = [python, "-m", "trt_dp", "run", requests, "--engine", "echo", "--no-timing"]
         line += ["--plain", "--output", tmp_path / "run", *launcher, *words]
-        started.append(net.hosts[0].start(*line))
-        return started[-1]
+        started.append((net, net.hosts[0].start(*line)))
+        return started[-1][1]
 
-    started: list[subprocess.Popen[str]] = []
+    started: list[tuple[Network, subprocess.Popen[str]]] = []
     yield begin
-    for host in net.hosts:
-        host.kill("trt_dp")
-        host.kill("guard.py")
-    for one in started:
-        one.kill()
-        one.communicate()
+    for net, process in started:
+        for host in net.hosts:
+            host.kill("trt_dp")
+            host.kill("guard.py")
+        process.kill()
+        process.communicate()
 
 
 def left(net: Network) -> bool:
@@ -101,7 +113,7 @@ TWO = ("agents=2", "cores=2")
 @needs_mpi
 def test_mpirun_brings_two_hosts(net, start, tmp_path, local_sha):
     """The results are byte-equal, and no daemon of Open MPI is left."""
-    said = finish(start(by_mpi(net), *SLOW))
+    said = finish(start(net, by_mpi(net), *SLOW))
     assert "n1 (" in said
     assert "n2 (" in said
     assert sha(tmp_path / "run") == local_sha
@@ -111,17 +123,39 @@ def test_mpirun_brings_two_hosts(net, start, tmp_path, local_sha):
 @needs_mpi
 def test_a_killed_coordinator_leaves_nothing_of_mpirun(net, start):
     """Agents leave when their connection ends, and each mpirun ends with its agent."""
-    start(by_mpi(net), "--set", "step_seconds=0.3")
+    start(net, by_mpi(net), "--set", "step_seconds=0.3")
     wait_until(lambda: working(net))
     net.hosts[0].kill("trt_dp run")
     wait_until(lambda: not left(net), 20)
+
+
+@needs_mpi_4
+def test_mpirun_of_open_mpi_4_brings_two_hosts(older, start, tmp_path, local_sha):
+    """Its settings have other names; the results are byte-equal, and no daemon is left."""
+    assert "Open MPI) 4" in older.hosts[0].run("mpirun", "--version").stdout
+    said = finish(start(older, by_mpi(older), *SLOW))
+    assert "n1 (" in said
+    assert "n2 (" in said
+    assert sha(tmp_path / "run") == local_sha
+    wait_until(lambda: not left(older), 20)
+
+
+@needs_mpi_4
+def test_open_mpi_4_loses_nothing_with_a_host(older, start, tmp_path, local_sha):
+    """After a pulled cable the other host answers the rest; nothing is left on either."""
+    process = start(older, by_mpi(older), *SLOW, "--set", "step_seconds=0.1")
+    wait_until(lambda: answering(tmp_path))
+    older.hosts[2].cut()
+    assert "the host n2 is lost" in finish(process)
+    assert sha(tmp_path / "run") == local_sha
+    wait_until(lambda: not left(older), 60)
 
 
 @needs_ray
 @pytest.mark.usefixtures("cluster")
 def test_ray_brings_two_hosts(net, start, tmp_path, local_sha):
     """The results are byte-equal, both hosts took part, and nothing of the run is left."""
-    said = finish(start(by_ray(net, *TWO), *SLOW, python=RAY))
+    said = finish(start(net, by_ray(net, *TWO), *SLOW, python=RAY))
     assert "n1 (" in said
     assert "n2 (" in said
     assert sha(tmp_path / "run") == local_sha
@@ -132,7 +166,9 @@ def test_ray_brings_two_hosts(net, start, tmp_path, local_sha):
 @pytest.mark.usefixtures("cluster")
 def test_an_actor_that_is_killed_loses_no_request(net, start, tmp_path, local_sha):
     """Its host is lost, what was in flight there runs elsewhere, and its workers leave."""
-    process = start(by_ray(net, *TWO), "--set", "step_seconds=0.1", "--set", "batch=8", python=RAY)
+    process = start(
+        net, by_ray(net, *TWO), "--set", "step_seconds=0.1", "--set", "batch=8", python=RAY
+    )
     wait_until(lambda: working(net))
     assert net.hosts[2].kill("ray::Keeper")
     assert "the host n2 is lost" in finish(process)
@@ -144,7 +180,7 @@ def test_an_actor_that_is_killed_loses_no_request(net, start, tmp_path, local_sh
 @pytest.mark.usefixtures("cluster")
 def test_a_killed_coordinator_leaves_nothing_of_the_run_in_ray(net, start):
     """Ray gets its places back, and no agent, guard or worker is left."""
-    start(by_ray(net, *TWO), "--set", "step_seconds=0.3", python=RAY)
+    start(net, by_ray(net, *TWO), "--set", "step_seconds=0.3", python=RAY)
     wait_until(lambda: working(net))
     net.hosts[0].kill("trt_dp run")
     wait_until(lambda: not left(net), 20)
@@ -154,5 +190,5 @@ def test_a_killed_coordinator_leaves_nothing_of_the_run_in_ray(net, start):
 @pytest.mark.usefixtures("cluster")
 def test_what_ray_lacks_is_told(net, start):
     """No node has eight GPUs, and the run does not wait for one."""
-    said = finish(start(by_ray(net, "gpus=8", "seconds=2"), python=RAY), 1)
+    said = finish(start(net, by_ray(net, "gpus=8", "seconds=2"), python=RAY), 1)
     assert "Ray placed 0 of 1 agents in 2 s" in said
