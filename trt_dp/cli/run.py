@@ -128,6 +128,10 @@ def run(
             output or Path("runs"),
         )
         return
+    start = launching.settings(launcher, hosts, key_file, launcher_set)
+    if launcher and (told := launching.submitted(start)):
+        typer.echo(told)
+        return
     choice = servers.Choice(
         engine=engine,
         engine_path=engine_path,
@@ -152,7 +156,7 @@ def run(
             workers=chosen.workers,
             gpus_per_worker=chosen.gpus_per_worker,
             workers_per_gpu=chosen.workers_per_gpu,
-            **launching.settings(launcher, hosts, key_file, launcher_set),
+            **start,
             address=address,
             port=port,
             sampling=Sampling(
