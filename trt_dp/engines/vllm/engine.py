@@ -169,7 +169,9 @@ class VllmEngine:
             "platform": str(self._made.platform.device_type),
             "dtype": str(config.model_config.dtype).removeprefix("torch."),
             "ranks": config.parallel_config.world_size,
-            "lockstep": _on(self._rank),
+            "lockstep": f"{config.parallel_config.data_parallel_size} ranks"
+            if self._rank
+            else "off",
             "max_num_seqs": config.scheduler_config.max_num_seqs,
             "max_num_batched_tokens": config.scheduler_config.max_num_batched_tokens,
             "max_model_len": self.context,
