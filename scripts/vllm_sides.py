@@ -26,6 +26,7 @@ class Side:
         environment = {**os.environ, **_QUIET, "OMP_NUM_THREADS": str(threads)}
         if kind == "generate":
             environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        self._said = files[-1].with_suffix(".log")
         line = [sys.executable, __file__, kind, *map(str, files)]
         self._processes = [
             subprocess.Popen(
@@ -33,7 +34,7 @@ class Side:
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=self._said.open("a"),
                 text=True,
             )
             for part in range(parts)
@@ -42,7 +43,7 @@ class Side:
     def __enter__(self) -> Self:
         """Wait until it is loaded."""
         for process in self._processes:
-            _said(process, "ready")
+            self._hear(process, "ready")
         return self
 
     def seconds(self) -> float:
@@ -50,7 +51,7 @@ class Side:
         for process in self._processes:
             process.stdin.write("go\n")
             process.stdin.flush()
-        return max(float(_said(process, "seconds").split()[1]) for process in self._processes)
+        return max(self._hear(process, "seconds") for process in self._processes)
 
     def __exit__(self, *_: object) -> None:
         """End the processes."""
@@ -58,6 +59,14 @@ class Side:
             process.stdin.close()
         for process in self._processes:
             _end(process)
+
+    def _hear(self, process: subprocess.Popen[str], word: str) -> float:
+        """The number in the line that begins so; vLLM writes others."""
+        for line in process.stdout:
+            if line.startswith(word):
+                return float(line.split()[-1])
+        msg = f"a side ended with {process.wait()}: {self._said.read_text()[-2000:]}"
+        raise RuntimeError(msg)
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -68,15 +77,6 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.wait()
 
 
-def _said(process: subprocess.Popen[str], word: str) -> str:
-    """The line that begins so; vLLM writes others."""
-    for line in process.stdout:
-        if line.startswith(word):
-            return line
-    msg = f"a side ended with {process.wait()} before it was {word}"
-    raise RuntimeError(msg)
-
-
 def read(data: Path) -> list[dict[str, Any]]:
     """The requests of a file."""
     return [json.loads(line) for line in data.read_text().splitlines()]
@@ -84,7 +84,7 @@ def read(data: Path) -> list[dict[str, Any]]:
 
 def rounds(answer: Callable[[], object]) -> None:
     """Once more for each line on stdin."""
-    print("ready", flush=True)
+    print("ready 0", flush=True)
     for _ in sys.stdin:
         began = time.perf_counter()
         answer()
@@ -99,7 +99,7 @@ def generate(model: Path, data: Path, part: str) -> None:
     requests = read(data)
     size = -(-len(requests) // parts)
     mine = requests[number * size : (number + 1) * size]
-    llm = LLM(model=str(model), generation_config="vllm", **arguments(model))
+    llm = LLM(model=str(model), **arguments(model))
     prompts = [{"prompt_token_ids": one["input_ids"]} for one in mine]
     wishes = [
         SamplingParams(
@@ -131,7 +131,7 @@ async def _serve(run_batch: Any, asked: Any, data: Path) -> None:
     async with build_async_engine_client(asked, usage_context=context) as engine:
         await run_batch.run_batch(engine, asked)
         asked.input_file = str(data)
-        print("ready", flush=True)
+        print("ready 0", flush=True)
         while await asyncio.to_thread(sys.stdin.readline):
             began = time.perf_counter()
             await run_batch.run_batch(engine, asked)
