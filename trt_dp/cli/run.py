@@ -11,6 +11,7 @@ from trt_dp.cli import key_values, launching
 from trt_dp.cli import run_options as options
 from trt_dp.cli import run_servers as servers
 from trt_dp.cli import sampling_flags as flags
+from trt_dp.system import imports
 from trt_dp.system.safe_text import plain
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def run(
     n_workers: options.NWorkers = None,
     n_gpus: options.NGpus = None,
     workers_per_gpu: options.WorkersPerGpu = 1,
+    allow_fewer_workers: options.AllowFewerWorkers = False,
     launcher: options.Launcher = None,
     hosts: options.Hosts = None,
     launcher_set: options.LauncherSet = None,
@@ -100,10 +102,12 @@ def run(
 
     To resume a run, repeat the command with the same --output.
     """
-    from trt_dp import api
-    from trt_dp.coordinator.workers.limits import Limits
-    from trt_dp.display import run as display
-    from trt_dp.types import Sampling
+    with imports.lasting(), imports.without_matrices():
+        from trt_dp import api
+        from trt_dp.coordinator import run as _  # noqa: F401 - which api.run would load
+        from trt_dp.coordinator.workers.limits import Limits
+        from trt_dp.display import run as display
+        from trt_dp.types import Sampling
 
     reading = options.reading(
         requests,
@@ -126,6 +130,10 @@ def run(
     if plan:
         _print_plan(reading, choice, key_values.parse(set_), max_tokens, output)
         return
+    start = launching.settings(launcher, hosts, key_file, launcher_set)
+    if launcher and (told := launching.submitted(start)):
+        typer.echo(told)
+        return
     with (
         display.on_stderr(plain=plain_, metrics=(metrics_host, metrics_port)) as progress,
         servers.started(serve, serve_words, choice, progress.say) as chosen,
@@ -141,7 +149,7 @@ def run(
             workers=chosen.workers,
             gpus_per_worker=chosen.gpus_per_worker,
             workers_per_gpu=chosen.workers_per_gpu,
-            **launching.settings(launcher, hosts, key_file, launcher_set),
+            **start,
             address=address,
             port=port,
             sampling=Sampling(
@@ -181,6 +189,7 @@ def run(
                 max_restarts=max_restarts,
                 host_seconds=host_seconds,
                 min_workers=min_workers,
+                allow_fewer=allow_fewer_workers,
             ),
             grace_seconds=grace_seconds,
             progress=progress,
