@@ -39,12 +39,21 @@ def find_writer(name: str) -> Writer:
     return writer
 
 
-def check_text(name: str, index: Index, *, detokenize: bool) -> None:
-    """Raises UsageError where this format needs text, and some answers will have none."""
-    writer = find_writer(name)
-    has_ids = bool((index.lines["kind"] == PromptKind.IDS).any())
-    if writer.needs_text and has_ids and not detokenize:
+def check_text(name: str, index: Index) -> None:
+    """Raises UsageError where this format needs text, and some answers would have none."""
+    if find_writer(name).needs_text and (index.lines["kind"] == PromptKind.IDS).any():
         msg = f"{name} needs answers as text, and some prompts are token ids: run with --detokenize"
+        raise UsageError(msg)
+
+
+def _check_has_text(path: Path, writer: Writer, index: Index, journal: Journal) -> None:
+    """Raises UsageError where this format needs text, and some answers have none."""
+    ids_only = (index.lines["kind"] == PromptKind.IDS) & ~journal.failed
+    if writer.needs_text and (count := int(ids_only.sum())):
+        msg = (
+            f"this format needs answers as text, and {count:,} answers of the run in {path} are token ids alone. "
+            "Export it as jsonl, csv or parquet, or run it again with --detokenize and another --output"
+        )
         raise UsageError(msg)
 
 
@@ -59,7 +68,8 @@ def export_run(path: Path, name: str, output: str | None = None) -> Written | No
         index = dataset.reopen(path, asked.source, asked.fingerprint)
         with contextlib.closing(Journal(folder.journal, len(index))) as journal:
             _check_finished(path, journal)
-            check_text(name, index, detokenize=asked.detokenize)
+            if not asked.detokenize:
+                _check_has_text(path, writer, index, journal)
             answers = answers_of(index, journal)
             if output == STDOUT:
                 writer.write(answers, sys.stdout.buffer, None)

@@ -146,7 +146,7 @@ class Index(Struct, frozen=True, kw_only=True):
         if self.source.store:
             return store.record(content, int(self.lines["input_tokens"][index]))
         if index in self.bad:
-            return Fields(task_id=json_row.task_id(content))
+            return Fields(task_id=json_row.task_id(content), more=json_row.others(content))
         return json_row.from_json(content)
 
     def _heads(self, indices: list[int]) -> list[bytes]:

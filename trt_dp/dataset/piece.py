@@ -80,15 +80,16 @@ class Gathering:
     ) -> None:
         if isinstance(row, Bad):
             self._bad[len(self._lines)] = row.reason
-            head, (kind, output_tokens) = to_json(Fields(task_id=row.task_id)), _INVALID
+            (kind, output_tokens), told = _INVALID, to_json(Fields(task_id=row.task_id))
+            head = to_json(Fields(task_id=row.task_id, more=row.more)) if row.more else told
         else:
-            head = to_json(row)
+            head = told = to_json(row)
             kind, output_tokens = _kind(row, len(ids)), row.exact_tokens or row.max_tokens or 0
             if (row.more or row.sampling is not NO_SAMPLING) and len(self._notable) < _MOST_NAMES:
                 self._notable |= notable(row)
             if row.max_tokens:
                 self._notable.add("max_tokens")
-        self._checksum = zlib.crc32(ids, zlib.crc32(head, self._checksum))
+        self._checksum = zlib.crc32(ids, zlib.crc32(told, self._checksum))
         length = len(head) + len(ids)
         if place is None:
             place = (self.size, length)
