@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Struct
 
 from trt_dp import plugins
-from trt_dp.coordinator.record.journal import Journal
+from trt_dp.coordinator.record.journal import Journal, Mask
 from trt_dp.coordinator.run_folder import Folder, open_folder
 from trt_dp.dataset import open as dataset
 from trt_dp.dataset.index import Index
@@ -105,11 +105,10 @@ def write(writer: Writer, answers: Answers, path: Path) -> Written:
 
 def answers_of(index: Index, journal: Journal) -> Answers:
     """Every completed request with its answer, in input order."""
-    completed = np.flatnonzero(journal.completed)
+    completed = journal.completed
 
     def batches() -> Iterator[list[Answered]]:
-        sizes = journal.lengths(completed) + index.lines["length"][completed]
-        for rows in _parts(completed, sizes):
+        for rows in _parts(completed, journal, index):
             fields, lines = index.fields(rows), journal.lines(rows)
             yield [
                 Answered(int(at), asked, line_of(line))
@@ -119,12 +118,13 @@ def answers_of(index: Index, journal: Journal) -> Answers:
     return Answers(batches, index.fingerprint)
 
 
-def _parts(rows: np.ndarray, sizes: np.ndarray) -> Iterator[np.ndarray]:
-    """These rows in parts of bounded size."""
-    for first in range(0, len(rows), _BATCH_ROWS):
-        some = rows[first : first + _BATCH_ROWS]
-        pieces = np.cumsum(sizes[first : first + _BATCH_ROWS], dtype=np.int64) // _BATCH_BYTES
-        yield from np.split(some, np.flatnonzero(np.diff(pieces)) + 1)
+def _parts(chosen: Mask, journal: Journal, index: Index) -> Iterator[np.ndarray]:
+    """The chosen requests in parts of bounded size."""
+    for first in range(0, len(chosen), _BATCH_ROWS):
+        rows = first + np.flatnonzero(chosen[first : first + _BATCH_ROWS])
+        sizes = journal.lengths(rows) + index.lines["length"][rows]
+        pieces = np.cumsum(sizes, dtype=np.int64) // _BATCH_BYTES
+        yield from np.split(rows, np.flatnonzero(np.diff(pieces)) + 1) if len(rows) else ()
 
 
 def _check_finished(path: Path, journal: Journal) -> None:

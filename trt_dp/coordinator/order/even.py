@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from trt_dp.coordinator.order.contract import NOTHING, Answered, Asking, Indices
+from trt_dp.coordinator.order.runs import Runs
 
 
 class EvenOrder:
@@ -14,7 +15,7 @@ class EvenOrder:
     flight itself: so a slow or a dead worker holds nothing up.
     """
 
-    def __init__(self, indices: Indices) -> None:
+    def __init__(self, indices: Indices | Runs) -> None:
         self._indices = indices
         self._next = 0
         self._quotas: dict[int, int] = {}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from trt_dp.coordinator.order.contract import NOTHING, Answered, Asking, Indices, equal_share
+from trt_dp.coordinator.order.runs import Runs
 
 
 class FileOrder:
     """Requests leave in the order in which they are given here, whoever asks."""
 
-    def __init__(self, indices: Indices) -> None:
+    def __init__(self, indices: Indices | Runs) -> None:
         self._indices = indices
         self._next = 0
 
