@@ -120,13 +120,14 @@ def keep(places: list[Path], index: Index) -> None:
         notable=index.notable,
     )
     packed = np.frombuffer(msgspec.json.encode(header), np.uint8)
+    arrays: dict[str, Any] = {"facts": packed, "blanks": index.blanks, **index.lines.arrays()}
     for place in places:
         if safe_files.another_s(place):
             continue  # the two users would replace it in turns
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             with safe_files.atomic_write(place, mode=0o600) as file:
-                np.savez(file, facts=packed, blanks=index.blanks, **index.lines.arrays())
+                np.savez(file, **arrays)
         except OSError:
             continue
         return

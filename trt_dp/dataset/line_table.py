@@ -47,7 +47,9 @@ class LineTable:
 
     def _offsets(self, indices: NDArray[Any]) -> NDArray[np.int64]:
         piece = np.searchsorted(self._starts, indices, side="right") - 1
-        return self._bases[piece] + self._columns["ahead"][indices].astype(np.int64)
+        ahead = self._columns["ahead"][indices].astype(np.int64)
+        found: NDArray[np.int64] = self._bases[piece] + ahead
+        return found
 
     def end(self) -> int:
         """Where the last byte of any request lies."""

@@ -77,6 +77,10 @@ def choose(name: str, known: Known) -> Chosen:
     if _all_alike(known):
         why = "order: as in the file, because all answers are equally long"
         return Chosen(EvenOrder(known.pending), why)
+    return _lanes(known, guess, what)
+
+
+def _lanes(known: Known, guess: Guess | None, what: str) -> Chosen:
     if guess is None:
         return Chosen(FileOrder(known.pending), f"order: as in the file, {what}")
     prompts = known.prompts.astype(np.float64)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,9 +28,3 @@ class Runs:
             positions + self._shift[np.searchsorted(self._ends, positions, side="right")]
         )
         return found
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """All of them."""
-        del copy
-        found = self[:]
-        return found if dtype is None else found.astype(dtype)

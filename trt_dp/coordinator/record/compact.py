@@ -23,7 +23,8 @@ class Compact:
 
     def __getitem__(self, places: Any) -> NDArray[np.int64]:
         """The numbers at these places."""
-        return self._values[places].astype(np.int64)
+        found: NDArray[np.int64] = self._values[places].astype(np.int64)
+        return found
 
     def put(self, places: NDArray[np.int64], numbers: NDArray[Any]) -> None:
         """Keep these numbers at these places."""
@@ -34,7 +35,8 @@ class Compact:
 
     def nonzero(self) -> NDArray[np.bool_]:
         """Where the number is not 0."""
-        return self._values != 0
+        found: NDArray[np.bool_] = self._values != 0
+        return found
 
 
 class Offsets:
@@ -45,7 +47,8 @@ class Offsets:
 
     def __getitem__(self, places: Any) -> NDArray[np.int64]:
         """The offsets at these places."""
-        return (self._high[places] << 8) + self._low[places]
+        found: NDArray[np.int64] = (self._high[places] << 8) + self._low[places]
+        return found
 
     def put(self, places: NDArray[np.int64], offsets: NDArray[np.int64]) -> None:
         """Keep these offsets at these places."""

@@ -67,11 +67,12 @@ class RequestColumns:
 
     def durations(self) -> tuple[Parts[Seconds], Parts[Seconds], Parts[Seconds], Parts[Seconds]]:
         """Latency, first token and queue wait of what was answered, and turnaround; only where they are known."""
-        latency, first, queue = (
-            self._each(lambda rows, name=name: _known(rows[name][~rows["failed"]]))
-            for name in ("total_seconds", "first_token_seconds", "queue_seconds")
+        return (
+            self._each(lambda rows: _told(rows, "total_seconds")),
+            self._each(lambda rows: _told(rows, "first_token_seconds")),
+            self._each(lambda rows: _told(rows, "queue_seconds")),
+            self._each(lambda rows: _known(rows["answered_at"] - rows["sent_at"])),
         )
-        return latency, first, queue, self._each(lambda rows: _known(_turnaround(rows)))
 
     def wasted(self) -> Wasted:
         """What was in flight at each death."""
@@ -117,13 +118,15 @@ def _columns(rows: Rows, *, tells_first_token: bool) -> Columns:
     )
 
 
-def _known(values: Seconds) -> Seconds:
+def _told(rows: Rows, name: str) -> Seconds:
+    """What engines said of requests that were answered."""
+    return _known(rows[name][~rows["failed"]])
+
+
+def _known(values: Seconds | Floats) -> Seconds:
     """The durations that were measured; what is infinite is no duration."""
-    return values[np.isfinite(values)]
-
-
-def _turnaround(rows: Rows) -> Seconds:
-    return (rows["answered_at"] - rows["sent_at"]).astype(np.float32)
+    found: Seconds = values[np.isfinite(values)].astype(np.float32)
+    return found
 
 
 def _began(rows: Rows) -> Floats:
