@@ -25,12 +25,8 @@ NAMES = ("auto", "file", "longest", "lanes", "prefix")
 
 _BYTES_PER_TOKEN = 4
 _PROMPT_COST = 0.05  # of an output token: prompts are read many at a time
-_MANY, _SLOTS, _NOTICED, _UNUSED = (
-    1_000_000,
-    4096,
-    50,
-    16,
-)  # answers use a 16th of max_tokens, or more
+_MANY, _SLOTS, _NOTICED = 1_000_000, 4096, 50
+_UNUSED = 16  # where lengths are not known, answers use a 16th of max_tokens or more
 _SPREAD_OF_GROUPS, _SPREAD_OF_RUNS = 0.8, 0.3
 
 
