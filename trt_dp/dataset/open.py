@@ -175,7 +175,7 @@ def _pieces(rows: Iterable[Row], source: Opened, store: Store) -> Iterator[Piece
     found = Gathering()
     for row in rows:
         found.add(row)
-        if found.size > _PIECE_BYTES or len(found) > _PIECE_ROWS:
+        if len(found.content) > _PIECE_BYTES or len(found) > _PIECE_ROWS:
             yield store.add(found, source.progress())
             found = Gathering()
     yield store.add(found, source.progress())
