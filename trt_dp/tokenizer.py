@@ -72,7 +72,7 @@ class SlowTokenizer:
         self._loaded = loaded
         added = getattr(loaded, "added_tokens_decoder", {})
         self.special = set(loaded.all_special_ids) | set(added)
-        named = zip(loaded.all_special_tokens, loaded.all_special_ids, strict=True)
+        named = zip(getattr(loaded, "all_special_tokens", ()), loaded.all_special_ids, strict=False)
         self.hidden = dict(named) | {
             str(one): number for number, one in added.items() if one.special
         }
