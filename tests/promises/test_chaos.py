@@ -45,7 +45,7 @@ def test_workers_that_die_or_lie_once(tmp_path, clean) -> None:
 def test_workers_that_fall_silent(tmp_path, clean) -> None:
     """Silence is noticed, also that of a worker whose bytes never become a message."""
     once = tuple(Misdeed(kind, 100 * place) for place, kind in enumerate(STUCK, 1))
-    trial = _undergo(tmp_path, clean, settings=QUICK, once=once, stall_seconds=1.0, workers=3)
+    trial = _undergo(tmp_path, clean, settings=QUICK, once=once, stall_seconds=1.5, workers=3)
     assert trial.verdict == type(trial.verdict)()
     assert set(STUCK) <= set(trial.faults)
     reasons = [death["reason"] for death in trial.report["deaths"]]
@@ -223,7 +223,7 @@ def test_guards_killed_and_then_the_coordinator(tmp_path, clean) -> None:
     once = (Misdeed("hang", 400), Misdeed("hang", 420))
     settings = {**QUICK, "step_seconds": "0.03"}
     trial = _undergo(
-        tmp_path, clean, settings=settings, strikes=strikes, once=once, stall_seconds=30.0
+        tmp_path, clean, settings=settings, strikes=strikes, once=once, stall_seconds=6.0
     )
     assert trial.verdict == type(trial.verdict)()
     assert trial.faults["kill_coordinator"] == 1

@@ -460,22 +460,22 @@ def test_ranks_of_a_launcher_do_not_share(double, tmp_path):
 # ── runs ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def run(tmp_path: Path, folder: Path, requests, *words: object, **env: str):
+def run(tmp_path: Path, folder: Path, requests, *words: object, gpus: int = 2, **env: str):
     """A run as a user types it, with its lines by task_id."""
     dataset = write_requests(tmp_path / "requests.jsonl", requests)
     done = trt_dp(
         *("run", "--engine-path", folder, "--request-path", dataset),
         *("--output-dir", tmp_path / "out", "--no-timing", *words),
-        env=environment(**env),
+        env=environment(gpus, **env),
     )
     answers = {line["task_id"]: line for line in read_lines(tmp_path / "out" / "results.jsonl")}
     failures = {line["task_id"]: line for line in read_lines(tmp_path / "out" / "failures.jsonl")}
     return done, answers, failures
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_run_on_eight_gpus_with_every_kind_of_trouble(tmp_path, version):
-    """Four workers of two GPUs answer hundreds of requests, and each bad one has its reason."""
+@pytest.mark.parametrize(("version", "gpus"), [("1.0.0", 2), ("1.1.0", 4), ("1.2.1", 8)])
+def test_run_on_many_gpus_with_every_kind_of_trouble(tmp_path, version, gpus):
+    """Up to four workers of two GPUs answer hundreds of requests, and each bad one has its reason."""
     folder = make_engine(tmp_path / "e", tp=2, version=version)
     requests = some_requests(400)
     requests[10] = ([901], 5)
@@ -490,6 +490,7 @@ def test_run_on_eight_gpus_with_every_kind_of_trouble(tmp_path, version):
         folder,
         requests,
         *("--n-gpus", 2),
+        gpus=gpus,
         TRTLLM_DOUBLE_VERSION=version,
         TRTLLM_DOUBLE_FAULTS=faults,
     )
