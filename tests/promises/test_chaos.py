@@ -218,7 +218,7 @@ def test_guards_killed_and_then_the_coordinator(tmp_path, clean) -> None:
     strikes = (
         Strike("kill_guard", 0.1),
         Strike("kill_guard", 0.2, 0.0, 1),
-        Strike("kill_coordinator", 0.5, 0.8),
+        Strike("kill_coordinator", 0.2, 2.0),  # when both workers hang, whatever the order
     )
     once = (Misdeed("hang", 400), Misdeed("hang", 420))
     settings = {**QUICK, "step_seconds": "0.03"}
@@ -227,6 +227,7 @@ def test_guards_killed_and_then_the_coordinator(tmp_path, clean) -> None:
     )
     assert trial.verdict == type(trial.verdict)()
     assert trial.faults["kill_coordinator"] == 1
+    assert trial.faults["hang"] == 2
 
 
 def test_a_report_that_the_disk_does_not_take(tmp_path) -> None:
