@@ -68,13 +68,13 @@ _add(plan.plan, "Show what a run will need and how long it will take.", plan.EXA
 _add(run.run, "Answer every request of a file.", run.EXAMPLES)
 _add(workflow.workflow, "Run a JSON workflow of prompts.", workflow.EXAMPLES)
 _add(serve.serve, "Start servers of OpenAI's API on all devices.", serve.EXAMPLES, serve.Command)
-_add(watch.watch, "Show a run that is going on.", watch.EXAMPLES)
+_add(watch.watch, "Show the progress of a run.", watch.EXAMPLES)
 _add(report.report, "Print or compare the reports of runs.", report.EXAMPLES)
 _add(export.export, "Write the answers of a run in another format.", export.EXAMPLES)
 _add(bench.bench, "Measure OpenAI-compatible servers.", bench.EXAMPLES)
 _add(sweep.sweep, "Find the best setting of servers.", sweep.EXAMPLES, serve.Command)
 _add(doctor.doctor, "Show what is installed and what can run here.")
-_add(agent.agent, "Take part in a run of another machine.", agent.EXAMPLES)
+_add(agent.agent, "Work on a run of another machine.", agent.EXAMPLES)
 _add(plugins, "List engines, builders, launchers and servers.")
 
 
