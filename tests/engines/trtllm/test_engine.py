@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import alive, children, read_lines, start_trt_dp, trt_dp, workers_of
+from conftest import alive, children, read_lines, start_trt_dp, trt_dp, trt_dp_here, workers_of
 from doubles.run.tensorrt_llm._answers import answer
 from doubles.run.tensorrt_llm._machine import SLOTS
 from msgspec import structs
@@ -26,6 +26,7 @@ from trtllm_engines import (
 )
 
 from trt_dp import plugins
+from trt_dp.doctor import examine as doctor
 from trt_dp.engines.trtllm.engine import TrtllmEngine
 from trt_dp.errors import EngineRefused, RequestRefused, UsageError
 from trt_dp.types import EngineSpec, Placement, Request, Sampling
@@ -630,11 +631,12 @@ def test_engines_that_do_not_fit_together_are_refused(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_doctor_weighs_an_engine(tmp_path):
+def test_doctor_weighs_an_engine(tmp_path, monkeypatch):
     """Before any run the doctor says what of version, GPUs and memory will not do, and exits with 1."""
+    monkeypatch.setattr(doctor, "_names", {plugins.ENGINES: ["trtllm"], plugins.LAUNCHERS: []}.get)
     folder = _sized(tmp_path / "e", 45, tp=2, version="1.1.0")
     words = ("doctor", "--json", "--engine-path", folder, "--workers-per-gpu", 2)
-    done = trt_dp(*words, env=environment(**_with_weights(tmp_path, 45)))
+    done = trt_dp_here(*words, env=environment(**_with_weights(tmp_path, 45)))
     assert done.returncode == 1
     version, memory, gpus = json.loads(done.stdout)["advice"]["trtllm"]
     assert "was built with TensorRT-LLM 1.1.0, and 1.2.1 is installed" in version
