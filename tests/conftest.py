@@ -138,11 +138,12 @@ def trt_dp_here(
             patch.syspath_prepend(place or Path.cwd())
         patch.chdir(cwd or Path.cwd())
         patch.setattr(sys, "argv", ["trt-dp", *map(str, words)])
-        status = _status_of(main)
+        status = status_of(main)
     return subprocess.CompletedProcess(sys.argv, status, out.getvalue(), err.getvalue())
 
 
-def _status_of(command: Callable[[], object]) -> int:
+def status_of(command: Callable[[], object]) -> int:
+    """The exit status with which this ends."""
     try:
         command()
     except SystemExit as ended:

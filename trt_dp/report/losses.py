@@ -190,20 +190,7 @@ def _tail_shares(run: Observed, served: _Served) -> dict[str, Floats]:
 
     Where nothing runs, requests are still waiting to be tried again, or the last answers are on their way.
     """
-    columns, edges = run.columns, served.edges
-    tokens = columns.output_tokens
-    again = columns.again
-    long = (tokens > _LONG * tokens[~columns.failed].mean()) & ~again
-    slow = (served.speeds < _SLOW * served.speeds.max())[columns.worker] & ~long & ~again
-    running = {
-        name: occupancy(columns.began[which], columns.answered_at[which], edges)
-        for name, which in (
-            ("long", long),
-            ("uneven", slow),
-            ("restarts", again),
-            ("ragged", ~long & ~slow & ~again),
-        )
-    }
+    edges, running = served.edges, _running(run.columns, served)
     total = sum(running.values(), np.zeros(len(edges) - 1))
     shares = {name: each / np.maximum(total, 1e-12) for name, each in running.items()}
     waiting = "restarts" if run.last_fresh < run.last_sent else "ragged"
@@ -211,6 +198,18 @@ def _tail_shares(run: Observed, served: _Served) -> dict[str, Floats]:
     shares[waiting] = np.where(nothing, 1.0, shares[waiting])
     shares["ragged"] = 1.0 - shares["long"] - shares["uneven"] - shares["restarts"]
     return shares
+
+
+def _running(columns: Columns, served: _Served) -> dict[str, Floats]:
+    """How many requests of each kind run in each piece of time."""
+    tokens, again = columns.output_tokens, columns.again
+    long = (tokens > _LONG * tokens[~columns.failed].mean()) & ~again
+    slow = (served.speeds < _SLOW * served.speeds.max())[columns.worker] & ~long & ~again
+    kinds = {"long": long, "uneven": slow, "restarts": again, "ragged": ~long & ~slow & ~again}
+    return {
+        name: occupancy(columns.began[which], columns.answered_at[which], served.edges)
+        for name, which in kinds.items()
+    }
 
 
 def _longest_alone(columns: Columns) -> float:
