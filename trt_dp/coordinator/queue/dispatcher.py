@@ -20,10 +20,9 @@ class Stray(ValueError):  # noqa: N818 - the noun for an answer nobody asked for
 class Dispatcher:
     """The requests of a session: each is pending, in flight in one worker, suspect, or completed.
 
-    A request becomes suspect when a worker dies with it. Suspects wait until nothing else is pending;
-    the quarantine then says in which company they run, and which of them are given up. What a living worker
-    gives back without an answer goes next. Which pending request
-    goes next, and how many a worker may have in flight, is the order's to say; without one it is the file's.
+    A request becomes suspect when a worker dies with it. The quarantine says in which company suspects run, and
+    which of them are given up. What a living worker gives back without an answer goes next. Which request goes
+    where, and how many a worker may have in flight, is the order's to say; without one it is the file's.
     """
 
     def __init__(self, pending: Indices | Order, workers: int, *, proven: bool = False) -> None:
@@ -54,48 +53,35 @@ class Dispatcher:
 
     def take(self, worker: int, limit: int) -> Indices:
         """The next requests for `worker`, so that it has at most `limit` in flight, and at most its share."""
-        mine = self._in_flight.setdefault(worker, set())
+        self._in_flight.setdefault(worker, set())
         if self._quarantine.isolates(worker):
             return NOTHING
-        if len(self._again) and (again := self._again.take(worker, limit - len(mine))):
-            mine.update(again)
-            return np.array(again, np.int64)
-        if not len(self._pending):
-            return self._take_suspects(worker, mine, limit)
-        asking = Asking(
-            worker=worker,
-            in_flight=len(mine),
-            limit=self._limit(limit),
-            unfinished=self.unfinished,
-            workers=self._workers,
-        )
-        taken = self._pending.take(asking)
-        mine.update(taken.tolist())
-        return taken
+        back = self._take_back(worker, limit) if self._came_back else NOTHING
+        if len(self._pending):
+            taken = self._pending.take(self._asking(worker, limit))
+            self._in_flight[worker].update(taken.tolist())
+            return np.concatenate([back, taken]) if len(back) else taken
+        return back if self._in_flight[worker] else self._take_what_waits(worker, limit)
 
     def finish(self, worker: int, indices: Iterable[int]) -> None:
         """These are answered; raises Stray, and changes nothing, if one is not in flight there or comes twice."""
-        self._remove(worker, list(indices))
+        answered = list(indices)
+        self._remove(worker, answered)
         self._quarantine.proven = True
-        if not self._in_flight.get(worker):
-            self._quarantine.release(worker)
+        self._quarantine.release(worker, answered)
 
     def give_back(self, worker: int, indices: Iterable[int], blame: Blame) -> list[int]:
         """The worker lives and has no answer to these; returns what is given up. Raises Stray like `finish`."""
         returned = list(indices)
         self._remove(worker, returned)
         self._pending.forget(worker, returned)
-        hopeless: list[int] = []
         if blame == "batch":
-            hopeless = self._quarantine.lose(worker, sorted(returned))
-        elif blame == "request":
-            proven = self._quarantine.proven
-            hopeless = self._again.accuse(worker, returned, proven=proven)
-        else:
-            self._again.add(returned)
-        if not self._in_flight.get(worker):
-            self._quarantine.release(worker)
-        return hopeless
+            return self._quarantine.lose(worker, sorted(returned))
+        self._quarantine.release(worker, returned)
+        if blame == "request":
+            return self._again.accuse(worker, returned, proven=self._quarantine.proven)
+        self._again.add(returned)
+        return []
 
     def _remove(self, worker: int, indices: list[int]) -> None:
         mine = self._in_flight.get(worker, set())
@@ -113,10 +99,7 @@ class Dispatcher:
         lost = self._pending.lose(worker, self._in_flight.pop(worker, ()))
         if not innocent:
             return self._quarantine.lose(worker, lost)
-        if self._quarantine.isolates(worker):
-            self._quarantine.spare(worker, lost)
-        else:
-            self._again.add(lost)
+        self._again.add(self._quarantine.spare(worker, lost))
         return []
 
     def enlist(self, workers: int) -> None:
@@ -142,7 +125,52 @@ class Dispatcher:
             return limit
         return min(limit, equal_share(self.unfinished, self._workers))
 
-    def _take_suspects(self, worker: int, mine: set[int], limit: int) -> Indices:
-        group = [] if mine else self._quarantine.take(worker, limit)
-        mine.update(group)
-        return np.array(group, np.int64)
+    @property
+    def _came_back(self) -> int:
+        return len(self._again) + len(self._quarantine)
+
+    def _asking(self, worker: int, limit: int, most: int | None = None) -> Asking:
+        waiting = (self._again.waiting, self._quarantine.waiting) if self._came_back else (NOTHING,)
+        return Asking(
+            worker=worker,
+            in_flight=len(self._in_flight[worker]),
+            limit=self._limit(limit),
+            unfinished=self.unfinished,
+            workers=self._workers,
+            waiting=np.concatenate(waiting),
+            again=limit if most is None else most,
+        )
+
+    def _take_back(self, worker: int, limit: int) -> Indices:
+        """Of what came back, as much as the order finds right for this worker; suspects only beside a few others."""
+        free = self._again.offer(worker) if len(self._again) else NOTHING
+        if len(free):
+            free = self._pending.again(self._asking(worker, limit), free)
+            self._run_again(worker, free)
+        room = self._quarantine.room(worker)
+        suspects = self._quarantine.offer(worker, idle=False) if room > 0 else NOTHING
+        if len(suspects):
+            suspects = self._pending.again(self._asking(worker, limit, room), suspects)
+            self._run_suspects(worker, suspects)
+        return np.concatenate([free, suspects])
+
+    def _take_what_waits(self, worker: int, limit: int) -> Indices:
+        """Something for a worker that has nothing while nothing is pending: others first, then one that runs alone."""
+        if len(free := self._again.offer(worker)[:limit]):
+            self._run_again(worker, free)
+            return free
+        room = min(limit, self._quarantine.room(worker))
+        if len(suspects := self._quarantine.offer(worker, idle=True)[:room]):
+            self._run_suspects(worker, suspects)
+            return suspects
+        alone = self._quarantine.take_alone(worker) if limit > 0 else []
+        self._in_flight[worker].update(alone)
+        return np.array(alone, np.int64)
+
+    def _run_again(self, worker: int, indices: Indices) -> None:
+        self._again.give(indices.tolist())
+        self._in_flight[worker].update(indices.tolist())
+
+    def _run_suspects(self, worker: int, indices: Indices) -> None:
+        self._quarantine.give(worker, indices.tolist())
+        self._in_flight[worker].update(indices.tolist())
