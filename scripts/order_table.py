@@ -117,11 +117,10 @@ def _case(case: Case, row: Row) -> list[str]:
     if abs(_mean(row, "auto", "present") - _mean(row, "auto", "bound")) > 0.05:
         present = [_share(row, order, "present") for order in ORDERS]
         lines.append(_line("... of the bound of the engines that are there", [*present, aim]))
-    if preempted := [_mean(row, order, "preempted") for order in ORDERS if order]:
-        if max(preempted) > 0 or case.setting.shapes[0].kv_tokens:
-            lines.append(
-                _line("... preempted, % of requests", [f"{p:.1f}" for p in preempted] + [""])
-            )
+    preempted = [_mean(row, order, "preempted") for order in ORDERS]
+    if max(preempted) > 0 or case.setting.shapes[0].kv_tokens:
+        cells = [*(f"{percent:.1f}" for percent in preempted), ""]
+        lines.append(_line("... preempted, % of requests", cells))
     if case.baseline:
         lines += [_speed_ups(case, row)]
     return lines

@@ -137,7 +137,8 @@ def _find_wards(task: Task, seconds: float, caps: dict[int, float]) -> dict[int,
 
     Those workers take it at once and add nothing else, until their batch is as small as the longest of it needs.
     """
-    again, wards = task.again, {}
+    again = task.again
+    wards: dict[int, float] = {}
     left = len(again)
     for load in sorted(task.loads, key=lambda load: (caps[load.worker], load.work)):
         budget = seconds / _tau(task, load, caps[load.worker])
