@@ -88,7 +88,7 @@ def test_a_suspect_in_an_innocent_worker_is_as_suspect_as_before():
 
 @pytest.mark.parametrize(("port", "stays"), [(0, False), (29501, True)])
 def test_each_common_start_has_a_port_of_its_own_unless_one_was_given(port, stays):
-    """A free port is looked for each time; the user's own is kept."""
+    """A free port is looked for each time, the user's own is kept; those that are left have the first ranks."""
 
     class Named:
         @staticmethod
@@ -97,9 +97,13 @@ def test_each_common_start_has_a_port_of_its_own_unless_one_was_given(port, stay
 
     meeting = Meeting(Named, Group(2, "127.0.0.1", port))
     before = meeting.environment(1)
-    meeting.again()
+    meeting.again((0, 1))
     assert before["RANK"] == "1"
     assert (meeting.environment(1) == before) is stays
+    meeting.again((1, 2))
+    assert [meeting.environment(worker)["RANK"] for worker in (1, 2)] == ["0", "1"]
+    meeting.again((2,))
+    assert meeting.environment(2) == {}
 
 
 def test_workers_of_several_machines_cannot_step_together(tmp_path):
