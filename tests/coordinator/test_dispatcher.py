@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trt_dp.coordinator.order.choose import Known, choose
@@ -382,7 +382,6 @@ class World:
         return rounds
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_nothing_is_lost_whatever_happens_in_whatever_order(data):
     """Under any mixture of taking, answering and dying nothing is lost or held twice, and the run ends."""

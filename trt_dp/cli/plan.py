@@ -90,7 +90,7 @@ def plan(
     """Show what a run will need: requests, tokens, disk, and how long it will take in each order.
 
     Times need a --calibration or --step-ms. Every answer is taken to be as long as its request allows. With --hosts
-    or --launcher, also who would run where; of several --n-workers the first counts there.
+    or --launcher it also shows which worker would run where, for the first --n-workers.
     """
     from trt_dp.dataset.open import open_dataset
     from trt_dp.dataset.reading import Reading, ignore

@@ -124,7 +124,7 @@ Launcher = Annotated[
 Hosts = Annotated[
     str | None,
     typer.Option(
-        help="Machines that get workers, with commas between.",
+        help="Machines to run workers on, separated by commas.",
         rich_help_panel=HOSTS,
     ),
 ]
@@ -146,7 +146,7 @@ KeyFile = Annotated[
 Address = Annotated[
     str | None,
     typer.Option(
-        help="Address of this machine on which hosts reach it. [default: the one that leads to them]",
+        help="Address at which hosts reach this machine. [default: the one that leads to them]",
         rich_help_panel=HOSTS,
     ),
 ]
@@ -154,12 +154,12 @@ Port = Annotated[int, typer.Option(help="Port for hosts; 0 chooses one.", rich_h
 HostSeconds = Annotated[
     float,
     typer.Option(
-        help="Stop, resumably, after so long with fewer than --min-workers.",
+        help="Stop the run, to be resumed, after this long with fewer than --min-workers.",
         rich_help_panel=HOSTS,
     ),
 ]
 MinWorkers = Annotated[
-    int, typer.Option(help="Workers without which a run does not go on.", rich_help_panel=HOSTS)
+    int, typer.Option(help="Fewest workers with which a run continues.", rich_help_panel=HOSTS)
 ]
 AllowFewerWorkers = Annotated[
     bool,
@@ -181,7 +181,7 @@ LengthsFrom = Annotated[
     Path | None,
     typer.Option(
         metavar="RUN",
-        help="Folder of an earlier run of this dataset: expect answers as long as its answers.",
+        help="Folder of an earlier run of this dataset; answers are expected to be as long as there.",
         rich_help_panel=ORDER,
     ),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -45,7 +45,6 @@ def known(limits, *, exact=True, earlier=None, prompts=None, clock=None) -> Know
     )
 
 
-@settings(max_examples=120, deadline=None)
 @given(st.data())
 @pytest.mark.parametrize("name", NAMES)
 def test_each_request_leaves_once_and_no_worker_idles_while_work_waits(name, data):
