@@ -23,13 +23,18 @@ pytest.importorskip("tokenizers")
 WRITERS = [point.name for point in plugins.names(plugins.WRITERS)]
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> EngineSpec:
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> EngineSpec:
     """A folder with a tokenizer, as an engine's is."""
-    place = tmp_path / "engine"
-    place.mkdir()
+    place = tmp_path_factory.mktemp("engine")
     demo.write_demo(place)
     return EngineSpec("echo", str(place))
+
+
+@pytest.fixture(scope="module")
+def by_one(tmp_path_factory: pytest.TempPathFactory, engine: EngineSpec) -> Path:
+    """A run with one worker, in no other format yet."""
+    return finished(tmp_path_factory.mktemp("by-one"), engine, workers=1)
 
 
 def rows(count: int) -> list[dict]:
@@ -57,16 +62,15 @@ def finished(tmp_path: Path, engine: EngineSpec, name: str = "run", **more) -> P
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_every_format_is_the_same_for_any_workers(tmp_path, engine, name):
+def test_every_format_is_the_same_for_any_workers(tmp_path, engine, by_one, name):
     """Two runs with other numbers of workers, one with the format and one exported later, give the same bytes."""
-    one = finished(tmp_path, engine, "one", output_format=name)
-    two = finished(tmp_path, engine, "two", workers=1)
-    assert export_run(two, name) is not None
+    two = finished(tmp_path, engine, "two", output_format=name)
+    assert export_run(by_one, name) is not None
     writer = find_writer(name)
     for file in (writer.name, writer.errors):
         if file:
-            assert (one / file).read_bytes() == (two / file).read_bytes()
-            assert (one / file).stat().st_size
+            assert (by_one / file).read_bytes() == (two / file).read_bytes()
+            assert (by_one / file).stat().st_size
 
 
 def test_jsonl_joins_what_was_asked_and_what_was_answered(tmp_path, engine):

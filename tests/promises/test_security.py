@@ -24,6 +24,7 @@ from conftest import (
     run_echo,
     start_trt_dp,
     trt_dp,
+    trt_dp_here,
     workers_of,
     write_dataset,
 )
@@ -345,7 +346,7 @@ def test_a_datasets_words_do_not_steer_the_terminal(tmp_path):
         msgspec.json.encode({"messages": [{"role": "user", "content": [{"type": ESCAPES}]}]})
         + b"\n"
     )
-    done = trt_dp(
+    done = trt_dp_here(
         "run", "--engine", "echo", "--request-path", path, "--output-dir", tmp_path / "run"
     )
     assert done.returncode == 2
@@ -373,7 +374,7 @@ def test_a_reports_words_do_not_steer_the_terminal(tmp_path):
     found["workers"][0]["facts"] = {ESCAPES: ESCAPES}
     found["workers"][0]["devices"] = [ESCAPES]
     place.write_bytes(msgspec.json.encode(found))
-    done = trt_dp("report", tmp_path / "run")
+    done = trt_dp_here("report", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert harmless(done.stdout)
     assert "[bold]engine[/nothing]" in done.stdout.replace("\n", "")

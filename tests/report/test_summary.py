@@ -7,7 +7,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from report_parts import NO_ACTIVITY, NONE, counts, whole
 
@@ -32,7 +32,6 @@ def test_percentiles_follow_trtllm_benchs_rule(n):
     assert found.average == pytest.approx(1000.0 * (n + 1) / 2)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(0, 1000, width=32), min_size=1, max_size=200))
 def test_percentiles_are_ordered_and_between_the_extremes(values):
     """For any durations minimum <= p50 <= p90 <= p95 <= p99 <= maximum, and the mean is within."""

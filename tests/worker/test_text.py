@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Watcher, read_lines, run_echo, trt_dp
+from conftest import Watcher, read_lines, run_echo, trt_dp_here
 
 from trt_dp import demo
 from trt_dp.coordinator.job import Job
@@ -163,8 +163,7 @@ def test_lengths_of_text_prompts_are_not_guessed(tmp_path):
 )
 def test_sampling_that_cannot_be_is_one_sentence(tmp_path, dataset, words, sentence):
     """Sampling options that are out of range, or that the engine does not support, are refused by name."""
-    done = trt_dp(
-        "run", "--engine", "echo", "--request-path", dataset, "--output-dir", tmp_path / "r", *words
-    )
+    place = ("--request-path", dataset, "--output-dir", tmp_path / "r")
+    done = trt_dp_here("run", "--engine", "echo", *place, *words)
     assert done.returncode in (1, 2)
     assert sentence in done.stderr.splitlines()[-1]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import alive, children, read_lines, start_trt_dp, trt_dp, workers_of
+from conftest import alive, children, read_lines, start_trt_dp, trt_dp, trt_dp_here, workers_of
 from doubles.run.tensorrt_llm._answers import answer
 from doubles.run.tensorrt_llm._machine import SLOTS
 from msgspec import structs
@@ -27,6 +27,7 @@ from trtllm_engines import (
 )
 
 from trt_dp import plugins
+from trt_dp.doctor import examine as doctor
 from trt_dp.engines.trtllm.engine import TrtllmEngine
 from trt_dp.engines.trtllm.sampling import settings
 from trt_dp.errors import EngineRefused, RequestRefused, UsageError
@@ -532,22 +533,22 @@ def test_ranks_of_a_launcher_do_not_share(double, tmp_path):
 # ── runs ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def run(tmp_path: Path, folder: Path, requests, *words: object, **env: str):
+def run(tmp_path: Path, folder: Path, requests, *words: object, gpus: int = 2, **env: str):
     """A run as a user types it, with its lines by task_id."""
     dataset = write_requests(tmp_path / "requests.jsonl", requests)
     done = trt_dp(
         *("run", "--engine-path", folder, "--request-path", dataset),
         *("--output-dir", tmp_path / "out", "--no-timing", *words),
-        env=environment(**env),
+        env=environment(gpus, **env),
     )
     answers = {line["task_id"]: line for line in read_lines(tmp_path / "out" / "results.jsonl")}
     failures = {line["task_id"]: line for line in read_lines(tmp_path / "out" / "failures.jsonl")}
     return done, answers, failures
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_run_on_eight_gpus_with_every_kind_of_trouble(tmp_path, version):
-    """Four workers of two GPUs answer hundreds of requests, and each bad one has its reason."""
+@pytest.mark.parametrize(("version", "gpus"), [("1.0.0", 2), ("1.1.0", 4), ("1.2.1", 8)])
+def test_run_on_many_gpus_with_every_kind_of_trouble(tmp_path, version, gpus):
+    """Up to four workers of two GPUs answer hundreds of requests, and each bad one has its reason."""
     folder = make_engine(tmp_path / "e", tp=2, version=version)
     requests = some_requests(400)
     requests[10] = ([901], 5)
@@ -562,6 +563,7 @@ def test_run_on_eight_gpus_with_every_kind_of_trouble(tmp_path, version):
         folder,
         requests,
         *("--n-gpus", 2),
+        gpus=gpus,
         TRTLLM_DOUBLE_VERSION=version,
         TRTLLM_DOUBLE_FAULTS=faults,
     )
@@ -701,11 +703,12 @@ def test_engines_that_do_not_fit_together_are_refused(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_doctor_weighs_an_engine(tmp_path):
+def test_doctor_weighs_an_engine(tmp_path, monkeypatch):
     """Before any run the doctor says what of version, GPUs and memory will not do, and exits with 1."""
+    monkeypatch.setattr(doctor, "_names", {plugins.ENGINES: ["trtllm"], plugins.LAUNCHERS: []}.get)
     folder = _sized(tmp_path / "e", 45, tp=2, version="1.1.0")
     words = ("doctor", "--json", "--engine-path", folder, "--workers-per-gpu", 2)
-    done = trt_dp(*words, env=environment(**_with_weights(tmp_path, 45)))
+    done = trt_dp_here(*words, env=environment(**_with_weights(tmp_path, 45)))
     assert done.returncode == 1
     version, memory, gpus = json.loads(done.stdout)["advice"]["trtllm"]
     assert "was built with TensorRT-LLM 1.1.0, and 1.2.1 is installed" in version
