@@ -149,5 +149,5 @@ def test_progress_is_what_an_answer_grew_by(engine):
         told += engine.progress({0} - found.keys())
     assert {one.index for one in told} == {0}
     assert len(told) == COUNT - 1
-    assert sum((one.output_ids for one in told), []) == found[0].output_ids[:-1]
-    assert sum((one.logprobs for one in told), []) == found[0].logprobs[:-1]
+    assert [one for part in told for one in part.output_ids] == found[0].output_ids[:-1]
+    assert [one for part in told for one in part.logprobs] == found[0].logprobs[:-1]
