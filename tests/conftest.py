@@ -187,6 +187,7 @@ def stand_ins(tmp_path: Path) -> dict[str, str]:
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stand-ins\nVersion: 1.0\n")
     classes = {"parent": "Parent", "chorus": "Chorus", "moody": "Moody", "ranks": "Ranks"}
+    classes["deaf"] = "Deaf"
     points = "".join(f"{name} = stand_ins:{made}\n" for name, made in classes.items())
     (info / "entry_points.txt").write_text(f"[trt_dp.engines]\n{points}")
     paths = [

@@ -56,6 +56,7 @@ class JobOptions(TypedDict, total=False):
     grace_seconds: float
     order: str
     lengths_from: Path | None
+    speculate: bool
 
 
 class RunOptions(JobOptions, total=False):

@@ -92,6 +92,12 @@ class Moody(EchoEngine):
         return Returned(result.index, "moody was told to give it back", self._blame)
 
 
+class Deaf(EchoEngine):
+    """Echo that cannot cancel."""
+
+    cancel = None
+
+
 class Ranks(EchoEngine):
     """Echo whose workers step together: no step ends before every rank has begun it, and a dead rank stops all.
 

@@ -42,6 +42,7 @@ class Job(Struct, frozen=True):
     grace_seconds: float = 30.0
     order: str = "auto"
     lengths_from: Path | None = None
+    speculate: bool = False  # copies of the last requests in idle workers
 
 
 def check(job: Job) -> None:

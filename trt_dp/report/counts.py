@@ -38,6 +38,8 @@ class Counts(Struct, frozen=True, kw_only=True):
     workers: list[WorkerCounts]
     failed: int
     redone: int
+    copies: int = 0
+    copies_won: int = 0
     latency: Seconds
     first_token: Seconds
     queue_wait: Seconds

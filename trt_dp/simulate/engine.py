@@ -129,12 +129,35 @@ class Engine:
         self._admit()
         return ended
 
+    def cancel(self, index: int, now: float) -> None:
+        """Forget a request; what was done on it was for nothing."""
+        self.settle(now)
+        if sequence := self._running.pop(index, None):
+            self._kv -= (
+                sequence.demand.prompt + sequence.demand.output - (sequence.end - self._step)
+            )
+            self._reserved -= sequence.reserved
+            self._waste(sequence)
+        self._waiting = deque(one for one in self._waiting if one.demand.index != index)
+        self._drop_prefilling(index)
+        self._admit()
+
+    def _drop_prefilling(self, index: int) -> None:
+        gone = [one for one in self._prefilling if one.demand.index == index]
+        for sequence in gone:
+            self._prefilling.remove(sequence)
+            self._kv -= sequence.demand.prompt + sequence.decoded
+            self._reserved -= sequence.reserved
+
+    def _waste(self, sequence: _Sequence) -> None:
+        done = sequence.demand.output - (sequence.end - self._step)
+        self.spent.repeated += done * full_token_seconds(self.shape) / self.speed
+
     def die(self, now: float) -> None:
         """All that it did on what is not finished was for nothing."""
         self.settle(now)
         for sequence in self._running.values():
-            done = sequence.demand.output - (sequence.end - self._step)
-            self.spent.repeated += done * full_token_seconds(self.shape) / self.speed
+            self._waste(sequence)
 
     # ── time ──────────────────────────────────────────────────────────────────────────────────
 

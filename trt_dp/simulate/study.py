@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from trt_dp.coordinator.order.choose import Known, choose
 from trt_dp.coordinator.order.contract import Order
+from trt_dp.coordinator.queue.copies import Copies
 from trt_dp.coordinator.queue.dispatcher import Dispatcher
 from trt_dp.simulate.bounds import bound
 from trt_dp.simulate.cases import Case
@@ -81,10 +82,12 @@ def trial(case: Case, order: str, seed: int) -> Trial:
     return judge(work, case.setting, simulate(work, case.setting, chosen, clock))
 
 
-def simulate(work: Workload, setting: Setting, order: Order, clock: Clock) -> Simulated:
+def simulate(
+    work: Workload, setting: Setting, order: Order, clock: Clock, copies: Copies | None = None
+) -> Simulated:
     """One run of the dispatcher in virtual time."""
-    dispatcher = Dispatcher(order, len(setting.shapes))
-    return World(work, setting, clock).run(dispatcher, order)
+    dispatcher = Dispatcher(order, len(setting.shapes), copies=copies)
+    return World(work, setting, clock).run(dispatcher)
 
 
 def make_order(name: str, work: Workload, case: Case, clock: Clock, seed: int) -> Order:

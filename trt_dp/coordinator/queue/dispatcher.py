@@ -6,11 +6,22 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from trt_dp.coordinator.order.contract import NOTHING, Asking, Indices, Order, equal_share
+from trt_dp.coordinator.order.contract import (
+    NOTHING,
+    Answered,
+    Asking,
+    Indices,
+    Order,
+    equal_share,
+)
 from trt_dp.coordinator.order.file import FileOrder
 from trt_dp.coordinator.queue.again import Again
+from trt_dp.coordinator.queue.copies import Copies, Running
+from trt_dp.coordinator.queue.doubles import Doubles, Hold
 from trt_dp.coordinator.queue.quarantine import Quarantine
 from trt_dp.types import Blame
+
+_COPIES_SHARE = 8  # of a batch: a small one is fast
 
 
 class Stray(ValueError):  # noqa: N818 - the noun for an answer nobody asked for
@@ -24,14 +35,24 @@ class Dispatcher:
     the quarantine then says in which company they run, and which of them are given up. What a living worker
     gives back without an answer goes next. Which pending request
     goes next, and how many a worker may have in flight, is the order's to say; without one it is the file's.
+    With `copies`, a request may be in flight in two workers once nothing waits; the first answer completes it.
     """
 
-    def __init__(self, pending: Indices | Order, workers: int, *, proven: bool = False) -> None:
+    def __init__(
+        self,
+        pending: Indices | Order,
+        workers: int,
+        *,
+        proven: bool = False,
+        copies: Copies | None = None,
+    ) -> None:
         self._pending = FileOrder(pending) if isinstance(pending, np.ndarray) else pending
         self._quarantine = Quarantine(workers, proven=proven)
         self._again = Again(workers)
         self._workers = workers
         self._in_flight: dict[int, set[int]] = {}
+        self._copies = copies
+        self._doubles = Doubles()
 
     @property
     def unfinished(self) -> int:
@@ -45,8 +66,8 @@ class Dispatcher:
 
     @property
     def in_flight(self) -> int:
-        """How many requests are in flight, in all workers."""
-        return sum(map(len, self._in_flight.values()))
+        """How many requests are in flight, in all workers; one that has a copy counts once."""
+        return sum(map(len, self._in_flight.values())) - len(self._doubles)
 
     def deaths_of(self, index: int) -> int:
         """How many workers died with this request in flight, or gave it back because of it."""
@@ -58,7 +79,7 @@ class Dispatcher:
         if self._quarantine.isolates(worker):
             return NOTHING
         if len(self._again) and (again := self._again.take(worker, limit - len(mine))):
-            mine.update(again)
+            self._hold(mine, again)
             return np.array(again, np.int64)
         if not len(self._pending):
             return self._take_suspects(worker, mine, limit)
@@ -70,21 +91,56 @@ class Dispatcher:
             workers=self._workers,
         )
         taken = self._pending.take(asking)
-        mine.update(taken.tolist())
+        self._hold(mine, taken.tolist())
         return taken
 
-    def finish(self, worker: int, indices: Iterable[int]) -> None:
-        """These are answered; raises Stray, and changes nothing, if one is not in flight there or comes twice."""
-        self._remove(worker, list(indices))
+    def copy(self, worker: int, limit: int) -> Indices:
+        """Copies of what others have in flight, for a worker that has nothing else and for which `take` had nothing."""
+        mine = self._in_flight.setdefault(worker, set())
+        room = min(limit - len(mine) - self._doubles.beaten(worker), max(1, limit // _COPIES_SHARE))
+        if self._copies is None or self.pending or room <= 0 or not self._is_free(worker, mine):
+            return NOTHING
+        if not self._copies.is_due(worker):
+            return NOTHING
+        chosen = self._copies.choose(worker, self._single())[:room]
+        for one in chosen:
+            self._doubles.add(one.index, one.worker, worker)
+        indices = [one.index for one in chosen]
+        mine.update(indices)
+        return np.array(indices, np.int64)
+
+    def beaten(self, worker: int, indices: Iterable[int]) -> list[bool]:
+        """Which of these answers of a worker came second: they are to be forgotten, and now are."""
+        return [self._doubles.forget(worker, index) for index in indices]
+
+    def finish(self, worker: int, indices: Iterable[int]) -> list[Hold]:
+        """These are answered; raises Stray, and changes nothing, if one is not in flight there or comes twice.
+
+        Returns who else has which of them: those copies are beaten, whatever comes of them.
+        """
+        answered = list(indices)
+        self._remove(worker, answered)
         self._quarantine.proven = True
+        beaten = self._doubles.win(worker, answered)
+        for loser, index in beaten:
+            self._in_flight[loser].discard(index)
+            self._pending.forget(loser, [index])
         if not self._in_flight.get(worker):
             self._quarantine.release(worker)
+        return beaten
+
+    def learn(self, answered: Answered) -> None:
+        """How long answers were and took, for the order and for copies."""
+        self._pending.learn(answered)
+        if self._copies:
+            self._copies.learn(answered)
 
     def give_back(self, worker: int, indices: Iterable[int], blame: Blame) -> list[int]:
         """The worker lives and has no answer to these; returns what is given up. Raises Stray like `finish`."""
         returned = list(indices)
         self._remove(worker, returned)
         self._pending.forget(worker, returned)
+        returned = [index for index in returned if not self._doubles.drop(worker, index)]
         hopeless: list[int] = []
         if blame == "batch":
             hopeless = self._quarantine.lose(worker, sorted(returned))
@@ -111,6 +167,7 @@ class Dispatcher:
         If it died only because of another worker's death or the loss of its host, what it had goes next.
         """
         lost = self._pending.lose(worker, self._in_flight.pop(worker, ()))
+        lost = self._without_copies(worker, lost)
         if not innocent:
             return self._quarantine.lose(worker, lost)
         if self._quarantine.isolates(worker):
@@ -143,6 +200,37 @@ class Dispatcher:
         return min(limit, equal_share(self.unfinished, self._workers))
 
     def _take_suspects(self, worker: int, mine: set[int], limit: int) -> Indices:
-        group = [] if mine else self._quarantine.take(worker, limit)
-        mine.update(group)
+        busy = mine or self._doubles.beaten(worker)
+        group = [] if busy else self._quarantine.take(worker, limit)
+        self._hold(mine, group)
         return np.array(group, np.int64)
+
+    def _hold(self, mine: set[int], taken: list[int]) -> None:
+        mine.update(taken)
+        if self._copies:
+            self._copies.sent(taken)
+
+    def _is_free(self, worker: int, mine: set[int]) -> bool:
+        """Whether a worker has nothing but copies, and no suspects."""
+        only_copies = all(self._doubles.is_copy(worker, index) for index in mine)
+        return only_copies and not self._quarantine.isolates(worker)
+
+    def _single(self) -> list[Running]:
+        """What is in flight in one worker only, and was in none that died."""
+        return [
+            Running(index, worker)
+            for worker, held in self._in_flight.items()
+            if not self._quarantine.isolates(worker)
+            for index in held
+            if index not in self._doubles and not self.deaths_of(index)
+        ]
+
+    def _without_copies(self, worker: int, lost: list[int]) -> list[int]:
+        """What a dead worker had and no other has; whoever has the other copy goes on with it."""
+        if self._copies is None:
+            return lost
+        self._copies.lose(worker)
+        self._doubles.lose(worker)
+        kept = [index for index in lost if self._doubles.drop(worker, index)]
+        self._quarantine.witness(kept)
+        return [index for index in lost if index not in kept]

@@ -60,8 +60,7 @@ class Quarantine:
 
     def lose(self, worker: int, lost: list[int]) -> list[int]:
         """The worker died with these in flight: they are suspects now; returns what is given up instead."""
-        for index in lost:
-            self._deaths[index] = self._deaths.get(index, 0) + 1
+        self.witness(lost)
         if worker not in self._isolated:
             self._add(lost, SUSPECTS_TOGETHER)
             return []
@@ -70,6 +69,11 @@ class Quarantine:
             return self._convict(worker, lost[0])
         self._add(lost, 1)
         return []
+
+    def witness(self, indices: list[int]) -> None:
+        """A worker died with these in flight."""
+        for index in indices:
+            self._deaths[index] = self._deaths.get(index, 0) + 1
 
     def spare(self, worker: int, suspects: list[int]) -> None:
         """The worker that ran these suspects died of something else: they wait as they were."""

@@ -26,6 +26,7 @@ class RequestColumns:
         self._records: list[Records] = [np.empty(0, RECORD)]
         self._moments: list[float | Floats] = [np.empty(0)]
         self._wasted: list[tuple[int, Floats, float]] = []
+        self._copies: dict[int, tuple[int, float]] = {}
 
     def send(self, worker: int, indices: Indices, now: float) -> Indices:
         """These were sent to a worker; returns those that had been sent before and came back without an answer."""
@@ -33,6 +34,25 @@ class RequestColumns:
         self.sent_at[indices] = now
         self._worker[indices] = worker
         return again
+
+    def copy(self, worker: int, indices: Indices, now: float) -> None:
+        """Copies of these, which are in flight elsewhere, were sent to a worker."""
+        self._copies.update((index, (worker, now)) for index in indices.tolist())
+
+    def drop(self, worker: int, index: int, now: float) -> bool:
+        """Two workers have this, and this one will not answer it; returns whether the copy is what is left."""
+        copier, sent_at = self._copies.pop(index)
+        if worker == copier:
+            self._wasted.append((worker, np.array([sent_at]), now))
+            return False
+        self._wasted.append((worker, self.sent_at[[index]], now))
+        self._worker[index], self.sent_at[index] = copier, sent_at
+        return True
+
+    def doubles_of(self, worker: int) -> list[int]:
+        """What this worker and another one have in flight."""
+        copies = self._copies.items()
+        return [i for i, (copier, _) in copies if worker in (copier, self._worker[i])]
 
     def answer(self, records: Records, now: float) -> None:
         """Answers came, some of them perhaps failures."""
@@ -43,12 +63,22 @@ class RequestColumns:
         """What this worker has in flight is lost; returns which requests these are."""
         mine = self._worker == worker
         mine[self.gathered()[0]["index"]] = False
+        mine[(doubles := self.doubles_of(worker))] = True
         lost = np.flatnonzero(mine)
-        self.give_back(worker, lost, now)
+        for index in doubles:
+            self.drop(worker, index, now)
+        mine[doubles] = False
+        self._come_back(worker, np.flatnonzero(mine), now)
         return lost
 
     def give_back(self, worker: int, indices: Indices, now: float) -> None:
         """This worker had these in flight, and they came back without an answer."""
+        doubles = [index for index in indices.tolist() if index in self._copies]
+        for index in doubles:
+            self.drop(worker, index, now)
+        self._come_back(worker, np.setdiff1d(indices, doubles), now)
+
+    def _come_back(self, worker: int, indices: Indices, now: float) -> None:
         self._wasted.append((worker, self.sent_at[indices].copy(), now))
         self._worker[indices] = _NOBODY
         self._again[indices] = True

@@ -68,6 +68,7 @@ class Tally:
         self._deaths: list[Death] = []
         self.resent = Way()
         self.failed = self.redone = self.output_tokens = self.failed_unanswered = 0
+        self.copies = self.copies_won = 0
 
     def enlist(self, workers: int) -> None:
         """So many more workers will come."""
@@ -123,6 +124,22 @@ class Tally:
             self._deaths[lane.unreplaced] = structs.replace(death, back_after_seconds=back)
             lane.unreplaced = None
 
+    def copied(self, worker: int, indices: NDArray[np.int64]) -> None:
+        """Copies of what others have in flight were sent to a worker."""
+        now, tokens = perf_counter(), self._tokens(indices)
+        self._requests.copy(worker, indices, now)
+        self.resent.add(len(indices), tokens)
+        self.lanes[worker].sent.add(len(indices), tokens)
+        self.lanes[worker].hold(len(indices), now)
+        self.copies += len(indices)
+
+    def beaten(self, worker: int, index: int) -> None:
+        """Another worker answered this first; called before `came` for that answer."""
+        now, lane = perf_counter(), self.lanes[worker]
+        self.copies_won += self._requests.drop(worker, index, now)
+        lane.lost.add(1, self._tokens(np.array([index])))
+        lane.hold(-1, now)
+
     def came(self, worker: int, records: Records, started: float) -> None:
         """Answers came from a worker and are in the journal."""
         now = perf_counter()
@@ -148,22 +165,24 @@ class Tally:
     def lost(self, worker: int, given_up: int, reason: str) -> None:
         """A worker died; what it had in flight runs again, except what is given up."""
         lane, now = self.lanes[worker], perf_counter()
+        elsewhere = len(self._requests.doubles_of(worker))
         lost = self._requests.lose(worker, now)
         lane.lost.add(len(lost), self._tokens(lost))
         lane.deaths += 1
         lane.unreplaced = len(self._deaths)
         death = Death(worker=worker, reason=reason, at_seconds=now, requests=lane.in_flight)
         self._deaths.append(death)
-        self.redone += lane.in_flight - given_up
+        self.redone += lane.in_flight - given_up - elsewhere
         lane.hold(-lane.in_flight, now)
         lane.idle_since = None
 
     def given_back(self, worker: int, indices: NDArray[np.int64], given_up: int) -> None:
         """A living worker has no answer to these; they run again, except what is given up."""
         lane, now = self.lanes[worker], perf_counter()
+        elsewhere = len(np.intersect1d(indices, self._requests.doubles_of(worker)))
         self._requests.give_back(worker, indices, now)
         lane.lost.add(len(indices), self._tokens(indices))
-        self.redone += len(indices) - given_up
+        self.redone += len(indices) - given_up - elsewhere
         lane.hold(-len(indices), now)
 
     def gave_up(self, requests: int) -> None:
@@ -183,6 +202,8 @@ class Tally:
             workers=[_counts(lane, end) for lane in self.lanes],
             failed=self.failed,
             redone=self.redone,
+            copies=self.copies,
+            copies_won=self.copies_won,
             latency=latency,
             first_token=first_token,
             queue_wait=queue_wait,
