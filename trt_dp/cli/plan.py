@@ -96,7 +96,7 @@ def plan(
     from trt_dp.dataset.reading import Reading, ignore
     from trt_dp.display.plan import forecast_line, needs_lines
     from trt_dp.engines.choose import context_of
-    from trt_dp.simulate.forecast import forecast
+    from trt_dp.simulate.forecast import Likeness, forecast
     from trt_dp.simulate.needs import Allowed, needs_of
 
     reading = Reading(
@@ -117,8 +117,9 @@ def plan(
         typer.echo("time: not predicted. Give --calibration (see trt-dp calibrate), or --step-ms, "
                    "--sequence-us and --slots of the engine")  # fmt: skip
     for each in known:
+        likeness = Likeness.of(needs, each)
         for workers in n_workers or (1, 2, 4, 8):
-            typer.echo(forecast_line(each, forecast(needs, each, workers), price_per_hour))
+            typer.echo(forecast_line(each, forecast(likeness, each, workers), price_per_hour))
     where = launching.Asking(
         launcher=launcher,
         hosts=hosts,

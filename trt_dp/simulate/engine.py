@@ -22,6 +22,7 @@ class EngineShape(Struct, frozen=True, kw_only=True):
     lookahead: int = 0
     token_budget: int = 8192
     prefills: bool = False
+    prefills_alone: bool = False  # answers wait while prompts are read
     kv_tokens: int | None = None
     admission: Admission = "reserve"
     prefix_cache_tokens: int = 0
@@ -206,6 +207,8 @@ class Engine:
         if self._prefilling:
             room = self.shape.token_budget - len(self._running)
             prefill = min(room, sum(sequence.prefill for sequence in self._prefilling))
+        if self._prefilling and self.shape.prefills_alone:
+            return alike(count, 0, 0, prefill)
         return alike(count, len(self._running), self._kv, prefill)
 
     def _run(self, count: int) -> None:
@@ -215,7 +218,7 @@ class Engine:
         self.spent.busy += seconds
         self.spent.last = self.clock
         self.spent.prefilled += steps.prefilled
-        self._step += count
+        self._step += count if steps.decoded or not self._prefilling else 0
         self._kv += steps.decoded
         if self._prefilling:
             self._prefill(steps.prefilled)
