@@ -92,8 +92,8 @@ def plan(
     Times need a --calibration or --step-ms. Every answer is taken to be as long as its request allows. With --hosts
     or --launcher, also who would run where; of several --n-workers the first counts there.
     """
-    from trt_dp.dataset.open import open_dataset
-    from trt_dp.dataset.reading import Reading, ignore
+    from trt_dp.dataset.open import glance
+    from trt_dp.dataset.reading import Reading
     from trt_dp.display.plan import forecast_line, needs_lines
     from trt_dp.engines.choose import context_of
     from trt_dp.simulate.forecast import Likeness, forecast
@@ -109,7 +109,7 @@ def plan(
     )
     known = _engines(calibration or [], step_ms, sequence_us, slots)
     context = context_of(engine_path) if engine_path else None
-    index = open_dataset(reading, None, ignore)
+    index = glance(reading)
     needs = needs_of(index, Allowed(max_tokens, context))
     for line in needs_lines(index, needs, context, output):
         typer.echo(line)

@@ -13,6 +13,7 @@ from trt_dp.coordinator.abilities import check_apart, group
 from trt_dp.coordinator.growth import Growth, Shortage
 from trt_dp.coordinator.intake import Desk, Intake
 from trt_dp.coordinator.job import Display, Job, Snapshot
+from trt_dp.coordinator.lookout import Lookout
 from trt_dp.coordinator.order.choose import choose
 from trt_dp.coordinator.order.contract import NOTHING, Indices
 from trt_dp.coordinator.order.ordering import known
@@ -26,6 +27,7 @@ from trt_dp.coordinator.record.event_log import EventLog
 from trt_dp.coordinator.record.journal import Journal
 from trt_dp.coordinator.record.recorder import Recorder
 from trt_dp.coordinator.record.tally import Tally
+from trt_dp.coordinator.remaining import Remaining
 from trt_dp.coordinator.run_folder import Folder
 from trt_dp.coordinator.stopping import Stopping
 from trt_dp.coordinator.stopwatch import Stopwatch
@@ -86,6 +88,7 @@ class Session:
         self._before = opening(scope.journal)
         self._wanted_tokens = 0
         self._absences = Absences()
+        self._lookout: Lookout | None = None
 
     @property
     def finished(self) -> bool:
@@ -117,6 +120,8 @@ class Session:
             chosen.order, self._crew.workers, proven=proven, copies=copies
         )
         self._intake = self._new_intake()
+        remaining = Remaining(chosen.order, pending, what.limits)
+        self._lookout = Lookout(remaining, journal, self.tally)
 
     def _new_intake(self) -> Intake:
         desk = Desk(
@@ -312,6 +317,7 @@ class Session:
             wanted_done=self.tally.wanted_done,
             seconds=self._stopwatch.running_seconds,
             serving_seconds=self.tally.serving_seconds,
+            left_seconds=self._lookout.seconds(perf_counter) if self._lookout else None,
             lanes=self.tally.lanes,
         )
 

@@ -10,8 +10,8 @@ import typer
 
 from trt_dp.coordinator.places import Devices, places
 from trt_dp.dataset.index import Index
-from trt_dp.dataset.open import open_dataset
-from trt_dp.dataset.reading import Reading, ignore
+from trt_dp.dataset.open import glance
+from trt_dp.dataset.reading import Reading
 from trt_dp.engines.choose import context_of
 from trt_dp.errors import DatasetError, UsageError
 from trt_dp.simulate.forecast import Calibrated, Forecast
@@ -31,7 +31,7 @@ def print_run_plan(
     """What `run` would do with these settings; raises what `run` would raise before it loads anything."""
     name, folder = engine.name, engine.path
     context = context_of(Path(folder)) if folder else None
-    index = open_dataset(reading, None, ignore)
+    index = glance(reading)
     for line in needs_lines(index, needs_of(index, Allowed(max_tokens, context)), context, output):
         typer.echo(line)
     typer.echo(f"engine: {name}{f' in {folder}' if folder else ''}")

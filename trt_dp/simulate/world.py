@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from trt_dp.coordinator.order.contract import Answered
 from trt_dp.coordinator.queue.doubles import Hold
+from trt_dp.coordinator.remaining import Progress
 from trt_dp.simulate.engine import Demand, Engine, EngineShape, Spent
 from trt_dp.simulate.shapes import Workload
 
@@ -104,6 +105,9 @@ class World:
         self._down = [0.0] * len(setting.shapes)
         self._given_up = self._copies = self._copies_won = 0
         self._copied_by: dict[int, int] = {}
+        self._sent_at = np.zeros(len(work))
+        self._tokens, self._token_seconds = 0, 0.0
+        self.watch: Callable[[Progress], None] | None = None
         self._wants: set[int] = set()
 
     def run(self, feeding: Feeding) -> Simulated:
@@ -156,7 +160,21 @@ class World:
         for worker in sorted(self._wants):
             if worker in self._engines:
                 self._feed(worker)
+        if self.watch:
+            self.watch(self._progress())
         self._at(self._clock.now + TURN_SECONDS, self._tick)
+
+    def _progress(self) -> Progress:
+        completed = np.isfinite(self._completed)
+        return Progress(
+            now=self._clock.now,
+            began=0.0,
+            sent_at=self._sent_at,
+            completed=completed,
+            tokens=self._tokens,
+            wanted=int(self._work.limits[completed].sum()),
+            token_seconds=self._token_seconds,
+        )
 
     def _step(self, worker: int) -> None:
         ended = self._engines[worker].advance()
@@ -176,6 +194,8 @@ class World:
 
     def _answered(self, worker: int, ended: list[tuple[int, float]]) -> Answered:
         places = np.array([index for index, _ in ended])
+        self._tokens += int(self._work.outputs[places].sum())
+        self._token_seconds += sum(seconds for _, seconds in ended)
         return Answered(
             worker=worker,
             indices=places,
@@ -186,6 +206,7 @@ class World:
     def _feed(self, worker: int) -> None:
         engine = self._engines[worker]
         taken = self._feeding.take(worker, engine.shape.capacity).tolist() or self._copy(worker)
+        self._sent_at[taken] = max(self._clock.now, 1e-9)
         for index in taken:
             engine.submit(self._demand(index))
         if len(taken):

@@ -69,6 +69,7 @@ class Tally:
         self.resent = Way()
         self.failed = self.redone = self.output_tokens = self.failed_unanswered = 0
         self.copies = self.copies_won = 0
+        self.token_seconds = 0.0  # that answers were in engines, without waiting there
 
     def enlist(self, workers: int) -> None:
         """So many more workers will come."""
@@ -83,6 +84,11 @@ class Tally:
     def was_sent(self) -> NDArray[np.bool_]:
         """Which requests were sent at least once."""
         return self._requests.sent_at > 0
+
+    @property
+    def sent_at(self) -> NDArray[np.float64]:
+        """When each request was sent last; 0: never."""
+        return self._requests.sent_at
 
     @property
     def serving_seconds(self) -> float:
@@ -158,6 +164,8 @@ class Tally:
         lane.output_tokens += output_tokens
         lane.hold(-len(records), now)
         self.output_tokens += output_tokens
+        lasted = answered["total_seconds"] - answered["queue_seconds"]
+        self.token_seconds += float(lasted[np.isfinite(lasted)].sum())
         self.wanted_done += int(self._wanted[records["index"]].sum())
         self._requests.answer(records, now)
         self._receiving.add(started, now, len(records))
