@@ -49,6 +49,19 @@ def test_plan_compares_orders_and_numbers_of_workers(tmp_path):
     assert "no order below 10.0 s" in two  # the longest alone
 
 
+def test_plan_keeps_what_it_found_and_sees_a_change(tmp_path):
+    """The second look reads no request again, and a file that has changed is read."""
+    dataset = write(tmp_path / "requests.jsonl", [10, 20, 30])
+    words = ("plan", "--request-path", dataset)
+    first = trt_dp(*words, cwd=tmp_path).stdout
+    kept = tmp_path / ".requests.jsonl.plan.npz"
+    written = kept.stat().st_mtime_ns
+    assert trt_dp(*words, cwd=tmp_path).stdout == first
+    assert kept.stat().st_mtime_ns == written
+    write(dataset, [10, 20, 31])
+    assert "output tokens: up to 61" in trt_dp(*words, cwd=tmp_path).stdout
+
+
 def test_plan_refuses_a_file_without_a_valid_request(tmp_path):
     """There is nothing to plan."""
     dataset = tmp_path / "requests.jsonl"
