@@ -1,8 +1,7 @@
-"""What trt-dp costs around vLLM on CPUs: one worker against LLM.generate, two workers against two static halves.
+"""What trt-dp costs and gains around vLLM on CPUs: against LLM.generate, two static halves, and `vllm run-batch`.
 
-Both sides alternate; loading is left out of both, and a figure is the median of the pairs' ratios. The bare side is
-vLLM's own LLM.generate in a process with the same threads and arguments; two of them answer the two halves of the
-file, as vLLM's example for data parallelism splits it, and the slower one counts.
+The sides alternate, and a figure is the median of the pairs' ratios. Loading is left out: the other side waits loaded
+between its rounds, and trt-dp's time counts from its last worker's `ready`, for which all workers wait for each other.
 The model has a llama's shape and vLLM's dummy weights: a step takes as long as a real one of that size.
 """
 
@@ -16,21 +15,23 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import NamedTuple
+
+from vllm_sides import Side, read
 
 TRT_DP = str(Path(sys.executable).with_name("trt-dp"))
+VOCABULARY = 8192
 MODEL = {
     "model_type": "llama",
     "architectures": ["LlamaForCausalLM"],
-    "vocab_size": 8192,
-    "hidden_size": 512,
-    "intermediate_size": 1408,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
+    "vocab_size": VOCABULARY,
+    "hidden_size": 256,
+    "intermediate_size": 704,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
     "max_position_embeddings": 2048,
     "eos_token_id": 2,
 }
@@ -41,144 +42,190 @@ ARGUMENTS = {
     "max_num_seqs": 16,
     "kv_cache_memory_bytes": 1 << 29,
     "enable_chunked_prefill": False,  # as the engine has it on a CPU
+    "enable_prefix_caching": False,  # rounds repeat the same prompts
+    "generation_config": "vllm",
 }
-EVEN = ["--input-mean", "64", "--input-stdev", "0", "--output-mean", "48", "--output-stdev", "0"]
+EVEN = ["--input-mean", "64", "--input-stdev", "0", "--output-mean", "96", "--output-stdev", "0"]
 TAIL = ["--input-median", "48", "--input-sigma", "0.8", "--input-cap", "512"]
-TAIL += ["--output-median", "32", "--output-sigma", "1.2", "--output-cap", "512"]
+TAIL += ["--output-median", "64", "--output-sigma", "1.2", "--output-cap", "1024"]
+TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
+MEET = """
+import os, time
+from pathlib import Path
+from trt_dp.engines.vllm.engine import VllmEngine
+
+
+class Together(VllmEngine):
+    def __init__(self, spec, placement, **options):
+        super().__init__(spec, placement, **options)
+        place = Path(os.environ["MEET"])
+        (place / str(placement.worker)).touch()
+        while len(list(place.iterdir())) < int(os.environ["MEET_WORKERS"]):
+            time.sleep(0.002)
+"""
 
 
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--requests", type=int, default=160)
+    parser.add_argument("--requests", type=int, default=400)
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--only", choices=["one", "two", "tail"])
-    parser.add_argument("--bare", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=[*COMPARISONS], nargs="+", default=[*COMPARISONS])
     asked = parser.parse_args()
-    if asked.bare:
-        bare_process(*asked.bare)
-        return
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    print(f"{processor()}, {cores} cores, load {load:.1f} before", flush=True)
     with tempfile.TemporaryDirectory() as name:
-        measure(Path(name), asked)
+        files = prepare(Path(name), asked.requests)
+        for one in asked.only:
+            compare(one, files, asked.pairs)
 
 
-def measure(folder: Path, asked: argparse.Namespace) -> None:
-    """Every figure that was asked for."""
-    cores = len(os.sched_getaffinity(0))
-    print(f"{platform.machine()}, {cores} cores, load {os.getloadavg()[0]:.1f}")
-    (folder / "model").mkdir()
-    (folder / "model" / "config.json").write_text(json.dumps(MODEL))
-    even, tail = folder / "even.jsonl", folder / "tail.jsonl"
-    count = ["--num-requests", str(asked.requests), "--vocab-size", str(MODEL["vocab_size"])]
-    trt_dp("prepare-dataset", "token-norm-dist", *count, *EVEN, "--output", even)
-    trt_dp("prepare-dataset", "token-lognormal", *count, *TAIL, "--output", tail)
-    figures = {
-        "one": ("1 worker against LLM.generate, even lengths", even, 1),
-        "two": ("2 workers against 2 static halves, even lengths", even, 2),
-        "tail": ("2 workers against 2 static halves, long-tailed lengths", tail, 2),
-    }
-    for name, (title, data, workers) in figures.items():
-        if asked.only in (None, name):
-            compare(title, (folder, data, workers), asked.pairs)
+def processor() -> str:
+    """The processor's name, where Linux tells it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
-def compare(title: str, what: tuple[Path, Path, int], pairs: int) -> None:
-    """Output tokens per second through trt-dp and bare, in pairs."""
-    requests = read(what[1])
-    tokens = sum(one["output_tokens"] for one in requests)
-    ours, bare = [], []
-    for number in range(pairs):
-        sides: list[Callable[[], None]] = [
-            lambda: ours.append(tokens / through_trt_dp(*what)),
-            lambda: bare.append(tokens / bare_seconds(*what)),
-        ]
-        for side in sides if number % 2 else reversed(sides):
-            side()
-    ratios = sorted(a / b for a, b in zip(ours, bare, strict=True))
-    load = os.getloadavg()[0]
-    print(f"\n{title}: {len(requests)} requests, {tokens:,} output tokens, {pairs} pairs:")
+def prepare(folder: Path, requests: int) -> Path:
+    """A model, its tokenizer, files of requests, and the engine whose workers wait for each other."""
+    model = folder / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps(MODEL))
+    (model / "arguments.json").write_text(json.dumps(ARGUMENTS))
+    add_tokenizer(model)
+    count = ["--num-requests", str(requests), "--vocab-size", str(VOCABULARY)]
+    for kind, name, sizes in (("norm-dist", "even", EVEN), ("lognormal", "tail", TAIL)):
+        words = ("prepare-dataset", f"token-{kind}", *count, *sizes)
+        trt_dp(*words, "--output", folder / f"{name}.jsonl")
+        write_chats(folder / f"{name}.jsonl", folder / f"{name}-chats.jsonl")
+    info = folder / "site" / "together-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: together\nVersion: 1.0\n")
+    points = "[trt_dp.engines]\nvllm-together = vllm_together:Together\n"
+    (info / "entry_points.txt").write_text(points)
+    (folder / "site" / "vllm_together.py").write_text(MEET)
+    return folder
+
+
+def add_tokenizer(model: Path) -> None:
+    """A tokenizer of words, each a token, and a chat template that adds none."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {f"w{number}": number for number in range(VOCABULARY)}
+    made = Tokenizer(models.WordLevel(words, unk_token="w0"))  # noqa: S106
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made.save(str(model / "tokenizer.json"))
+    fields = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": TEMPLATE}
+    (model / "tokenizer_config.json").write_text(json.dumps(fields))
+
+
+def write_chats(data: Path, chats: Path) -> None:
+    """OpenAI's batch file with requests of the same lengths, as text."""
+    draw = Random(7)
+    with chats.open("w") as file:
+        for number, one in enumerate(read(data)):
+            words = " ".join(f"w{draw.randrange(9, VOCABULARY)}" for _ in one["input_ids"])
+            body = {"model": str(data.parent / "model"), "temperature": 0, "ignore_eos": True}
+            body |= {"messages": [{"role": "user", "content": words}]}
+            body |= {"max_tokens": one["output_tokens"]}
+            url = "/v1/chat/completions"
+            line = {"custom_id": str(number), "method": "POST", "url": url, "body": body}
+            file.write(json.dumps(line) + "\n")
+
+
+class Comparison(NamedTuple):
+    """trt-dp with so many workers against another side: so many LLM.generate, or one run-batch on both cores."""
+
+    title: str
+    data: str
+    workers: int
+    kind: str = "generate"
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether the other side is one process for all cores."""
+        return self.kind == "batch"
+
+    def side(self, folder: Path) -> Side:
+        """The other side, on the same cores."""
+        files = (folder / "model", folder / f"{self.data}.jsonl")
+        parts, threads = (1, 2) if self.is_batch else (self.workers, 1)
+        return Side(self.kind, files, threads, parts)
+
+
+_HALVES = "2 workers against 2 static halves with LLM.generate"
+_BATCH = "against one `vllm run-batch` on both cores"
+COMPARISONS = {
+    "one": Comparison("1 worker against LLM.generate, even lengths", "even", 1),
+    "two": Comparison(f"{_HALVES}, even lengths", "even", 2),
+    "tail": Comparison(f"{_HALVES}, long-tailed lengths", "tail", 2),
+    "batch": Comparison(f"2 workers {_BATCH}, chats, even lengths", "even-chats", 2, "batch"),
+    "batch-one": Comparison(f"1 worker {_BATCH}, chats, even lengths", "even-chats", 1, "batch"),
+}
+
+
+def compare(name: str, folder: Path, pairs: int) -> None:
+    """Output tokens per second through trt-dp and on the other side, in pairs."""
+    what = COMPARISONS[name]
+    plain = read(folder / f"{what.data.removesuffix('-chats')}.jsonl")
+    tokens = sum(one["output_tokens"] for one in plain)
+    ours, other = [], []
+    with what.side(folder) as side:
+        for number in range(pairs):
+            if number % 2:
+                other.append(tokens / side.seconds())
+            ours.append(tokens / through_trt_dp(folder, what, tokens))
+            if not number % 2:
+                other.append(tokens / side.seconds())
+    ratios = sorted(a / b for a, b in zip(ours, other, strict=True))
+    print(f"\n{what.title}: {len(plain)} requests, {tokens:,} output tokens, {pairs} pairs")
     print(f"  trt-dp   {statistics.median(ours):10,.0f} output tok/s")
-    print(f"  bare     {statistics.median(bare):10,.0f} output tok/s")
+    print(f"  other    {statistics.median(other):10,.0f} output tok/s")
     print(f"  ratio    {statistics.median(ratios):10.1%}   ({ratios[0]:.1%} to {ratios[-1]:.1%})")
-    print(f"  load     {load:10.1f}", flush=True)
+    print(f"  load     {os.getloadavg()[0]:10.1f}", flush=True)
 
 
-def through_trt_dp(folder: Path, data: Path, workers: int) -> float:
-    """Seconds from the first request sent to the last answer."""
-    sets = [word for key, value in ARGUMENTS.items() for word in ("--set", f"{key}={value}")]
-    output = folder / "run"
-    trt_dp(
-        *("run", data, "--engine", "vllm", "--engine-path", folder / "model", "--fresh", *sets),
-        *("--n-workers", workers, "--n-gpus", 1, "--output", output),
-    )
-    report = json.loads((output / "report.json").read_text())
+def through_trt_dp(folder: Path, what: Comparison, tokens: int) -> float:
+    """Seconds from the last worker's `ready` to the last answer; all are ready at the same time."""
+    sets = [f"--set={key}={value}" for key, value in ARGUMENTS.items()]
+    with tempfile.TemporaryDirectory(dir=folder) as meet:
+        paths = os.pathsep.join(filter(None, [str(folder / "site"), os.environ.get("PYTHONPATH")]))
+        more = {"PYTHONPATH": paths, "MEET": meet, "MEET_WORKERS": str(what.workers)}
+        trt_dp(
+            *("run", folder / f"{what.data}.jsonl", "--engine", "vllm-together", "--fresh"),
+            *("--engine-path", folder / "model", "--output", folder / "run", *sets),
+            *(
+                "--n-workers",
+                what.workers,
+                "--n-gpus",
+                2 if what.is_batch and what.workers == 1 else 1,
+            ),
+            environment=more,
+        )
+    report = json.loads((folder / "run" / "report.json").read_text())
+    answered = sum(worker["output_tokens"] for worker in report["workers"])
+    assert answered == tokens, (answered, tokens)
+    check_ready(folder / "run")
     return float(report["performance"]["total_latency_ms"]) / 1e3
 
 
-def bare_seconds(folder: Path, data: Path, processes: int) -> float:
-    """Seconds that the slowest of the bare processes takes, from a common start."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
-    environment |= {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-    started = []
-    for part in range(processes):
-        line = [sys.executable, __file__, "--bare", str(folder / "model"), str(data)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        command = [*line, f"{part}/{processes}"]
-        started.append(
-            subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, **pipes)
-        )
-    for process in started:
-        said(process, "ready")
-    for process in started:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    seconds = [float(said(process, "seconds").split()[1]) for process in started]
-    for process in started:
-        process.communicate()
-    return max(seconds)
+def check_ready(run: Path) -> None:
+    """The workers were ready at the same time, so that the first request was sent when the last one was."""
+    events = map(json.loads, (run / "events.jsonl").read_text().splitlines())
+    ready = [one["at_seconds"] for one in events if one.get("state") == "ready"]
+    assert max(ready) - min(ready) < 0.1, ready
 
 
-def said(process: subprocess.Popen[str], word: str) -> str:
-    """The line of a bare process that begins so; vLLM writes others."""
-    for line in process.stdout:
-        if line.startswith(word):
-            return line
-    msg = f"a bare process ended with {process.wait()} before it was {word}"
-    raise RuntimeError(msg)
-
-
-def bare_process(model: str, data: str, part: str) -> None:
-    """Answer one part of the file by LLM.generate, once told to begin."""
-    from vllm import LLM, SamplingParams
-
-    number, parts = map(int, part.split("/"))
-    requests = read(Path(data))
-    size = -(-len(requests) // parts)
-    mine = requests[number * size : (number + 1) * size]
-    llm = LLM(model=model, skip_tokenizer_init=True, generation_config="vllm", **ARGUMENTS)
-    prompts = [{"prompt_token_ids": one["input_ids"]} for one in mine]
-    wishes = [
-        SamplingParams(
-            max_tokens=one["output_tokens"], temperature=0, ignore_eos=True, detokenize=False
-        )
-        for one in mine
-    ]
-    llm.generate(prompts[:1], wishes[:1], use_tqdm=False)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    began = time.perf_counter()
-    llm.generate(prompts, wishes, use_tqdm=False)
-    print("seconds", time.perf_counter() - began, flush=True)
-
-
-def read(data: Path) -> list[dict[str, Any]]:
-    """The requests of a file."""
-    return [json.loads(line) for line in data.read_text().splitlines()]
-
-
-def trt_dp(*words: object) -> None:
+def trt_dp(*words: object, environment: dict[str, str] | None = None) -> None:
     """A command, which must do well."""
-    done = subprocess.run([TRT_DP, *map(str, words)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [TRT_DP, *map(str, words)],
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         sys.exit(f"trt-dp {words[0]} failed: {done.stderr}")
 

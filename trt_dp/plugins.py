@@ -26,13 +26,14 @@ WRITERS = "trt_dp.writers"
 
 def names(group: str) -> list[EntryPoint]:
     """What is installed in this group, by name; nothing is imported."""
-    return list(_listed(group, tuple(sys.path)))
+    found: Iterable[EntryPoint] = _installed(tuple(sys.path)).select(group=group)
+    return sorted(found, key=lambda point: point.name)
 
 
-@lru_cache(maxsize=64)
-def _listed(group: str, _path: tuple[str, ...]) -> list[EntryPoint]:
+@lru_cache(maxsize=4)
+def _installed(_path: tuple[str, ...]) -> Any:
     """Looking through all installed packages takes 5 ms, and a run asks a dozen times."""
-    return sorted(entry_points(group=group), key=lambda point: point.name)
+    return entry_points()
 
 
 def find(group: str, name: str) -> Any:

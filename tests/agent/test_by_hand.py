@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -9,10 +10,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Watcher, echo_job, expected_lines, read_lines, wait_until, write_dataset
+from conftest import (
+    COMMAND,
+    Watcher,
+    echo_job,
+    expected_lines,
+    read_lines,
+    wait_until,
+    write_dataset,
+)
 
 from trt_dp.coordinator.run import Outcome
 from trt_dp.coordinator.run import run as run_job
@@ -62,6 +72,39 @@ def start_agent(*words: object, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=environment)
 
 
+@contextlib.contextmanager
+def tunnel(target: str) -> Iterator[tuple[str, list[socket.socket]]]:
+    """An address that leads to another, and the connections that came that way."""
+    passed: list[socket.socket] = []
+    host, _, port = target.rpartition(":")
+
+    def pump(one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := one.recv(1 << 16):
+                other.sendall(piece)
+        with contextlib.suppress(OSError):
+            other.shutdown(socket.SHUT_WR)
+
+    def lead() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                opened.append(near := entrance.accept()[0])
+                opened.append(far := socket.create_connection((host, int(port))))
+                passed.append(near)
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=pump, args=ends, daemon=True).start()
+
+    opened: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as entrance:
+        thread = threading.Thread(target=lead)
+        thread.start()
+        yield f"127.0.0.1:{entrance.getsockname()[1]}", passed
+        entrance.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    for one in opened:
+        one.close()
+
+
 def test_a_run_takes_the_workers_of_an_agent(tmp_path, dataset):
     """An agent with the key file joins, its workers answer all, and it leaves with the end of the run."""
     running = Running(dataset, tmp_path)
@@ -74,6 +117,19 @@ def test_a_run_takes_the_workers_of_an_agent(tmp_path, dataset):
     _, said = agent.communicate(timeout=60)
     assert (agent.returncode, said) == (0, "")
     assert not running.key.exists()
+
+
+def test_workers_take_the_way_of_their_agent(tmp_path, dataset):
+    """Where an agent reaches the coordinator by another address, a tunnel's, its workers do so too."""
+    running = Running(dataset, tmp_path)
+    with tunnel(credentials.read(running.key).address) as (address, passed):
+        line = [*COMMAND, "agent", "--key-file", str(running.key), "--connect", address]
+        agent = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+        running.finish()
+        assert running.error is None
+        _, said = agent.communicate(timeout=60)
+    assert (agent.returncode, said) == (0, "")
+    assert len(passed) > 1  # the agent's own, and the workers' that came in time
 
 
 def test_a_second_agent_adds_its_workers_while_the_run_goes_on(tmp_path):

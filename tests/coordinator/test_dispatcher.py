@@ -127,48 +127,76 @@ def test_a_worker_that_holds_nothing_cannot_answer():
         queue.finish(0, taken)
 
 
-def test_what_a_dead_worker_held_waits_until_nothing_else_is_pending():
-    """Suspects come after all pending requests, and nobody is given up for one death."""
-    queue = dispatcher(100, 1)
-    take(queue, 0, 40)
+def test_what_a_dead_worker_held_runs_again_at_once_in_another():
+    """Suspects of a first death go before all pending requests, and nobody is given up for one death."""
+    queue = dispatcher(100, 2)
+    take(queue, 0, 10)
     assert queue.lose(0) == []
+    assert take(queue, 1, 20) == list(range(20))
+    assert take(queue, 0, 20) == list(range(20, 40))
+
+
+def test_a_worker_that_comes_back_does_not_get_its_own_suspects_beside_other_work():
+    """They go to another worker; it gets its own only when it has nothing else, or is the only one."""
+    queue = dispatcher(12, 2)
+    assert take(queue, 0, 6) == list(range(6))
+    queue.lose(0)
+    rest = take(queue, 0, 6)
+    assert rest == list(range(6, 12))
+    queue.finish(0, rest)
+    assert take(queue, 0, 6) == list(range(6))
+    lonely = dispatcher(12, 1)
+    take(lonely, 0, 6)
+    lonely.lose(0)
+    assert take(lonely, 0, 12) == list(range(12))
+
+
+def test_at_most_sixteen_suspects_run_beside_other_work_in_a_worker():
+    """However many wait, a worker has sixteen of them at a time, and others fill the rest of its batch."""
+    queue = dispatcher(200, 2)
+    take(queue, 0, 40)
+    queue.lose(0)
+    assert take(queue, 1, 50) == [*range(16), *range(40, 74)]
+    queue.finish(1, [3, 40, 41])
+    assert take(queue, 1, 50) == [16, 74, 75]
+    assert take(queue, 1, 50) == []
+
+
+def test_suspects_that_see_a_second_death_run_alone_when_nothing_else_is_pending():
+    """What was only near them runs again beside others; they themselves wait for an empty worker each."""
+    queue = dispatcher(60, 2)
+    take(queue, 0, 2)
+    queue.lose(0)
+    assert take(queue, 1, 4) == [0, 1, 2, 3]
+    assert queue.lose(1) == []
     seen = []
-    while len(seen) < 60:
-        taken = take(queue, 1, 20)
-        assert len(taken) == 20
-        queue.finish(1, taken)
+    while len(seen) < 58:
+        taken = take(queue, 0, 30)
+        assert taken
+        assert not {0, 1} & set(taken)
+        queue.finish(0, taken)
         seen += taken
-    assert seen == list(range(40, 100))
-    assert queue.pending == 40
+    assert sorted(seen) == list(range(2, 60))
+    assert take(queue, 0, 30) == [0]
+    assert take(queue, 0, 30) == []
+    assert take(queue, 1, 30) == [1]
+    queue.finish(0, [0])
+    queue.finish(1, [1])
+    assert queue.unfinished == 0
 
 
-def test_suspects_run_by_sixteen_in_an_otherwise_empty_worker():
-    """A suspect group is at most sixteen, in file order, and its worker holds nothing else."""
-    queue = dispatcher(40, 1)
-    take(queue, 0)
-    queue.lose(0)
-    groups = []
+def test_a_request_that_kills_takes_other_work_down_twice_at_most():
+    """With two full workers, one killer costs both once; then it runs alone, and all others are answered."""
+    queue, deaths_with_others = dispatcher(400, 2), 0
     while queue.unfinished:
-        group = take(queue, 1)
-        assert take(queue, 1) == []
-        queue.finish(1, group[1:])
-        assert take(queue, 1) == []  # one of the group is still there
-        queue.finish(1, group[:1])
-        groups.append(group)
-    assert [len(group) for group in groups] == [16, 16, 8]
-    assert [index for group in groups for index in group] == list(range(40))
-
-
-def test_a_worker_busy_with_others_gets_no_suspects():
-    """Suspects are not mixed with what a worker holds already."""
-    queue = dispatcher(4, 2)
-    assert take(queue, 0) == [0, 1]
-    assert take(queue, 1) == [2, 3]
-    queue.lose(0)
-    queue.finish(1, [2])
-    assert take(queue, 1) == []
-    queue.finish(1, [3])
-    assert take(queue, 1) == [0, 1]
+        for worker in range(2):
+            taken = take(queue, worker, 50)
+            if 7 in taken:
+                deaths_with_others += len(taken) > 1
+                queue.lose(worker)
+            else:
+                queue.finish(worker, taken)
+    assert deaths_with_others == 2
 
 
 def test_suspects_of_a_small_worker_come_in_its_size():
@@ -186,16 +214,18 @@ def test_suspects_of_a_small_worker_come_in_its_size():
 
 
 def test_a_group_that_kills_again_is_run_one_by_one():
-    """After a second death in a group each of it runs alone, before other groups do."""
+    """After a second death each of the group runs alone, once the groups that have died once are through."""
     queue = dispatcher(32, 1)
     take(queue, 0)
     queue.lose(0)
-    group = take(queue, 0)
+    assert take(queue, 0) == list(range(16))
     assert queue.lose(0) == []
-    for index in group:
+    assert take(queue, 0) == list(range(16, 32))
+    queue.finish(0, range(16, 32))
+    for index in range(16):
         assert take(queue, 0) == [index]
         queue.finish(0, [index])
-    assert len(take(queue, 0)) == 16
+    assert queue.unfinished == 0
 
 
 def test_a_request_is_given_up_after_killing_twice_alone():
@@ -224,8 +254,8 @@ def test_the_first_death_of_a_lone_request_is_no_proof():
         assert take(queue, 0) == [0]
         gone = queue.lose(0)
         deaths += 1
-        assert gone == ([0] if deaths == 1 + DEATHS_ALONE else [])
-    assert deaths == 1 + DEATHS_ALONE
+        assert gone == ([0] if deaths == 2 + DEATHS_ALONE else [])
+    assert deaths == 2 + DEATHS_ALONE
 
 
 @pytest.mark.parametrize("guilty", [{0}, {31}, {63}, {17, 40}, set(range(16)), set()])
@@ -295,6 +325,7 @@ class World:
         self.guilty = guilty
         self.held: dict[int, set[int]] = {worker: set() for worker in range(workers)}
         self.suspects: set[int] = set()
+        self.twice: set[int] = set()
         self.answered: set[int] = set()
         self.given_up: set[int] = set()
 
@@ -306,13 +337,10 @@ class World:
         assert len(set(taken)) == len(taken)
         for other in (*self.held.values(), self.answered, self.given_up):
             assert not set(taken) & other
-        if self.suspects & set(taken):
-            assert set(taken) <= self.suspects
-            assert len(taken) <= SUSPECTS_TOGETHER
-            assert not before
-        elif taken:
-            assert not self.suspects & before
         before |= set(taken)
+        assert len(self.suspects & before) <= SUSPECTS_TOGETHER
+        if self.twice & before:
+            assert len(before) == 1
         self.check()
 
     def answer(self, worker: int, count: int) -> None:
@@ -326,6 +354,7 @@ class World:
         lost, self.held[worker] = self.held[worker], set()
         gone = set(self.queue.lose(worker))
         assert gone <= lost
+        self.twice |= lost & self.suspects
         self.suspects |= lost
         self.given_up |= gone
         self.check()

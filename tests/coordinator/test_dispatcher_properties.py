@@ -34,7 +34,9 @@ class Queue(RuleBasedStateMachine):
     def begin(self, requests, workers, proven):
         self.all = set(requests)
         self.pending = list(requests)
-        self.suspects: set[int] = set()
+        self.once: dict[int, int] = {}  # suspects of one death that wait, and where they died
+        self.twice: set[int] = set()  # suspects of more deaths that wait
+        self.again: dict[int, set[int]] = {}  # suspects of one death that run again
         self.held: dict[int, set[int]] = {}
         self.apart: set[int] = set()
         self.gone: set[int] = set()
@@ -47,25 +49,34 @@ class Queue(RuleBasedStateMachine):
     @rule(worker=WORKERS, limit=LIMITS)
     def take(self, worker, limit):
         held = self.held.setdefault(worker, set())
+        before, pending = set(held), list(self.pending)
         share = -(-self._unfinished() // max(1, self.workers))
         taken = self.queue.take(worker, limit).tolist()
-        if self.pending:
-            room = 0 if worker in self.apart else max(0, min(limit, share) - len(held))
-            assert taken == self.pending[:room]
-            del self.pending[:room]
-        else:
-            self._take_suspects(worker, limit, taken)
         held.update(taken)
-
-    def _take_suspects(self, worker, limit, taken):
-        free = not self.held[worker] and any(self._may(worker, i) for i in self.suspects)
-        assert bool(taken) == bool(free)
-        assert len(taken) <= min(limit, SUSPECTS_TOGETHER)
-        assert set(taken) <= self.suspects
-        assert len(set(taken)) == len(taken)
-        self.suspects -= set(taken)
-        if taken:
+        assert len(before) + len(taken) == len(held)
+        again = [index for index in taken if index in self.once]
+        alone = [index for index in taken if index in self.twice]
+        room = max(0, min(limit, share) - len(before) - len(again))
+        if worker in self.apart:
+            assert not taken
+        elif alone:
+            assert len(held) == 1
+            assert not pending
             self.apart.add(worker)
+        elif pending:
+            assert [index for index in taken if index not in again] == pending[:room]
+            assert not [index for index in again if self.workers > 1 and self.once[index] == worker]
+        elif not before:
+            assert bool(taken) == bool(self.once or any(self._may(worker, i) for i in self.twice))
+        self._move(worker, taken)
+        assert len(self.again[worker]) <= SUSPECTS_TOGETHER
+
+    def _move(self, worker, taken):
+        self.again.setdefault(worker, set()).update(set(taken) & set(self.once))
+        self.twice -= set(taken)
+        self.pending = [index for index in self.pending if index not in taken]
+        for index in taken:
+            self.once.pop(index, None)
 
     @rule(worker=WORKERS, data=st.data())
     def finish(self, worker, data):
@@ -76,6 +87,7 @@ class Queue(RuleBasedStateMachine):
         self.queue.finish(worker, answered)
         self.held[worker] -= set(answered)
         self.gone |= set(answered)
+        self.again.get(worker, set()).difference_update(answered)
         self.proven = True
         if not self.held[worker]:
             self.apart.discard(worker)
@@ -107,7 +119,9 @@ class Queue(RuleBasedStateMachine):
         else:
             assert not hopeless
         self.given_up |= hopeless
-        self.suspects |= lost - hopeless
+        more = lost if apart else lost & self.again.pop(worker, set())
+        self.twice |= more - hopeless
+        self.once.update(dict.fromkeys(lost - more, worker))
 
     @precondition(lambda self: self.workers > 1)
     @rule()
@@ -119,11 +133,12 @@ class Queue(RuleBasedStateMachine):
     def every_request_is_in_one_place(self):
         if not hasattr(self, "queue"):
             return
-        places = [set(self.pending), self.suspects, self.gone, self.given_up, *self.held.values()]
+        waiting = [set(self.pending), set(self.once), self.twice]
+        places = [*waiting, self.gone, self.given_up, *self.held.values()]
         assert sum(map(len, places)) == len(self.all)
         assert set().union(*places) == self.all
         assert self.queue.in_flight == sum(map(len, self.held.values()))
-        assert self.queue.pending == len(self.pending) + len(self.suspects)
+        assert self.queue.pending == sum(map(len, waiting))
         assert self.queue.unfinished == self._unfinished()
 
     def _may(self, worker, index):
@@ -146,6 +161,7 @@ class Queue(RuleBasedStateMachine):
             self.queue.finish(0, sorted(self.held[0]))
             self.gone |= self.held[0]
             self.held[0] = set()
+            self.again[0] = set()
             self.apart.discard(0)
         assert self.queue.unfinished == 0
 

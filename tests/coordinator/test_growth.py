@@ -63,7 +63,9 @@ def test_a_host_without_what_is_needed_is_named_and_not_used():
     grown.join("a", NO_GPU)
     assert grown.workers == []
     assert grown.said == ["no worker: a has no GPU, and the engine needs one"]
-    assert grown.it.missing() == "1 of 2 hosts joined; a has no GPU, and the engine needs one"
+    assert grown.it.missing() == (
+        "1 of 2 hosts joined; 0 of 1 hosts have a GPU free; a has no GPU, and the engine needs one"
+    )
 
 
 def test_a_lost_spare_host_is_forgotten():

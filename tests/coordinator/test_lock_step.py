@@ -60,7 +60,7 @@ def test_a_request_that_kills_its_rank_is_found_and_given_up(tmp_path, stand_ins
 
 
 def test_what_an_innocent_worker_had_is_no_suspect():
-    """It goes next, beside other requests; what the dead worker had runs apart."""
+    """It goes next, beside other requests; what the dead worker had are suspects."""
     dispatcher = Dispatcher(np.arange(40), 2)
     first, other = dispatcher.take(0, 4).tolist(), dispatcher.take(1, 4).tolist()
     dispatcher.finish(0, first[:1])
@@ -79,15 +79,16 @@ def test_a_suspect_in_an_innocent_worker_is_as_suspect_as_before():
         dispatcher.lose(worker)
     alone = [dispatcher.take(worker, 2).tolist() for worker in (0, 1)]
     assert sorted(alone) == [[0], [1]]
+    before = dispatcher.deaths_of(alone[1][0])
     for _ in range(5):
         assert dispatcher.lose(1, innocent=True) == []
         assert dispatcher.take(1, 2).tolist() == alone[1]
-    assert dispatcher.deaths_of(alone[1][0]) == 1
+    assert dispatcher.deaths_of(alone[1][0]) == before
 
 
 @pytest.mark.parametrize(("port", "stays"), [(0, False), (29501, True)])
 def test_each_common_start_has_a_port_of_its_own_unless_one_was_given(port, stays):
-    """A free port is looked for each time; the user's own is kept."""
+    """A free port is looked for each time, the user's own is kept; those that are left have the first ranks."""
 
     class Named:
         @staticmethod
@@ -96,9 +97,13 @@ def test_each_common_start_has_a_port_of_its_own_unless_one_was_given(port, stay
 
     meeting = Meeting(Named, Group(2, "127.0.0.1", port))
     before = meeting.environment(1)
-    meeting.again()
+    meeting.again((0, 1))
     assert before["RANK"] == "1"
     assert (meeting.environment(1) == before) is stays
+    meeting.again((1, 2))
+    assert [meeting.environment(worker)["RANK"] for worker in (1, 2)] == ["0", "1"]
+    meeting.again((2,))
+    assert meeting.environment(2) == {}
 
 
 def test_workers_of_several_machines_cannot_step_together(tmp_path):

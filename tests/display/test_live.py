@@ -10,7 +10,8 @@ from conftest import run_echo, trt_dp
 from rich.console import Console
 
 from trt_dp.coordinator.record.event_log import LaneStatus, Status
-from trt_dp.display.live import Speeds, clock, picture, remaining_seconds, summary
+from trt_dp.display.live import picture
+from trt_dp.display.pace import Speeds, clock, remaining_seconds, summary
 
 
 def status(**changes) -> Status:

@@ -7,6 +7,7 @@ and in the end no process may be left on any host.
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -35,6 +36,8 @@ COMMAND = [sys.executable, "-m", "trt_dp", "run", "--engine", "echo", "--no-timi
 MARKS = ("trt_dp", "guard.py")
 _LONGEST_RUN, _LONGEST_EMPTYING = 900.0, 60.0
 _HERE = 0
+_SLOW = (0.1, 0.01)  # a frame takes 100 ms longer in each direction, and one in a hundred is lost
+_LONGEST_BLOW = 14.0  # a pulled cable is noticed after 11 s
 
 
 class Blow(Struct, frozen=True):
@@ -55,11 +58,11 @@ class MachinePlan(Struct, frozen=True):
 
 
 class MachineTrial(Struct, frozen=True):
-    """What became of it; all is well where `wrong` is empty."""
+    """What became of it, and which faults met something; all is well where `wrong` is empty."""
 
     plan: MachinePlan
     seconds: float
-    done: int
+    met: tuple[str, ...]
     sittings: int
     wrong: tuple[str, ...]
 
@@ -70,7 +73,12 @@ def draw(seed: int, faults: int) -> MachinePlan:
     hosts = chance.randint(2, 5)
     kinds = chance.choices(list(KINDS), list(KINDS.values()), k=faults)
     blows = [
-        Blow(kind, chance.uniform(0.02, 0.8), chance.randint(1, hosts), chance.uniform(0.5, 20))
+        Blow(
+            kind,
+            chance.uniform(0.02, 0.8),
+            chance.randint(1, hosts),
+            chance.uniform(0.5, _LONGEST_BLOW),
+        )
         for kind in kinds
     ]
     return MachinePlan(seed, hosts, tuple(sorted(blows, key=lambda blow: blow.at)))
@@ -82,11 +90,11 @@ def undergo(folder: Path, plan: MachinePlan, requests: Path, clean: bytes) -> Ma
     began = time.monotonic()
     with network(folder, plan.hosts + 1) as net:
         run = _Run(net, folder, requests)
-        done = _through(run, plan)
+        met = _through(run, plan)
         wrong = [] if run.ended == 0 else [f"it ended with {run.ended}: {run.said[-500:]}"]
         wrong += _wrong_in(folder / "run", clean)
-        wrong += _left_on(net)
-    return MachineTrial(plan, time.monotonic() - began, done, run.sittings, tuple(wrong))
+        wrong += [*_left_on(net), *_files_on(net)]
+    return MachineTrial(plan, time.monotonic() - began, met, run.sittings, tuple(wrong))
 
 
 class _Run:
@@ -109,7 +117,10 @@ class _Run:
         self.sittings += 1
         log = self.output.with_name(f"said-{self.sittings}").open("w")
         self._process = subprocess.Popen(
-            self.net.hosts[_HERE].command(*self._line), stdout=subprocess.DEVNULL, stderr=log
+            self.net.hosts[_HERE].command(*self._line),
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            env={**os.environ, "TMPDIR": str(self.net.hosts[_HERE].scratch)},
         )
         log.close()
 
@@ -141,9 +152,10 @@ class _Run:
         self._process.wait()
 
 
-def _through(run: _Run, plan: MachinePlan) -> int:
-    """Strike until the run has ended; returns how many blows met something."""
-    waiting, undoing, done = list(plan.blows), [], 0
+def _through(run: _Run, plan: MachinePlan) -> tuple[str, ...]:
+    """Strike until the run has ended; returns the kinds of blows that met something."""
+    waiting, met = list(plan.blows), list[str]()
+    undoing: list[tuple[float, Callable[[], object]]] = []
     deadline = time.monotonic() + _LONGEST_RUN
     while run.ended is None and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -152,7 +164,7 @@ def _through(run: _Run, plan: MachinePlan) -> int:
         while waiting and waiting[0].at <= share and run.ended is None:
             blow = waiting.pop(0)
             undo = _strike(run.net.hosts, blow)
-            done += undo is not None
+            met += [blow.kind] * (undo is not None)
             undoing.append((time.monotonic() + blow.seconds, undo or (lambda: None)))
         for at, undo in [one for one in undoing if one[0] <= time.monotonic()]:
             undo()
@@ -161,7 +173,7 @@ def _through(run: _Run, plan: MachinePlan) -> int:
     for _, undo in undoing:
         undo()
     run.give_up()
-    return done
+    return tuple(met)
 
 
 def _strike(hosts: list[Host], blow: Blow) -> Callable[[], object] | None:
@@ -171,11 +183,9 @@ def _strike(hosts: list[Host], blow: Blow) -> Callable[[], object] | None:
         host.cut()
         return host.mend
     if blow.kind == "crash":
-        host.crash()
-        return lambda: _boot(host)
+        return (lambda: _boot(host)) if host.crash() else None
     if blow.kind == "slow_network":
-        slowed = host.slow("delay", "100ms", "loss", "1%")
-        return (lambda: host.slow("delay", "0ms")) if slowed else None
+        return host.hasten if host.slow(*_SLOW) else None
     where, mark, kind = {
         "freeze_agent": (host, "trt_dp.agent", signal.SIGSTOP),
         "kill_agent": (host, "trt_dp.agent", signal.SIGKILL),
@@ -218,6 +228,12 @@ def _left_on(net: Network) -> list[str]:
         time.sleep(0.2)
         left = _running(net)
     return [f"left on {name}: {pids}" for name, pids in left.items()]
+
+
+def _files_on(net: Network) -> list[str]:
+    """Files that a run left where temporary files are."""
+    left = {host.name: [path.name for path in host.scratch.iterdir()] for host in net.hosts}
+    return [f"files left on {name}: {files}" for name, files in left.items() if files]
 
 
 def _running(net: Network) -> dict[str, list[int]]:

@@ -1,12 +1,11 @@
 """Runs over hosts that real Open MPI and real Ray reach: the answers of one machine, and nothing left on any host.
 
 The hosts are namespaces of this machine (tests/support/hosts.py). Ray is used where TRT_DP_TEST_RAY names a Python
-that has it and trt-dp. Slurm is not here: it needs a cluster of its own.
+that has it and trt-dp, and Open MPI 4 where TRT_DP_OPEN_MPI_4 names a folder in which it is unpacked.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -16,36 +15,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import run_echo, wait_until, write_dataset
-from hosts import Network, network, why_no_ssh
+from conftest import wait_until
+from host_runs import MARKS, SLOW, answering, clean, finish, sha
+from hosts import Network, network, over_usr, why_no_ssh
 
 from trt_dp.launchers.mpi_hosts import MpiHostsLauncher
 
 pytestmark = [pytest.mark.hosts, pytest.mark.skipif(bool(why := why_no_ssh()), reason=why)]
 
 RAY = os.environ.get("TRT_DP_TEST_RAY", "")
-REQUESTS = 3000
-SLOW = ("--set", "step_seconds=0.02", "--set", "batch=8")
-MARKS = ("trt_dp", "guard.py", "prterun", "prted", "orted")
+OPEN_MPI_4 = Path(os.environ.get("TRT_DP_OPEN_MPI_4", "/none"))
+ALL_MARKS = (*MARKS, "prterun", "prted", "orted")
 MEMORY = "--object-store-memory=80000000"
 
 needs_mpi = pytest.mark.skipif(
     bool(no_mpi := MpiHostsLauncher.why_not()), reason=no_mpi or "there is Open MPI"
 )
+needs_mpi_4 = pytest.mark.skipif(
+    not OPEN_MPI_4.is_dir(), reason="TRT_DP_OPEN_MPI_4 names no folder: scripts/mpi-check --fetch"
+)
 needs_ray = pytest.mark.skipif(not RAY, reason="TRT_DP_TEST_RAY names no Python with Ray")
-
-
-@pytest.fixture(autouse=True)
-def no_orphans() -> None:
-    """The hosts outlive a test; each test looks itself at what is left on them."""
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory) -> Iterator[Network]:
-    """Three hosts with sshd; the first is the coordinator's."""
-    with network(tmp_path_factory.mktemp("network"), 3) as made:
-        made.command = made.ssh()
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -67,51 +56,36 @@ def cluster(net) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def requests(tmp_path_factory) -> Path:
-    """Requests, each different."""
-    return write_dataset(tmp_path_factory.mktemp("data") / "requests.jsonl", REQUESTS)
-
-
-@pytest.fixture(scope="module")
-def local_sha(requests, tmp_path_factory) -> str:
-    """What a run on one machine answers."""
-    return sha(run_echo(requests, tmp_path_factory.mktemp("local") / "run").folder)
+def older(tmp_path_factory) -> Iterator[Network]:
+    """Three hosts more, where mpirun is that of Open MPI 4."""
+    with network(tmp_path_factory.mktemp("older"), 3, over_usr(OPEN_MPI_4 / "usr")) as made:
+        made.command = made.ssh()
+        yield made
 
 
 @pytest.fixture
-def start(net, requests, tmp_path):
-    """A run from host n0 with this launcher."""
+def start(requests, tmp_path):
+    """A run from the first host of a network with this launcher."""
 
-    def begin(launcher: list[str], *words: str, python: str = sys.executable):
+    def begin(net: Network, launcher: list[str], *words: str, python: str = sys.executable):
         line = [python, "-m", "trt_dp", "run", requests, "--engine", "echo", "--no-timing"]
         line += ["--plain", "--output", tmp_path / "run", *launcher, *words]
-        started.append(net.hosts[0].start(*line))
-        return started[-1]
+        started.append((net, net.hosts[0].start(*line)))
+        return started[-1][1]
 
-    started: list[subprocess.Popen[str]] = []
+    started: list[tuple[Network, subprocess.Popen[str]]] = []
     yield begin
-    for host in net.hosts:
-        host.kill("trt_dp")
-        host.kill("guard.py")
-    for one in started:
-        one.kill()
-        one.communicate()
+    for net, process in started:
+        for host in net.hosts:
+            host.kill("trt_dp")
+            host.kill("guard.py")
+        process.kill()
+        process.communicate()
 
 
-def sha(folder: Path) -> str:
-    return hashlib.sha256((folder / "results.jsonl").read_bytes()).hexdigest()
-
-
-def finish(process: subprocess.Popen[str], status: int = 0) -> str:
-    """Wait for the end of a run; gives what it said."""
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == status, said
-    return said
-
-
-def clean(net: Network) -> bool:
-    """Whether no process of a run is on any host."""
-    return not any(host.processes(*MARKS) for host in net.hosts)
+def left(net: Network) -> bool:
+    """Whether any process of a run is on any host."""
+    return not clean(net.hosts, ALL_MARKS)
 
 
 def working(net: Network) -> bool:
@@ -139,58 +113,82 @@ TWO = ("agents=2", "cores=2")
 @needs_mpi
 def test_mpirun_brings_two_hosts(net, start, tmp_path, local_sha):
     """The results are byte-equal, and no daemon of Open MPI is left."""
-    said = finish(start(by_mpi(net), *SLOW))
+    said = finish(start(net, by_mpi(net), *SLOW))
     assert "n1 (" in said
     assert "n2 (" in said
     assert sha(tmp_path / "run") == local_sha
-    wait_until(lambda: clean(net), 20)
+    wait_until(lambda: not left(net), 20)
 
 
 @needs_mpi
 def test_a_killed_coordinator_leaves_nothing_of_mpirun(net, start):
     """Agents leave when their connection ends, and each mpirun ends with its agent."""
-    start(by_mpi(net), "--set", "step_seconds=0.3")
+    start(net, by_mpi(net), "--set", "step_seconds=0.3")
     wait_until(lambda: working(net))
     net.hosts[0].kill("trt_dp run")
-    wait_until(lambda: clean(net), 20)
+    wait_until(lambda: not left(net), 20)
+
+
+@needs_mpi_4
+def test_mpirun_of_open_mpi_4_brings_two_hosts(older, start, tmp_path, local_sha):
+    """Its settings have other names; the results are byte-equal, and no daemon is left."""
+    assert "Open MPI) 4" in older.hosts[0].run("mpirun", "--version").stdout
+    said = finish(start(older, by_mpi(older), *SLOW))
+    assert "n1 (" in said
+    assert "n2 (" in said
+    assert sha(tmp_path / "run") == local_sha
+    wait_until(lambda: not left(older), 20)
+
+
+@needs_mpi_4
+def test_open_mpi_4_loses_nothing_with_a_host(older, start, tmp_path, local_sha):
+    """After a pulled cable the other host answers the rest; nothing is left on either."""
+    process = start(older, by_mpi(older), *SLOW, "--set", "step_seconds=0.1")
+    wait_until(lambda: answering(tmp_path))
+    older.hosts[2].cut()
+    assert "the host n2 is lost" in finish(process)
+    assert sha(tmp_path / "run") == local_sha
+    wait_until(lambda: not left(older), 60)
 
 
 @needs_ray
 @pytest.mark.usefixtures("cluster")
 def test_ray_brings_two_hosts(net, start, tmp_path, local_sha):
     """The results are byte-equal, both hosts took part, and nothing of the run is left."""
-    said = finish(start(by_ray(net, *TWO), *SLOW, python=RAY))
+    said = finish(start(net, by_ray(net, *TWO), *SLOW, python=RAY))
     assert "n1 (" in said
     assert "n2 (" in said
     assert sha(tmp_path / "run") == local_sha
-    wait_until(lambda: clean(net), 20)
+    wait_until(lambda: not left(net), 20)
 
 
 @needs_ray
 @pytest.mark.usefixtures("cluster")
 def test_an_actor_that_is_killed_loses_no_request(net, start, tmp_path, local_sha):
     """Its host is lost, what was in flight there runs elsewhere, and its workers leave."""
-    process = start(by_ray(net, *TWO), "--set", "step_seconds=0.1", "--set", "batch=8", python=RAY)
+    process = start(
+        net, by_ray(net, *TWO), "--set", "step_seconds=0.1", "--set", "batch=8", python=RAY
+    )
     wait_until(lambda: working(net))
     assert net.hosts[2].kill("ray::Keeper")
     assert "the host n2 is lost" in finish(process)
     assert sha(tmp_path / "run") == local_sha
-    wait_until(lambda: clean(net), 20)
+    wait_until(lambda: not left(net), 20)
 
 
 @needs_ray
 @pytest.mark.usefixtures("cluster")
 def test_a_killed_coordinator_leaves_nothing_of_the_run_in_ray(net, start):
     """Ray gets its places back, and no agent, guard or worker is left."""
-    start(by_ray(net, *TWO), "--set", "step_seconds=0.3", python=RAY)
+    start(net, by_ray(net, *TWO), "--set", "step_seconds=0.3", python=RAY)
     wait_until(lambda: working(net))
     net.hosts[0].kill("trt_dp run")
-    wait_until(lambda: clean(net), 20)
+    wait_until(lambda: not left(net), 20)
 
 
 @needs_ray
 @pytest.mark.usefixtures("cluster")
 def test_what_ray_lacks_is_told(net, start):
     """No node has eight GPUs, and the run does not wait for one."""
-    said = finish(start(by_ray(net, "gpus=8", "seconds=2"), python=RAY), 1)
+    said = finish(start(net, by_ray(net, "gpus=8", "seconds=2"), python=RAY), 1)
     assert "Ray placed 0 of 1 agents in 2 s" in said

@@ -5,23 +5,18 @@ The hosts are namespaces of this machine (tests/support/hosts.py), reached by re
 
 from __future__ import annotations
 
-import hashlib
 import json
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import run_echo, wait_until, write_dataset
-from hosts import Host, Network, network, why_no_ssh
+from conftest import wait_until
+from host_runs import COMMAND, REQUESTS, SLOW, answering, clean, finish, key_of_the_run, report, sha
+from hosts import Host, hidden, why_no_ssh
 
 pytestmark = [pytest.mark.hosts, pytest.mark.skipif(bool(why := why_no_ssh()), reason=why)]
 
-COMMAND = [sys.executable, "-m", "trt_dp"]
-MARKS = ("trt_dp", "guard.py")
-REQUESTS = 3000
 WATCH = """
 import socket, sys
 wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
@@ -29,92 +24,6 @@ with open(sys.argv[1], "ab", buffering=0) as file:
     while True:
         file.write(wire.recv(1 << 17))
 """
-SLOW = ("--set", "step_seconds=0.02", "--set", "batch=8")
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory) -> Iterator[Network]:
-    """Three hosts with sshd; the first is the coordinator's."""
-    folder = tmp_path_factory.mktemp("network")
-    with network(folder, 3) as made:
-        made.command = made.ssh()
-        yield made
-
-
-@pytest.fixture
-def hosts(net) -> Iterator[list[Host]]:
-    """The same three, whole, with nothing of an earlier test on them and nothing left afterwards."""
-    for host in net.hosts:
-        host.mend()
-    yield net.hosts
-    for host in net.hosts:
-        host.kill("trt_dp")
-        host.kill("guard.py")
-
-
-@pytest.fixture(autouse=True)
-def no_orphans() -> None:
-    """The hosts outlive a test; each test looks itself at what is left on them."""
-
-
-@pytest.fixture(scope="module")
-def requests(tmp_path_factory) -> Path:
-    """Requests, each different."""
-    return write_dataset(tmp_path_factory.mktemp("data") / "requests.jsonl", REQUESTS)
-
-
-@pytest.fixture(scope="module")
-def local_sha(requests, tmp_path_factory) -> str:
-    """What a run on one machine answers."""
-    return sha(run_echo(requests, tmp_path_factory.mktemp("local") / "run").folder)
-
-
-@pytest.fixture
-def start(net, hosts, requests, tmp_path):
-    """A run over hosts n1 and n2 from host n0, by ssh."""
-
-    def begin(*words: object, where: str = "n1,n2") -> subprocess.Popen[str]:
-        ssh = f"ssh={net.command}"
-        line = [*COMMAND, "run", requests, "--engine", "echo", "--no-timing", "--plain"]
-        line += ["--output", tmp_path / "run", "--hosts", where, "--launcher-set", ssh]
-        started.append(hosts[0].start(*line, *words))
-        return started[-1]
-
-    started: list[subprocess.Popen[str]] = []
-    yield begin
-    hosts[0].kill("trt_dp run")  # the processes of `started` only lead there
-    for one in started:
-        one.kill()
-        one.communicate()
-
-
-def sha(folder: Path) -> str:
-    return hashlib.sha256((folder / "results.jsonl").read_bytes()).hexdigest()
-
-
-def finish(process: subprocess.Popen[str], status: int = 0) -> str:
-    """Wait for the end of a run; gives what it said."""
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == status, said
-    return said
-
-
-def answering(folder: Path, workers: int = 4) -> bool:
-    """Whether answers have come from so many workers: by default from all of two hosts."""
-    status = folder / "run" / "status.json"
-    if not status.exists():
-        return False
-    lanes = json.loads(status.read_text())["lanes"]
-    return sum(lane["requests"] > 0 for lane in lanes) >= workers
-
-
-def report(folder: Path) -> dict[str, object]:
-    return json.loads((folder / "run" / "report.json").read_text())
-
-
-def clean(hosts: list[Host]) -> bool:
-    """Whether no process of a run is on any host."""
-    return not any(host.processes(*MARKS) for host in hosts)
 
 
 def test_two_hosts_answer_as_one_machine_does(start, hosts, tmp_path, local_sha):
@@ -211,21 +120,13 @@ def test_a_cut_coordinator_empties_its_hosts(start, hosts, tmp_path):
 
 def test_a_host_that_sees_no_file_is_sent_the_requests(net, hosts, requests, tmp_path, local_sha):
     """Where the dataset is not on a host, its workers get bytes, and the answers are the same."""
-    blind = net.add(hidden=[requests.parent])
-    try:
-        blind.start_sshd(net.folder)
-        config = net.folder / "ssh"
-        entry = f"Host {blind.name}\n  HostName {blind.address}\n"
-        config.write_text(entry + config.read_text())
+    with net.guest(hidden(requests.parent)) as blind:
         assert blind.run("ls", requests).returncode
         line = [*COMMAND, "run", requests, "--engine", "echo", "--no-timing"]
         line += ["--output", tmp_path / "run", "--hosts", blind.name]
         done = hosts[0].run(*line, "--launcher-set", f"ssh={net.command}")
         assert done.returncode == 0, done.stderr
         assert sha(tmp_path / "run") == local_sha
-    finally:
-        net.hosts.remove(blind)
-        blind.down()
 
 
 def test_hosts_that_cannot_be_reached_are_told(start):
@@ -253,7 +154,8 @@ def test_a_gpu_that_no_host_has_is_told(net, hosts, requests):
     line = [*COMMAND, "plan", "--request-path", requests, "--n-gpus", "64", "--hosts", "n1,n2"]
     told = hosts[0].run(*line, "--launcher-set", f"ssh={net.command}")
     assert told.returncode == 2
-    assert "2 of 2 hosts joined; n1: there is no GPU, so --n-gpus 64" in told.stderr
+    assert "2 of 2 hosts joined; 0 of 2 hosts have 64 GPUs free; n1: there is no" in told.stderr
+    assert "; waited " in told.stderr
 
 
 def test_only_the_address_towards_the_hosts_is_listened_on(start, hosts, tmp_path):
@@ -268,38 +170,34 @@ def test_only_the_address_towards_the_hosts_is_listened_on(start, hosts, tmp_pat
 
 
 def test_nothing_readable_crosses_the_network(net, hosts, tmp_path):
-    """Requests that are sent as bytes, and all that agents and workers say, are seen by nobody on the way."""
-    hidden = tmp_path / "data"
-    hidden.mkdir()
+    """Requests that are sent as bytes, answers, the key, and all that is said: nobody on the way sees any of it."""
+    folder = tmp_path / "data"
+    folder.mkdir()
     secret = "the secret of the prompt"
     lines = [
         {"task_id": f"{secret} {i}", "input_ids": [i, 7, 9], "output_tokens": 4} for i in range(500)
     ]
-    requests = hidden / "requests.jsonl"
+    requests = folder / "requests.jsonl"
     requests.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    blind = net.add(hidden=[hidden])
-    try:
-        config = net.folder / "ssh"
-        entry = f"Host {blind.name}\n  HostName {blind.address}\n"
-        config.write_text(entry + config.read_text())
-        blind.start_sshd(net.folder)
-        capture = tmp_path / "capture"
+    capture = tmp_path / "capture"
+    with net.guest(hidden(folder)) as blind:
         watcher = hosts[0].start(sys.executable, "-c", WATCH, capture)
         wait_until(capture.exists)
         line = [*COMMAND, "run", requests, "--engine", "echo", "--output", tmp_path / "run"]
-        words = ["--hosts", blind.name, "--launcher-set", f"ssh={net.command}"]
-        done = hosts[0].run(*line, *words)
-        assert done.returncode == 0, done.stderr
+        words = ["--hosts", blind.name, "--launcher-set", f"ssh={net.command}", *SLOW]
+        process = hosts[0].start(*line, *words)
+        wait_until(lambda: answering(tmp_path, 1))
+        key = key_of_the_run(blind)
+        finish(process)
         hosts[0].kill(str(capture))
         watcher.communicate()
-        seen = capture.read_bytes()
-    finally:
-        net.hosts.remove(blind)
-        blind.down()
+    seen = capture.read_bytes()
+    assert secret in (tmp_path / "run" / "results.jsonl").read_text()
     assert len(seen) > 50_000
     assert seen.count(b"SSH-2.0") >= 1  # so the watcher did see what is in clear
     for word in (secret.encode(), b"task_id", b"TRT_DP", b"input_ids", b"echo", b"output_ids"):
         assert word not in seen
+    assert not any(one in seen for one in (key, bytes.fromhex(key.decode())))
 
 
 def test_the_key_is_in_no_command_line(start, hosts, tmp_path):
@@ -311,9 +209,6 @@ def test_the_key_is_in_no_command_line(start, hosts, tmp_path):
         for host in hosts
         for pid in host.processes("trt_dp", "ssh")
     ]
-    (worker, *_) = hosts[1].processes("trt_dp.worker")
-    variables = Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
-    (key,) = [one.partition(b"=")[2] for one in variables if one.startswith(b"TRT_DP_KEY=")]
-    assert len(key) == 64
+    key = key_of_the_run(hosts[1])
     assert not any(key in line for line in shown)
     finish(process)

@@ -18,14 +18,16 @@ from pathlib import Path
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 _SSH_PORT = 2222
+_CABLE = (sys.executable, "-I", "-S", str(Path(__file__).with_name("slow_cable.py")))
 _INIT = """
+exec 3>{ready}
 hostname {name}
 mount -t tmpfs tmpfs /dev/shm
 for file in "$HOME/.bashrc" "$HOME/.bash_profile" "$HOME/.profile"; do
   if [ -e "$file" ]; then mount --bind /dev/null "$file"; fi
 done
-{hide}
-echo up >{ready}
+{mounts}
+echo up >&3
 while :; do sleep 1000 & wait; done
 """
 
@@ -56,13 +58,16 @@ def why_no_ssh() -> str:
 class Host:
     """One host: up, cut off from the others, or crashed."""
 
-    def __init__(self, network: Network, number: int, hidden: Sequence[Path]) -> None:
+    def __init__(self, network: Network, number: int, mounts: Sequence[str]) -> None:
         self.name = f"n{number}"
-        self.address = f"10.77.0.{10 + number}"
+        self.address = _address(number)
         self.network = network
-        self._space = f"{network.tag}-{number}"
+        self.space = f"{network.tag}-{number}"
         self._plug = f"p{number}"
-        self._hidden = hidden
+        self._mounts = mounts
+        self._slowed: subprocess.Popen[bytes] | None = None
+        self.scratch = network.folder / f"{self.name}-scratch"
+        self.scratch.mkdir(exist_ok=True)
         self._lay_cable()
         self.boot()
 
@@ -70,11 +75,11 @@ class Host:
         """Start the host, afresh if it crashed."""
         self.mend()
         ready = self.network.folder / f"{self.name}-{secrets.token_hex(4)}"
-        hide = "\n".join(f"mount -t tmpfs tmpfs {path}" for path in self._hidden)
-        script = _INIT.format(name=self.name, hide=hide, ready=ready)
+        mounts = "\n".join(self._mounts).replace("SCRATCH", str(self.scratch))
+        script = _INIT.format(name=self.name, mounts=mounts, ready=ready)
         self._outer = subprocess.Popen(
             [
-                *("ip", "netns", "exec", self._space),
+                *("ip", "netns", "exec", self.space),
                 *("unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"),
                 *("--mount-proc", "bash", "-c", script),
             ],
@@ -82,7 +87,7 @@ class Host:
             start_new_session=True,
         )
         deadline = time.monotonic() + 60
-        while not ready.exists():
+        while not (ready.exists() and ready.read_text()):
             assert time.monotonic() < deadline, "a host does not start"
             time.sleep(0.02)
         self._init = self._first_process()
@@ -112,22 +117,50 @@ class Host:
         """Pull the cable: nobody is told."""
         _ip("-n", self.network.switch, "link", "set", self._plug, "down")
 
+    def second_cable(self, other: Host, addresses: tuple[str, str]) -> None:
+        """One more network, between these two alone."""
+        far = ("peer", "name", "eth1", "netns", other.space)
+        _ip("link", "add", "eth1", "netns", self.space, "type", "veth", *far)
+        for host, address in zip((self, other), addresses, strict=True):
+            _ip("-n", host.space, "address", "add", f"{address}/24", "dev", "eth1")
+            _ip("-n", host.space, "link", "set", "eth1", "up")
+
     def mend(self) -> None:
         """Put the cable back."""
         _ip("-n", self.network.switch, "link", "set", self._plug, "up")
 
-    def crash(self) -> None:
-        """Power off: the cable goes first, so that nothing says goodbye."""
+    def crash(self) -> bool:
+        """Power off: the cable goes first, so that nothing says goodbye; False if it is off already."""
+        if self._outer.poll() is not None:
+            return False
         self.cut()
-        self._outer.kill()
-        os.kill(self._init, signal.SIGKILL)
-        self._outer.wait()
+        self._power_off()
+        return True
 
-    def slow(self, *words: str) -> bool:
-        """Make the network slow or lossy, as `tc netem` says it; False where the kernel has no netem."""
-        netem = ("qdisc", "replace", "dev", "eth0", "root", "netem", *words)
-        line = ["ip", "netns", "exec", self._space, "tc", *netem]
-        return not subprocess.run(line, check=False, capture_output=True).returncode
+    def slow(self, seconds: float, loss: float) -> bool:
+        """Have every frame take so much longer in each direction, and this share of them lost; False if it is so."""
+        if self._slowed:
+            return False
+        switch, far, near = self.network.switch, self._plug.replace("p", "f"), f"{self._plug}near"
+        _ip("-n", switch, "link", "add", far, "type", "veth", "peer", "name", near)
+        for space, device in ((self.space, "eth0"), (switch, near)):
+            _ip("netns", "exec", space, *_CABLE, "plain", device)
+        _ip("-n", switch, "link", "set", self._plug, "nomaster")
+        _ip("-n", switch, "link", "set", far, "up")
+        _ip("-n", switch, "link", "set", near, "master", "br0", "up")
+        carry = ["carry", self._plug, far, str(seconds), str(loss)]
+        self._slowed = subprocess.Popen(["ip", "netns", "exec", switch, *_CABLE, *carry])
+        return True
+
+    def hasten(self) -> None:
+        """Make its cable a plain one again."""
+        if self._slowed:
+            self._slowed.kill()
+            self._slowed.wait()
+            self._slowed = None
+            switch = self.network.switch
+            _ip("-n", switch, "link", "del", self._plug.replace("p", "f"))
+            _ip("-n", switch, "link", "set", self._plug, "master", "br0")
 
     def processes(self, *marks: str) -> list[int]:
         """Processes of the host, by their numbers outside, whose command lines hold one of these words."""
@@ -153,25 +186,33 @@ class Host:
         config = folder / f"{self.name}-sshd"
         config.write_text(
             f"Port {_SSH_PORT}\nHostKey {key}\nPidFile none\nAuthorizedKeysFile {folder}/key.pub\n"
+            f"SetEnv TMPDIR={self.scratch}\n"
             "StrictModes no\nUsePAM no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\n"
         )
         assert not self.run(SSHD, "-f", config).returncode, "sshd does not start"
 
     def down(self) -> None:
         """End the host and all that runs there."""
-        with contextlib.suppress(OSError):
-            os.kill(self._init, signal.SIGKILL)
-        self._outer.kill()
-        self._outer.wait()
-        subprocess.run(["ip", "netns", "del", self._space], check=False, capture_output=True)
+        if self._slowed:
+            self._slowed.kill()
+            self._slowed.wait()
+        self._power_off()
+        subprocess.run(["ip", "netns", "del", self.space], check=False, capture_output=True)
+
+    def _power_off(self) -> None:
+        """End all that runs there: with the first process of the host, the kernel ends the others."""
+        if self._outer.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._init, signal.SIGKILL)
+            self._outer.wait()
 
     def _lay_cable(self) -> None:
-        _ip("netns", "add", self._space)
+        _ip("netns", "add", self.space)
         plug = ("peer", "name", self._plug, "netns", self.network.switch)
-        _ip("link", "add", "eth0", "netns", self._space, "type", "veth", *plug)
-        _ip("-n", self._space, "address", "add", f"{self.address}/24", "dev", "eth0")
-        _ip("-n", self._space, "link", "set", "lo", "up")
-        _ip("-n", self._space, "link", "set", "eth0", "up")
+        _ip("link", "add", "eth0", "netns", self.space, "type", "veth", *plug)
+        _ip("-n", self.space, "address", "add", f"{self.address}/24", "dev", "eth0")
+        _ip("-n", self.space, "link", "set", "lo", "up")
+        _ip("-n", self.space, "link", "set", "eth0", "up")
         _ip("-n", self.network.switch, "link", "set", self._plug, "master", "br0", "up")
 
     def _first_process(self) -> int:
@@ -192,16 +233,34 @@ class Network:
         _ip("-n", self.switch, "link", "add", "br0", "type", "bridge")
         _ip("-n", self.switch, "link", "set", "br0", "up")
 
-    def add(self, hidden: Sequence[Path] = ()) -> Host:
-        """One more host; it does not see what is in these folders."""
-        self.hosts.append(Host(self, len(self.hosts), hidden))
+    def add(self, *mounts: str) -> Host:
+        """One more host, with these mounts of its own (below)."""
+        self.hosts.append(Host(self, len(self.hosts), mounts))
         return self.hosts[-1]
+
+    @contextlib.contextmanager
+    def guest(self, *mounts: str) -> Iterator[Host]:
+        """A host for a while, which others reach by ssh."""
+        host = self.add(*mounts)
+        try:
+            host.start_sshd(self.folder)
+            self.write_ssh_config()
+            yield host
+        finally:
+            self.hosts.remove(host)
+            host.down()
+            for other in self.hosts:  # the next guest has the same address and another card
+                other.run("ip", "neighbour", "flush", "all")
 
     def ssh(self) -> str:
         """An ssh command by which every host reaches every other, after each has its sshd."""
         _keygen(self.folder / "key")
         for host in self.hosts:
             host.start_sshd(self.folder)
+        return f"ssh -F {self.write_ssh_config()}"
+
+    def write_ssh_config(self) -> Path:
+        """Where each host is, and how to get in."""
         config = self.folder / "ssh"
         listed = "".join(f"Host {one.name}\n  HostName {one.address}\n" for one in self.hosts)
         config.write_text(
@@ -209,7 +268,7 @@ class Network:
             "  IdentitiesOnly yes\n  StrictHostKeyChecking no\n  UserKnownHostsFile /dev/null\n"
             "  LogLevel ERROR\n  ConnectTimeout 5\n"
         )
-        return f"ssh -F {config}"
+        return config
 
     def down(self) -> None:
         """End all hosts and the switch."""
@@ -219,15 +278,47 @@ class Network:
 
 
 @contextlib.contextmanager
-def network(folder: Path, count: int) -> Iterator[Network]:
-    """A network with so many hosts, ended with all that runs there."""
+def network(folder: Path, count: int, *mounts: str) -> Iterator[Network]:
+    """A network with so many hosts with these mounts, ended with all that runs there."""
     made = Network(folder)
     try:
         for _ in range(count):
-            made.add()
+            made.add(*mounts)
         yield made
     finally:
         made.down()
+
+
+def hidden(folder: Path) -> str:
+    """The host sees nothing of what is in this folder."""
+    return f"mount -t tmpfs tmpfs {folder}"
+
+
+def sealed(folder: Path) -> str:
+    """The host cannot write to this folder."""
+    return f"mount --bind {folder} {folder} && mount -o remount,bind,ro {folder}"
+
+
+def small(folder: str = "SCRATCH") -> str:
+    """There is room for 1 MB in this folder of the host: by default in that for temporary files."""
+    return f"mount -t tmpfs -o size=1m tmpfs {folder}"
+
+
+def named(folder: Path, count: int) -> str:
+    """Each host knows the names of so many."""
+    names = folder / "names"
+    lines = ["127.0.0.1 localhost", *(f"{_address(n)} n{n}" for n in range(count))]
+    names.write_text("\n".join(lines) + "\n")
+    return f"mount --bind {names} /etc/hosts"
+
+
+def over_usr(layer: Path) -> str:
+    """What is in this folder is in /usr of the host too."""
+    return f"mount -t overlay overlay -o lowerdir={layer}:/usr /usr"
+
+
+def _address(number: int) -> str:
+    return f"10.77.0.{10 + number}"
 
 
 def _keygen(path: Path) -> None:

@@ -92,8 +92,16 @@ class Moody(EchoEngine):
         return Returned(result.index, "moody was told to give it back", self._blame)
 
 
-class Deaf(EchoEngine):
-    """Echo that cannot cancel."""
+class Uneven(EchoEngine):
+    """Echo that gives a token in each step, ten times as slowly in worker 0 as in others."""
+
+    def __init__(self, spec, placement) -> None:
+        step = 0.03 if placement.worker == 0 else 0.003
+        super().__init__(spec, placement, capacity=8, tokens_per_step=1, step_seconds=step)
+
+
+class Deaf(Uneven):
+    """The same, but it cannot cancel."""
 
     cancel = None
 
@@ -101,11 +109,29 @@ class Deaf(EchoEngine):
 class Ranks(EchoEngine):
     """Echo whose workers step together: no step ends before every rank has begun it, and a dead rank stops all.
 
-    They meet in a folder, by files that count steps. `poison` kills whoever has it, `once` only the first one.
+    They meet in a folder, by files that count steps. `poison` kills whoever has it, `once` only the first one. The
+    worker `refuse` will not load, with `alike` none does; the worker `dies` is killed when it loads.
     """
 
-    def __init__(self, spec, placement, *, poison: int = -1, once: bool = False) -> None:
+    def __init__(
+        self,
+        spec,
+        placement,
+        *,
+        poison: int = -1,
+        once: bool = False,
+        refuse: int = -1,
+        alike: bool = False,
+        dies: int = -1,
+    ) -> None:
         super().__init__(spec, placement, capacity=8, batch=2)
+        if alike or placement.worker == refuse:
+            msg = "no memory is left"
+            raise EngineRefused(msg)
+        if placement.worker == dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "RANKS_RANK" not in os.environ:
+            os.environ |= self.rank_environment(Group(1, "", 0), 0)
         self._rank, self._size = int(os.environ["RANKS_RANK"]), int(os.environ["RANKS_SIZE"])
         self._folder = Path(spec.path) / os.environ["RANKS_PORT"]
         self._folder.mkdir(exist_ok=True)
@@ -154,6 +180,22 @@ class Ranks(EchoEngine):
             return int((self._folder / str(rank)).read_text())
         except FileNotFoundError:
             return 0
+
+
+class Picky(EchoEngine):
+    """Echo that will not load in the worker `refuse`; the others load once it has refused, and are slow."""
+
+    def __init__(self, spec, placement, *, refuse: int) -> None:
+        super().__init__(spec, placement, capacity=8, batch=4, step_seconds=0.05)
+        refused = Path(spec.path) / "refused"
+        if placement.worker == refuse:
+            refused.touch()
+            msg = "no memory is left"
+            raise EngineRefused(msg)
+        deadline = time.monotonic() + 60
+        while not refused.exists():
+            assert time.monotonic() < deadline, "no worker refused"
+            time.sleep(0.01)
 
 
 class Chorus:

@@ -173,7 +173,10 @@ _LAYER = _of_experts()
 
 
 def cpu_ranks(site: Path) -> Path:
-    """A plugin for vLLM with two collectives that its CPU build lacks, and experts over several ranks need."""
+    """A plugin for vLLM with two collectives that its CPU build lacks, and experts over several ranks need.
+
+    The rank in the variable WITHOUT_MEMORY does not load.
+    """
     info = site / "cpu_ranks-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cpu-ranks\nVersion: 1.0\n")
@@ -183,6 +186,8 @@ def cpu_ranks(site: Path) -> Path:
 
 
 _COLLECTIVES = """
+import os
+
 import torch
 import torch.distributed as dist
 
@@ -207,6 +212,8 @@ def scatter(self, values, dim=-1, sizes=None):
 
 
 def add():
+    if (rank := os.environ.get("WITHOUT_MEMORY")) and rank == os.environ.get("VLLM_DP_RANK"):
+        raise MemoryError("no memory is left")
     from vllm.distributed.device_communicators.cpu_communicator import CpuCommunicator
 
     CpuCommunicator.all_gatherv, CpuCommunicator.reduce_scatterv = gather, scatter

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import ssl
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -14,9 +16,12 @@ from trt_dp.errors import ChannelClosed
 from trt_dp.wire import certificate
 from trt_dp.wire.channel import Channel
 from trt_dp.wire.door import Door
+from trt_dp.wire.environment import ADDRESS, CERTIFICATE
+from trt_dp.wire.environment import KEY as KEY_NAME
 from trt_dp.wire.handshake import knock
 from trt_dp.wire.messages import Done, Hello, ToAgent, Work
 from trt_dp.wire.tls import Lock
+from trt_dp.worker import serve
 
 pytest.importorskip("cryptography")
 KEY = b"k" * 32
@@ -148,3 +153,24 @@ def test_messages_of_an_agent_are_understood(door, friends, made):
             outer.wait(PATIENCE)
             outer.receive()
     outer.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="an option of Linux")
+def test_a_worker_gives_up_a_coordinator_on_another_machine_that_is_gone(door, friends, made):
+    """What nobody confirms ends its connection; within one machine nothing does, however long a user pauses a run."""
+    with contextlib.closing(Door("127.0.0.1", KEY)) as near:
+        patience = [_patience(door, made.public, friends), _patience(near, "", friends)]
+    assert patience == [120_000, 0]
+
+
+def _patience(door: Door, public: str, friends: ThreadPoolExecutor) -> int:
+    """How long what a worker sends may stay unconfirmed, in milliseconds."""
+    known = {ADDRESS: door.address, KEY_NAME: KEY.hex(), CERTIFICATE: public}
+    coming = friends.submit(serve._connect, known)
+    inner = admit(door)
+    worker = coming.result(PATIENCE)
+    with socket.socket(fileno=os.dup(worker.fileno())) as same:
+        found = same.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    worker.close()
+    inner.close()
+    return found

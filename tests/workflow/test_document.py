@@ -28,6 +28,10 @@ def nodes(*changes: dict[str, object]) -> dict[str, object]:
     ("content", "said"),
     [
         ("{", "w.json, line 1, column 2: expecting property name"),
+        (
+            '{"id": 1}\n{"id": 2}',
+            "line 2, column 1: a workflow is one JSON object, which has ended",
+        ),
         ('{"a": NaN}', "w.json is not valid JSON: NaN is no number"),
         ("[]", "the document: it must be an object, not a list"),
         ('{"nodes": [{"id": 1, "id": 2}]}', "nodes[0].id: the key is given twice"),

@@ -53,7 +53,7 @@ def _serve(door: Credentials) -> None:
     give_up_silence(channel)
     with (
         contextlib.closing(channel),
-        contextlib.closing(Workers()) as workers,
+        contextlib.closing(Workers(door.address)) as workers,
         signals.noted() as noted,
     ):
         Agent(channel, workers, noted).run(found)

@@ -12,6 +12,7 @@ from trt_dp.launchers.local import LocalLauncher
 from trt_dp.placement.environment import clean
 from trt_dp.system.guarded import Guarded
 from trt_dp.types import Placement
+from trt_dp.wire.environment import ADDRESS
 from trt_dp.wire.messages import Ended, Logged, Start
 
 _PIECE, _TAIL = 1 << 14, 1 << 16
@@ -23,11 +24,11 @@ Key = tuple[int, int]
 class Running:
     """A worker, and its log: a file without a name, so that nothing is left of it whatever ends the agent."""
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: Start, address: str) -> None:
         self.key: Key = (start.worker, start.launch)
-        self._log: BinaryIO = tempfile.TemporaryFile(prefix="trt-dp-")  # noqa: SIM115 - closed at the end
+        self._log = _nameless()
         self._told = 0
-        environment = {**clean(os.environ), **start.variables}
+        environment = {**clean(os.environ), **start.variables, ADDRESS: address}
         place = Placement(start.worker, cores=start.cores)
         path = Path(f"/proc/self/fd/{self._log.fileno()}")
         self.process: Guarded = LocalLauncher().start(place, environment, path)
@@ -48,16 +49,25 @@ class Running:
         return Logged(*self.key, text) if text else None
 
 
-class Workers:
-    """All workers of this host."""
+def _nameless() -> BinaryIO:
+    """A file without a name; in memory where no folder for temporary files can be written to."""
+    try:
+        return tempfile.TemporaryFile(prefix="trt-dp-")
+    except OSError:
+        return os.fdopen(os.memfd_create("trt-dp"), "w+b")
 
-    def __init__(self) -> None:
+
+class Workers:
+    """All workers of this host; they find the coordinator at the address at which this agent found it."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
         self._running: dict[Key, Running] = {}
 
     def start(self, start: Start) -> list[Logged | Ended]:
         """Start one; says at once that it ended where it cannot be started."""
         try:
-            running = Running(start)
+            running = Running(start, self._address)
         except OSError as error:
             text = f"ERROR: the worker could not be started: {error}\n".encode()
             return [

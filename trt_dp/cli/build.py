@@ -11,6 +11,7 @@ from typer.core import TyperCommand
 
 from trt_dp.cli import key_values, recipes
 from trt_dp.cli.help import write_examples
+from trt_dp.cli.values import plainly
 from trt_dp.errors import UsageError
 from trt_dp.system.signals import stoppable
 
@@ -31,7 +32,7 @@ class Command(TyperCommand):
         from trt_dp.cli.builder_flags import merged
 
         own = super().get_params(ctx)
-        return [*own, *merged({str(parameter.name) for parameter in own})]
+        return plainly([*own, *merged({str(parameter.name) for parameter in own})])
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Split off the words after `--` before typer sees them: it would take the first one for the MODEL."""

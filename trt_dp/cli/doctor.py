@@ -50,6 +50,7 @@ def doctor(
         address=address,
         port=port,
         host_seconds=host_seconds,
+        engine_path=engine_path,
         workers_per_gpu=workers_per_gpu,
     )
     if where.asked:

@@ -6,6 +6,8 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from trt_dp.cli.values import plainly
+
 SERVERS = "Servers"
 INPUT, ENGINE, DEVICES, HOSTS, SAMPLING = "Input", "Engine", "Devices", "Hosts", "Sampling"
 LENGTHS, TOKENS, ARRIVALS, FORMAT = "Lengths", "Tokens", "Arrivals", "Format"
@@ -29,6 +31,10 @@ SPELLINGS = {"token_normalize_func": spelling, "help_option_names": ["-h", "--he
 
 class Command(TyperCommand):
     """A command whose help groups its options and ends with examples."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its options and arguments."""
+        return plainly(super().get_params(ctx))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write one section for each heading."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from pathlib import Path
 from typing import TypedDict
 
 import typer
 from msgspec import Struct
 
 from trt_dp.cli import key_values
+from trt_dp.errors import UsageError
 from trt_dp.system.safe_text import plain
 
 
@@ -28,7 +32,7 @@ class Asking(Struct, frozen=True, kw_only=True):
     address: str | None
     port: int
     host_seconds: float
-    engine: str | None = None
+    engine_path: str = ""
     n_workers: int | None = None
     n_gpus: int | None = None
     workers_per_gpu: int = 1
@@ -52,9 +56,22 @@ def settings(
     )
 
 
+def submitted(asked: Launching) -> str | None:
+    """What a user must know if the launcher has this command run as a job of a scheduler; None if it runs here."""
+    from trt_dp import plugins
+
+    launcher = plugins.find(plugins.LAUNCHERS, asked["launcher"])
+    submit = getattr(launcher, "submit", None)
+    if submit is None:
+        return None
+    told: str | None = submit(
+        sys.argv[1:], **plugins.convert(launcher, asked["launcher_options"], "--launcher-set")
+    )
+    return told
+
+
 def show_places(ask: Asking) -> None:
     """Print who would run where."""
-    from trt_dp.coordinator.reception import needs_gpu
     from trt_dp.coordinator.survey import Ask, survey
     from trt_dp.placement.on_hosts import Wish
 
@@ -62,7 +79,7 @@ def show_places(ask: Asking) -> None:
         workers=ask.n_workers,
         gpus_per_worker=ask.n_gpus,
         workers_per_gpu=ask.workers_per_gpu,
-        needs_gpu=needs_gpu(ask.engine) if ask.engine else False,
+        needs_gpu=_needs_gpu(ask.engine_path),
     )
     launching = settings(ask.launcher, ask.hosts, ask.key_file, ask.launcher_set)
     survey(
@@ -76,3 +93,14 @@ def show_places(ask: Asking) -> None:
         ),
         lambda text: typer.echo(plain(text)),
     )
+
+
+def _needs_gpu(engine_path: str) -> bool:
+    """Whether the engine of this folder needs a GPU; not for a checkpoint that several engines could run."""
+    from trt_dp.coordinator.reception import needs_gpu
+    from trt_dp.engines.choose import recognise
+
+    if engine_path:
+        with contextlib.suppress(UsageError):
+            return needs_gpu(recognise(Path(engine_path)))
+    return False

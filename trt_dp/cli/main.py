@@ -4,47 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from trt_dp.cli import (
-    agent,
-    bench,
-    build,
-    calibrate,
-    doctor,
-    export,
-    plan,
-    prepare,
-    report,
-    run,
-    serve,
-    sweep,
-    watch,
-    workflow,
-)
-from trt_dp.cli.help import SPELLINGS, Command
-from trt_dp.cli.plugins import plugins
+from trt_dp.cli.commands import Commands
+from trt_dp.cli.help import SPELLINGS
 from trt_dp.errors import Interrupted, TrtDpError
 from trt_dp.system.safe_text import plain
-
-_ORDER = (
-    *("prepare-dataset", "build", "calibrate", "plan", "run", "workflow", "serve", "watch"),
-    *("report", "export", "bench", "sweep", "doctor", "plugins", "agent"),
-)
-
-
-class Commands(TyperGroup):
-    """The commands in the order in which a user meets them."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Those of the first job first, any other after them."""
-        del ctx
-        return sorted(self.commands, key=lambda name: (*_ORDER, name).index(name))
-
 
 app = typer.Typer(
     cls=Commands,
@@ -54,28 +21,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=SPELLINGS,
 )
-app.add_typer(prepare.app, name="prepare-dataset", short_help="Make a synthetic dataset.")
-
-
-def _add(function: Callable[..., None], short: str, examples: str = "", cls: Any = Command) -> None:
-    """A command with its line in the list of commands and its examples."""
-    app.command(cls=cls, context_settings=SPELLINGS, short_help=short, epilog=examples)(function)
-
-
-_add(build.build, "Build an engine from a model.", build.EXAMPLES, build.Command)
-_add(calibrate.calibrate, "Measure how long an engine's steps take, for plan.", calibrate.EXAMPLES)
-_add(plan.plan, "Show what a run will need and how long it will take.", plan.EXAMPLES)
-_add(run.run, "Answer every request of a file.", run.EXAMPLES)
-_add(workflow.workflow, "Run a JSON workflow of prompts.", workflow.EXAMPLES)
-_add(serve.serve, "Start servers of OpenAI's API on all devices.", serve.EXAMPLES, serve.Command)
-_add(watch.watch, "Show a run that is going on.", watch.EXAMPLES)
-_add(report.report, "Print or compare the reports of runs.", report.EXAMPLES)
-_add(export.export, "Write the answers of a run in another format.", export.EXAMPLES)
-_add(bench.bench, "Measure OpenAI-compatible servers.", bench.EXAMPLES)
-_add(sweep.sweep, "Find the best setting of servers.", sweep.EXAMPLES, serve.Command)
-_add(doctor.doctor, "Show what is installed and what can run here.")
-_add(agent.agent, "Take part in a run of another machine.", agent.EXAMPLES)
-_add(plugins, "List engines, builders, launchers and servers.")
 
 
 def main() -> None:

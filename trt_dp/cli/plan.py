@@ -128,6 +128,7 @@ def plan(
         address=address,
         port=port,
         host_seconds=host_seconds,
+        engine_path=str(engine_path or ""),
         n_workers=n_workers[0] if n_workers else None,
         n_gpus=n_gpus,
         workers_per_gpu=workers_per_gpu,

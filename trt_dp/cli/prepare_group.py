@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from trt_dp.cli import recipes
 from trt_dp.cli.help import write_examples, write_options
+from trt_dp.cli.values import plainly
 from trt_dp.errors import UsageError
 
 _DEFAULT = "token-norm-dist"
@@ -18,6 +19,10 @@ _THEIRS = ("dataset", "real-dataset")
 
 class Kinds(TyperGroup):
     """Kinds of dataset as sub-commands; without one it is the recipe's, or the default workload."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The shared options."""
+        return plainly(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Move shared options to the front, and take a recipe's options as defaults."""

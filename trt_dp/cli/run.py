@@ -10,6 +10,7 @@ from trt_dp.cli import key_values, launching
 from trt_dp.cli import run_options as options
 from trt_dp.cli import sampling_flags as flags
 from trt_dp.cli import serve_options as servers
+from trt_dp.system import imports
 from trt_dp.system.safe_text import plain
 
 EXAMPLES = """
@@ -45,6 +46,7 @@ def run(
     n_workers: options.NWorkers = None,
     n_gpus: options.NGpus = None,
     workers_per_gpu: options.WorkersPerGpu = 1,
+    allow_fewer_workers: options.AllowFewerWorkers = False,
     launcher: options.Launcher = None,
     hosts: options.Hosts = None,
     launcher_set: options.LauncherSet = None,
@@ -96,13 +98,15 @@ def run(
 
     To resume a run, repeat the command with the same --output.
     """
-    from trt_dp import api
-    from trt_dp.coordinator.export import copy_to_stdout
-    from trt_dp.coordinator.workers.limits import Limits
-    from trt_dp.dataset.reading import Reading
-    from trt_dp.display import run as display
-    from trt_dp.display.report import print_reports
-    from trt_dp.types import Sampling
+    with imports.lasting(), imports.without_matrices():
+        from trt_dp import api
+        from trt_dp.coordinator import run as _  # noqa: F401 - which api.run would load
+        from trt_dp.coordinator.export import copy_to_stdout
+        from trt_dp.coordinator.workers.limits import Limits
+        from trt_dp.dataset.reading import Reading
+        from trt_dp.display import run as display
+        from trt_dp.display.report import print_reports
+        from trt_dp.types import Sampling
 
     reading = Reading(
         inputs=(*(requests or ()), *(request_path or ())) or (options.DEFAULT_REQUESTS,),
@@ -125,6 +129,10 @@ def run(
             max_tokens,
             output or Path("runs"),
         )
+        return
+    start = launching.settings(launcher, hosts, key_file, launcher_set)
+    if launcher and (told := launching.submitted(start)):
+        typer.echo(told)
         return
     choice = servers.Choice(
         engine=engine,
@@ -150,7 +158,7 @@ def run(
             workers=chosen.workers,
             gpus_per_worker=chosen.gpus_per_worker,
             workers_per_gpu=chosen.workers_per_gpu,
-            **launching.settings(launcher, hosts, key_file, launcher_set),
+            **start,
             address=address,
             port=port,
             sampling=Sampling(
@@ -191,6 +199,7 @@ def run(
                 max_restarts=max_restarts,
                 host_seconds=host_seconds,
                 min_workers=min_workers,
+                allow_fewer=allow_fewer_workers,
             ),
             grace_seconds=grace_seconds,
             progress=progress,

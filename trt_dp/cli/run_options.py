@@ -161,6 +161,15 @@ HostSeconds = Annotated[
 MinWorkers = Annotated[
     int, typer.Option(help="Workers without which a run does not go on.", rich_help_panel=HOSTS)
 ]
+AllowFewerWorkers = Annotated[
+    bool,
+    typer.Option(
+        "--allow-fewer-workers",
+        help="Run with fewer workers where some do not fit or cannot load the engine; with lockstep=true also "
+        "where one dies too often. [default: stop]",
+        rich_help_panel=DEVICES,
+    ),
+]
 Order = Annotated[
     str,
     typer.Option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trt_dp.cli import bench_options as options
-from trt_dp.cli import key_values
+from trt_dp.cli import key_values, serve
 from trt_dp.cli.help import DEVICES, ENGINE, OUTPUT, RELIABILITY
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ trt-dp sweep MODEL --server vllm --tp 8,4,2 --dp 1,2,4 --batch-size 1,4 --result
 trt-dp sweep MODEL --server vllm --tp 4,2 --max-tpot-ms 30 --results-dir sweeps/second  # at most 30 ms per token
 trt-dp sweep --tp 2,1 --dp 1,2 --results-dir sweeps/own -- my-server --gpus {tp} --port {port}
 """
+Command = serve.Command  # it keeps the words after `--` too
 
 
 def sweep(

@@ -33,6 +33,7 @@ class Growth:
         self._working: dict[Agent, int] = {}
         self._spare: list[Agent] = []
         self._without: dict[str, str] = {}
+        self._gpuless: set[str] = set()
 
     def attend(self, news: Sequence[News]) -> Grown:
         """What hosts bring: the places of new workers, with the host of each."""
@@ -54,7 +55,15 @@ class Growth:
         """What there is, for a run that has too few workers."""
         joined = len(self._working) + len(self._spare)
         expected = f"{joined} of {max(self._expected, joined)} hosts joined"
-        return "; ".join([expected, *sorted(self._without.values())])
+        return "; ".join([expected, *self._short_of_gpus(joined), *sorted(self._without.values())])
+
+    def _short_of_gpus(self, joined: int) -> list[str]:
+        """How many hosts have the GPUs that are needed, where some have not."""
+        if not self._gpuless:
+            return []
+        needed = self._wish.gpus_per_worker or 1
+        what = "a GPU" if needed == 1 else f"{needed} GPUs"
+        return [f"{joined - len(self._gpuless)} of {joined} hosts have {what} free"]
 
     def _place(self) -> Grown:
         grown: Grown = []
@@ -77,6 +86,8 @@ class Growth:
             if agent.name not in self._without:
                 self._say(f"no worker: {error}")
             self._without[agent.name] = str(error)
+            if len(agent.said.machine.gpus) < (self._wish.gpus_per_worker or self._wish.needs_gpu):
+                self._gpuless.add(agent.name)
             return ()
         self._say(told(agent.name, agent.said.machine, plan.placements))
         return plan.placements
@@ -90,6 +101,7 @@ class Growth:
     def _lose(self, lost: HostLost) -> None:
         agent = lost.agent
         self._without.pop(agent.name, None)
+        self._gpuless.discard(agent.name)
         workers = self._working.pop(agent, 0)
         if agent in self._spare:
             self._spare.remove(agent)

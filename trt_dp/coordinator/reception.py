@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from trt_dp import plugins
-from trt_dp.coordinator.abilities import group
+from trt_dp.coordinator.abilities import check_apart
 from trt_dp.coordinator.growth import Growth, Say
 from trt_dp.coordinator.job import Job
 from trt_dp.coordinator.workers.admission import Admission
@@ -63,9 +63,7 @@ def growth(job: Job, launcher: HostLauncher, say: Say) -> Growth:
             f"the workers of {engine.name} use servers, not devices: they run here, without --hosts"
         )
         raise UsageError(msg)
-    if group(job, 2):
-        msg = f"{engine.name} workers that step together run on one machine, without --hosts"
-        raise UsageError(msg)
+    check_apart(job)
     wish = Wish(
         workers=job.workers,
         gpus_per_worker=job.gpus_per_worker,

@@ -34,6 +34,7 @@ from trt_dp.engines import folder as engine_folder
 from trt_dp.engines.about import about
 from trt_dp.errors import UNREADABLE, DatasetError, PlacementError, UsageError
 from trt_dp.launchers import HostLauncher
+from trt_dp.placement.plan import Plan
 from trt_dp.report.counts import Story, Whole
 from trt_dp.report.energy import Consumption
 from trt_dp.report.page import page
@@ -99,13 +100,26 @@ def _places_here(job: Job, display: Display) -> tuple[Placement, ...]:
     if job.address or job.port:
         msg = f"--address and --port are for hosts with agents: --launcher {job.launcher} has none"
         raise UsageError(msg)
-    plan = places(job.engine, (job.workers, job.gpus_per_worker, job.workers_per_gpu))
+    plan = _plan_here(job, display)
     for note in plan.notes:
         display.say(note)
     if len(plan.placements) < job.limits.min_workers:
         msg = f"--min-workers is {job.limits.min_workers}, and {len(plan.placements)} fit here"
         raise PlacementError(msg)
     return plan.placements
+
+
+def _plan_here(job: Job, display: Display) -> Plan:
+    """A place for each worker, or for as many as fit where there may be fewer."""
+    each = (job.gpus_per_worker, job.workers_per_gpu)
+    try:
+        return places(job.engine, (job.workers, *each))
+    except PlacementError:
+        if not (job.limits.allow_fewer and job.workers):
+            raise
+        fitting = places(job.engine, (None, *each))
+    display.say(f"{len(fitting.placements)} workers fit here, and {job.workers} are asked for")
+    return fitting
 
 
 def _claim(folder: Folder, job: Job, display: Display) -> Index:

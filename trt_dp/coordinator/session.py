@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from trt_dp.coordinator.abilities import check_apart, group
+from trt_dp.coordinator.abilities import group
 from trt_dp.coordinator.growth import Growth, Shortage
 from trt_dp.coordinator.intake import Desk, Intake
 from trt_dp.coordinator.job import Display, Job, Snapshot
@@ -22,7 +22,7 @@ from trt_dp.coordinator.queue.blame import Blame, given_up
 from trt_dp.coordinator.queue.copies import copies_of
 from trt_dp.coordinator.queue.dispatcher import Dispatcher
 from trt_dp.coordinator.reception import AnyLauncher, growth, limits_with, reception
-from trt_dp.coordinator.record.bookkeeping import books, opening
+from trt_dp.coordinator.record.bookkeeping import books, how_to_resume, opening
 from trt_dp.coordinator.record.event_log import EventLog
 from trt_dp.coordinator.record.journal import Journal
 from trt_dp.coordinator.record.recorder import Recorder
@@ -30,6 +30,7 @@ from trt_dp.coordinator.record.tally import Tally
 from trt_dp.coordinator.remaining import Remaining
 from trt_dp.coordinator.run_folder import Folder
 from trt_dp.coordinator.stopping import Stopping
+from trt_dp.coordinator.stopping import told as stopping_told
 from trt_dp.coordinator.stopwatch import Stopwatch
 from trt_dp.coordinator.workers.absence import Absences
 from trt_dp.coordinator.workers.crew import Crew
@@ -37,8 +38,9 @@ from trt_dp.coordinator.workers.events import Event, Lost
 from trt_dp.coordinator.workers.hosts import Hosts
 from trt_dp.coordinator.workers.meeting import Meeting
 from trt_dp.coordinator.workers.pool import Pool
+from trt_dp.coordinator.workers.refusals import Refusals
 from trt_dp.dataset.index import Index
-from trt_dp.errors import EngineRefused, Interrupted, NoWorkersLeft, UsageError
+from trt_dp.errors import Interrupted, NoWorkersLeft
 from trt_dp.launchers import HostLauncher, Launcher
 from trt_dp.report.ledger import Books
 from trt_dp.types import Placement
@@ -76,6 +78,7 @@ class Session:
         self._stopwatch = stopwatch
         self._dispatcher = Dispatcher(NOTHING, 0)
         self._crew = Crew(len(scope.placements))
+        self._refusals = Refusals(self._crew, allow_fewer=scope.job.limits.allow_fewer)
         self._blame = Blame()
         self._pool: Pool | None = None
         self._hosts = Hosts()
@@ -143,7 +146,6 @@ class Session:
             self._pool.tie(Meeting(*together))
         self._signals = signals
         if isinstance(launcher, HostLauncher):
-            check_apart(scope.job)
             self._growth = growth(scope.job, launcher, self._say)
             self._say(f"hosts join at {admission.door.address}")
             self._hosts.begin(admission.credentials)
@@ -173,10 +175,9 @@ class Session:
         while not self.finished:
             for worker, event in pool.events(_TURN_SECONDS):
                 self._attend(pool, worker, event)
-            if self._growth:
-                self._grow(pool, self._growth)
+            self._look_at_crew(pool)
             if stopping.begins():
-                self._say(_stopping(self._dispatcher.in_flight))
+                self._say(stopping_told(self._dispatcher.in_flight))
             if not stopping.begun:
                 self._feed(pool)
             elif stopping.over(self._dispatcher.in_flight):
@@ -199,6 +200,15 @@ class Session:
         pool.add(launcher, placements)
         for place in placements:
             self.recorder.entered(place.worker, "starting")
+
+    def _look_at_crew(self, pool: Pool) -> None:
+        """Tell of workers that are given up; raises NoWorkersLeft where too few are left."""
+        if self._growth:
+            self._grow(pool, self._growth)
+        elif (told := self._crew.fewer()) and not self.finished:
+            self._say(told)
+            if self._crew.left < self._scope.job.limits.min_workers:
+                raise NoWorkersLeft(self._how_to_resume(f"{told}, and --min-workers asks for more"))
 
     def _grow(self, pool: Pool, growth: Growth) -> None:
         """Start workers on hosts that joined; raises NoWorkersLeft when there have been too few for too long."""
@@ -236,13 +246,11 @@ class Session:
             self._lose(pool, worker, event)
 
     def _refuse(self, pool: Pool, worker: int, refused: Refused) -> None:
-        """End the run, unless the engine loaded in this place before: then memory may be short for a moment."""
-        if refused.usage:
-            raise UsageError(refused.message)
-        other_host = self._crew.ready and self.placements[worker].host
-        if not (self._crew.has_loaded(worker) or other_host):
-            raise EngineRefused(refused.message)
-        pool.discard(worker, f"the engine would not load: {refused.message}")
+        """End the run, or this worker: if an engine has loaded there, memory may be short for a moment only."""
+        elsewhere = bool(self._crew.ready and self.placements[worker].host)
+        where = {"elsewhere": elsewhere, "together": pool.tied}
+        end = pool.give_up if self._refusals.is_final(worker, refused, **where) else pool.discard
+        end(worker, f"the engine would not load: {refused.message}")
 
     def _feed(self, pool: Pool) -> None:
         """Give every worker what it has room for."""
@@ -287,11 +295,7 @@ class Session:
             raise NoWorkersLeft(self._how_to_resume(why))
 
     def _how_to_resume(self, what: str) -> str:
-        completed, folder = int(self._scope.journal.completed.sum()), self._scope.job.folder
-        return (
-            f"{what}. {completed:,} of {len(self._scope.index):,} requests are completed and saved in {folder}. "
-            f"To resume, repeat the command with --output {folder}"
-        )
+        return how_to_resume(what, self._scope.journal, self._scope.job.folder)
 
     def _say(self, text: str) -> None:
         self.recorder.remark(text)
@@ -331,7 +335,3 @@ def _input_tokens(scope: Scope) -> NDArray[np.int32] | None:
     """The tokens of each prompt; None where prompts are text, which workers tokenize."""
     tokens: NDArray[np.int32] = scope.index.lines["input_tokens"]
     return None if scope.index.first_text is not None else tokens
-
-
-def _stopping(in_flight: int) -> str:
-    return f"Stopping: finishing {in_flight:,} requests in flight. Press Ctrl-C again to stop now"

@@ -31,3 +31,8 @@ class Stopping:
         if self._deadline is None:
             return False
         return not in_flight or len(self._signals) > 1 or perf_counter() > self._deadline
+
+
+def told(in_flight: int) -> str:
+    """What a run that begins to stop says."""
+    return f"Stopping: finishing {in_flight:,} requests in flight. Press Ctrl-C again to stop now"

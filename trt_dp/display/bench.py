@@ -15,7 +15,7 @@ from trt_dp.bench.result import Measurement
 from trt_dp.bench.spread import Spread
 from trt_dp.bench.summary import DEFINITIONS, Summary
 from trt_dp.display import progress
-from trt_dp.display.progress import of_total
+from trt_dp.display.lines import of_total
 from trt_dp.system.safe_text import plain
 
 _SPREADS = {

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from trt_dp.builders import Watch
 from trt_dp.builders.build import Built, Planned
 from trt_dp.display import progress
-from trt_dp.display.progress import megabytes
+from trt_dp.display.lines import megabytes
 from trt_dp.system.safe_text import plain
 
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from trt_dp.display import progress
-from trt_dp.display.progress import of_total
+from trt_dp.display.lines import of_total
 from trt_dp.synthetic.preparation import DEFAULT_OUTPUT, Preparation, Prepared
 from trt_dp.synthetic.summary import as_text
 from trt_dp.system.safe_text import plain

@@ -1,45 +1,30 @@
-"""What a person sees of a run while it works."""
+"""What a person sees of a run while it works: lines, and what a run may ask for besides is loaded when it does."""
 
 from __future__ import annotations
 
-from rich.console import Console
+import os
+import sys
+from typing import Protocol
+
 from typing_extensions import Self
 
-from trt_dp.coordinator.job import Snapshot
+from trt_dp.coordinator.job import Display, Snapshot
 from trt_dp.coordinator.record.event_log import Status
 from trt_dp.coordinator.record.recorder import status_of
-from trt_dp.display.live import LiveView, Speeds, summary
-from trt_dp.display.metrics import WithMetrics
-from trt_dp.display.progress import Lines, megabytes
+from trt_dp.display.lines import Lines, megabytes
+from trt_dp.display.pace import Speeds, summary
+
+_FORCED = {"FORCE_COLOR", "TTY_COMPATIBLE"}
 
 
-class LiveRun:
-    """A live view of this process's run."""
-
-    def __init__(self, view: LiveView) -> None:
-        self._view = view
+class AnyDisplay(Display, Protocol):
+    """A display of a run that is opened and closed."""
 
     def __enter__(self) -> Self:
         """Begin to show."""
-        self._view.__enter__()
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Stop showing."""
-        self._view.__exit__()
-
-    def say(self, text: str) -> None:
-        """Print a line above the view."""
-        self._view.say(text)
-
-    def indexing(self, done: int, total: int) -> None:
-        """Show how much of the dataset is checked."""
-        self._view.wait(f"checking {megabytes(done, total)}", done, total)
-
-    def show(self, snapshot: Snapshot) -> None:
-        """Show how far the run is."""
-        if self._view.due() or snapshot.completed == snapshot.requests:
-            self._view.draw(status_of(snapshot))
 
 
 class PlainRun:
@@ -75,16 +60,29 @@ class PlainRun:
         self._lines.update("running", status.completed, status.requests, summary(status, speed))
 
 
-def on_stderr(
-    *, plain: bool = False, metrics: tuple[str, int | None] = ("", None)
-) -> LiveRun | PlainRun | WithMetrics:
+def on_stderr(*, plain: bool = False, metrics: tuple[str, int | None] = ("", None)) -> AnyDisplay:
     """A live view on a terminal, lines elsewhere or where they are asked for; and metrics on a host and port."""
-    console = Console(stderr=True)
-    live = console.is_terminal and not plain
-    shown = LiveRun(LiveView(console)) if live else PlainRun(Lines(console))
+    shown = _live() if not plain and _may_be_terminal() else PlainRun(Lines())
     host, port = metrics
     if port is None:
         return shown
+    from trt_dp.display.metrics import WithMetrics
+
     serving = WithMetrics(shown, host, port)
     shown.say(f"metrics: http://{host}:{serving.port}/metrics")
     return serving
+
+
+def _may_be_terminal() -> bool:
+    """Whether stderr is a terminal, or is said to be one in a way that rich knows."""
+    return sys.stderr.isatty() or not _FORCED.isdisjoint(os.environ)
+
+
+def _live() -> AnyDisplay:
+    from rich.console import Console
+
+    from trt_dp.display.live import LiveView
+    from trt_dp.display.live_run import LiveRun
+
+    console = Console(stderr=True)
+    return LiveRun(LiveView(console)) if console.is_terminal else PlainRun(Lines())

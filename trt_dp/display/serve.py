@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import Self
 
-from trt_dp.display.live import clock
+from trt_dp.display.pace import clock
 from trt_dp.serving.fleet import View
 from trt_dp.system.safe_text import plain
 

@@ -9,8 +9,9 @@ from typing import Any
 from rich.console import Console
 
 from trt_dp.coordinator.record.event_log import Status, read_events, read_status
-from trt_dp.display.live import LiveView, Speeds, summary
-from trt_dp.display.progress import Lines
+from trt_dp.display.lines import Lines
+from trt_dp.display.live import LiveView
+from trt_dp.display.pace import Speeds, summary
 from trt_dp.errors import UsageError
 
 _LOOK_SECONDS = 0.5
@@ -25,7 +26,7 @@ def watch(folder: Path, *, plain: bool, once: bool = False) -> None:
         msg = f"{folder} has no run to watch: it has neither status.json nor events.jsonl"
         raise UsageError(msg)
     if plain or once or not console.is_terminal:
-        _lines(folder, Lines(console), once=once)
+        _lines(folder, Lines(stdout=once), once=once)
         return
     with LiveView(console) as view:
         _draw(folder, view)

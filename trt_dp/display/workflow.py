@@ -10,7 +10,7 @@ from rich.console import Console
 
 from trt_dp.coordinator.job import Display, Silent
 from trt_dp.display.live import LiveView
-from trt_dp.display.run import LiveRun
+from trt_dp.display.live_run import LiveRun
 
 
 def show(text: str) -> None:

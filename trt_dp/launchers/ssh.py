@@ -20,6 +20,7 @@ _OPTIONS = (
     *("-o", "ServerAliveInterval=3", "-o", "ServerAliveCountMax=3"),
 )
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 30.0
+_GOOD_SECONDS = 60.0  # a connection that lasted so long was a good one
 _ASK_SECONDS = 15
 _NO_CONNECTION = 255
 _IN_VAIN = (2, 126, 127)  # the agent refused, or there is no such Python
@@ -69,6 +70,8 @@ class SshLauncher:
         ended = {name: one for name, one in self._running.items() if one.poll() is not None}
         for name, one in ended.items():
             del self._running[name]
+            if time.monotonic() - one.began > _GOOD_SECONDS:
+                self._pauses.pop(name, None)
             if not _in_vain(one):
                 self._plan_another(name)
         last = not (self._running or self._again)

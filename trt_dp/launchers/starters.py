@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO
 
 _LAST_BYTES = 2000
-_ASK_SECONDS, _KILL_SECONDS, _SOON = 10.0, 5.0, 0.02
+_KILL_SECONDS, _SOON = 5.0, 0.02
+_LEAVE_SECONDS = 4.0  # an agent that is asked ends its workers just as one that was hung up on
 
 
 class Starter:
@@ -24,6 +25,7 @@ class Starter:
         told: bytes = b"",
         environment: Mapping[str, str] | None = None,
     ) -> None:
+        self.began = time.monotonic()
         self._said: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end
         self._process = subprocess.Popen(
             list(command),
@@ -77,10 +79,10 @@ class Starter:
                 self._process.stdin.flush()
 
 
-def end_all(starters: Sequence[Starter]) -> None:
+def end_all(starters: Sequence[Starter], leave_seconds: float = _LEAVE_SECONDS) -> None:
     """Hang up, wait, ask, wait, and only then kill: a starter that is killed may leave what it started."""
     steps: list[tuple[Callable[[Starter], None], float]] = [
-        (Starter.hang_up, _ASK_SECONDS),
+        (Starter.hang_up, leave_seconds),
         (Starter.ask, _KILL_SECONDS),
         (Starter.kill, _KILL_SECONDS),
     ]

@@ -16,10 +16,10 @@ from trt_dp.coordinator.remaining import Progress, Remaining
 from trt_dp.simulate.bounds import bound
 from trt_dp.simulate.cases import Case
 from trt_dp.simulate.shapes import Lengths, Workload, whole
-from trt_dp.simulate.static import StaticSplit
+from trt_dp.simulate.static import by_groups, dealt
 from trt_dp.simulate.world import Clock, Setting, Simulated, World
 
-STATIC = "static"
+STATIC, GROUPS = "static", "groups"
 _T_95 = 1.96
 _PREDICTION_SIGMA = 0.5
 
@@ -126,8 +126,11 @@ def simulate(
 def make_order(name: str, work: Workload, case: Case, clock: Clock, seed: int) -> Order:
     """The order of this name, which knows no more of the work than the case allows."""
     indices = np.arange(len(work))
+    workers = len(case.setting.shapes)
     if name == STATIC:
-        return StaticSplit(indices, len(case.setting.shapes))
+        return dealt(indices, workers)
+    if name == GROUPS:
+        return by_groups(indices, work.groups, workers)
     return choose(name, known(work, case, clock, seed)).order
 
 

@@ -11,6 +11,9 @@ from trt_dp.wire.tls import Socket
 
 _IDLE, _INTERVAL, _COUNT = 3, 2, 3
 SILENT_SECONDS = 10.0
+ABSENT_SECONDS = (
+    120.0  # a coordinator that is stopped for a moment, or sorts, keeps its hosts and their workers
+)
 
 
 class HasFileno(Protocol):
@@ -29,13 +32,13 @@ def keep_alive(connection: Socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _COUNT)
 
 
-def give_up_silence(connection: HasFileno) -> None:
-    """Give up what the other machine has not confirmed after ten seconds, where little is sent and always read.
+def give_up_silence(connection: HasFileno, seconds: float = SILENT_SECONDS) -> None:
+    """Give up what the other machine has not confirmed after so long, where what is sent is read within that time.
 
-    Not for workers: one that is busy reads nothing for minutes, and this would cut it off.
+    So a coordinator does not use it towards workers: one that is busy reads nothing for minutes.
     """
     if sys.platform != "linux":
         return
     with socket.socket(fileno=os.dup(connection.fileno())) as same:
-        milliseconds = int(SILENT_SECONDS * 1000)
+        milliseconds = int(seconds * 1000)
         same.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)

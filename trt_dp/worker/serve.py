@@ -22,6 +22,7 @@ from trt_dp.types import EngineSpec, Placement
 from trt_dp.wire.channel import Channel
 from trt_dp.wire.environment import ADDRESS, CERTIFICATE, KEY, LAUNCH, WORKER
 from trt_dp.wire.handshake import knock
+from trt_dp.wire.keepalive import ABSENT_SECONDS, give_up_silence
 from trt_dp.wire.messages import Fault, Hello, Refused, Setup, ToWorker
 from trt_dp.worker.engine_here import check_engine_here
 from trt_dp.worker.loop import Loop, MakeEngine
@@ -79,7 +80,10 @@ def serve(environment: Mapping[str, str], make: MakeEngine = load) -> int:
 
 def _connect(environment: Mapping[str, str]) -> Channel[ToWorker]:
     key, certificate = bytes.fromhex(environment[KEY]), environment.get(CERTIFICATE, "")
-    return knock(environment[ADDRESS], key, certificate=certificate)
+    channel = knock(environment[ADDRESS], key, certificate=certificate)
+    if certificate:  # the coordinator is on another machine
+        give_up_silence(channel, ABSENT_SECONDS)
+    return channel
 
 
 def _setup(channel: Channel[ToWorker]) -> Setup:

@@ -43,12 +43,20 @@ def read_document(path: Path) -> Any:
     except UsageError:
         raise
     except json.JSONDecodeError as error:
-        msg = f"{path}, line {error.lineno}, column {error.colno}: {error.msg[0].lower()}{error.msg[1:]}"
-        raise UsageError(msg) from error
+        raise UsageError(_told(path, error)) from error
     except (ValueError, RecursionError) as error:
         msg = f"{path} is not valid JSON: {error}"
         raise UsageError(msg) from error
     return value
+
+
+def _told(path: Path, error: json.JSONDecodeError) -> str:
+    """The sentence for a syntax error; that of JSON lines, which are no workflow, says what they are for."""
+    at = f"{path}, line {error.lineno}, column {error.colno}"
+    if error.msg == "Extra data":
+        use = "JSON lines are for trt-dp run, or for the input_data_path of a load node"
+        return f"{at}: a workflow is one JSON object, which has ended before this; {use}"
+    return f"{at}: {error.msg[0].lower()}{error.msg[1:]}"
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

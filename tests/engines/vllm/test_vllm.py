@@ -223,6 +223,27 @@ def test_experts_in_lock_step_survive_the_death_of_a_rank(tmp_path, monkeypatch)
     assert read_lines(folder / "results.jsonl") == read_lines(tmp_path / "alone" / "results.jsonl")
 
 
+def test_experts_run_over_fewer_ranks_where_one_cannot_start(tmp_path, monkeypatch):
+    """Of three ranks the last refuses; the other two are started again as a group of two, and answer as one engine."""
+    model = vllm_models.experts(tmp_path / "experts")
+    site = vllm_models.cpu_ranks(tmp_path / "site")
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+    data = dataset(tmp_path / "data.jsonl", 40)
+    finished(*command(data, model, tmp_path / "alone", "--n-workers", "1"))
+    monkeypatch.setenv("WITHOUT_MEMORY", "2")
+    folder = tmp_path / "ranks"
+    together = ("--set", "lockstep=true", "--set", "distributed_executor_backend=uni")
+    more = ("--n-workers", "3", "--allow-fewer-workers")
+    running = start_trt_dp(*command(data, model, folder, *together, *more))
+    _, said = running.communicate(timeout=500)
+    assert running.returncode == 0, said
+    assert "no memory is left. It will not be restarted" in said
+    assert "2 of 3 workers are left" in said
+    workers = json.loads((folder / "report.json").read_text())["workers"]
+    assert [one["facts"].get("lockstep") for one in workers] == ["2 ranks", "2 ranks", None]
+    assert read_lines(folder / "results.jsonl") == read_lines(tmp_path / "alone" / "results.jsonl")
+
+
 def test_a_dense_model_is_refused_in_lock_step(tmp_path, model):
     """Where vLLM has no use for ranks, the run ends with its reason before anything is answered."""
     data = dataset(tmp_path / "data.jsonl", 4)

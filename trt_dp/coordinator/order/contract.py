@@ -15,14 +15,19 @@ Clock = Callable[[], float]
 NOTHING = np.empty(0, np.int64)
 
 
-class Asking(Struct, frozen=True):
-    """A worker that may take more: what it has in flight, what its engine takes, and how the run stands."""
+class Asking(Struct, frozen=True, kw_only=True):
+    """A worker that may take more: what it has in flight, what its engine takes, and how the run stands.
+
+    `waiting` is what came back from workers and waits to run again, wherever; this one may get `again` of them.
+    """
 
     worker: int
     in_flight: int
     limit: int
     unfinished: int
     workers: int
+    waiting: Indices = NOTHING
+    again: int = 0
 
 
 class Answered(Struct, frozen=True):
@@ -43,16 +48,25 @@ class Order(Protocol):
     def take(self, asking: Asking) -> Indices:
         """What this worker gets now: possibly nothing, never more than it has room for."""
 
+    def again(self, asking: Asking, waiting: Indices) -> Indices:
+        """Which of these this worker gets now: they left before, and came back from workers; at most asking.again."""
+
     def learn(self, answered: Answered) -> None:
         """These are completed; called after they left by `take`, in any order."""
 
     def forget(self, worker: int, indices: Iterable[int]) -> None:
-        """This worker, which lives, gave these back without an answer; they do not come back to this order."""
+        """This worker, which lives, gave these back without an answer; they come back only by `again`."""
 
     def lose(self, worker: int, indices: Iterable[int]) -> list[int]:
-        """This worker died with these in flight, which are suspects now; returns which to try again first."""
+        """This worker died with these in flight; returns them in the order in which to run them again."""
 
 
 def equal_share(unfinished: int, workers: int) -> int:
     """How many requests one of these workers may have in flight: an equal part of what is unfinished."""
     return -(-unfinished // max(1, workers))
+
+
+def as_they_came(asking: Asking, waiting: Indices) -> Indices:
+    """The first of those that came back, as many as the worker has room for in an equal share."""
+    share = min(asking.limit, equal_share(asking.unfinished, asking.workers))
+    return waiting[: max(0, min(asking.again, share - asking.in_flight))]

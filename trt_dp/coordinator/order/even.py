@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trt_dp.coordinator.order.contract import NOTHING, Answered, Asking, Indices
+from trt_dp.coordinator.order.contract import (
+    Answered,
+    Asking,
+    Indices,
+    as_they_came,
+)
 
 
 class EvenOrder:
@@ -27,15 +32,17 @@ class EvenOrder:
         """The next ones, up to the worker's limit and its quota."""
         if not self._quotas:
             self._deal(max(1, asking.workers))
-        if not self._quotas.get(asking.worker):
-            self._quotas[asking.worker] = self._half_of_the_largest(asking.in_flight)
-        room = min(asking.limit - asking.in_flight, self._quotas[asking.worker])
-        if room <= 0:
-            return NOTHING
-        taken = self._indices[self._next : self._next + room]
-        self._next += len(taken)
-        self._quotas[asking.worker] -= len(taken)
-        return taken
+        room = asking.limit - asking.in_flight
+        start = self._next
+        while room > 0 and (some := min(room, self._quota(asking.worker, asking.limit - room))):
+            self._quotas[asking.worker] -= some
+            self._next += some
+            room -= some
+        return self._indices[start : self._next]
+
+    def again(self, asking: Asking, waiting: Indices) -> Indices:
+        """What came back goes first."""
+        return as_they_came(asking, waiting)
 
     def learn(self, answered: Answered) -> None:
         """Nothing is learnt: the order is fixed."""
@@ -56,6 +63,12 @@ class EvenOrder:
     def _deal(self, workers: int) -> None:
         each, more = divmod(len(self), workers)
         self._quotas = {worker: each + (worker < more) for worker in range(workers)}
+
+    def _quota(self, worker: int, in_flight: int) -> int:
+        """What this worker may still take; once that is used up, half of the largest quota there is."""
+        if not self._quotas.get(worker):
+            self._quotas[worker] = self._half_of_the_largest(in_flight)
+        return self._quotas[worker]
 
     def _half_of_the_largest(self, in_flight: int) -> int:
         richest = max(self._quotas, key=self._quotas.__getitem__)

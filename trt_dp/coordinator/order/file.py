@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trt_dp.coordinator.order.contract import NOTHING, Answered, Asking, Indices, equal_share
+from trt_dp.coordinator.order.contract import (
+    NOTHING,
+    Answered,
+    Asking,
+    Indices,
+    as_they_came,
+    equal_share,
+)
 
 
 class FileOrder:
@@ -27,6 +34,10 @@ class FileOrder:
         taken = self._indices[self._next : self._next + room]
         self._next += len(taken)
         return taken
+
+    def again(self, asking: Asking, waiting: Indices) -> Indices:
+        """What came back goes first."""
+        return as_they_came(asking, waiting)
 
     def learn(self, answered: Answered) -> None:
         """Nothing is learnt: the order is fixed."""

@@ -18,9 +18,9 @@ class InFlight:
         size = len(prompts)
         self._prompts = prompts
         self._sent = np.zeros(size)
-        self._kv_seconds = np.zeros(size)
+        self._kv_steps = np.zeros(size)
         self._steps = np.zeros(size)
-        self._batch_seconds = np.zeros(size)
+        self._batch_steps = np.zeros(size)
         self._of: dict[int, dict[int, None]] = {}
 
     def add(self, worker: int, indices: Indices, steps: StepTime, now: float) -> None:
@@ -29,8 +29,8 @@ class InFlight:
         kv = float(self._prompts[indices].sum())
         known = steps.change(worker, len(mine) + len(indices), kv, now)
         self._steps[indices] = known.steps
-        self._batch_seconds[indices] = known.batch_seconds
-        self._kv_seconds[indices] = known.kv_seconds
+        self._batch_steps[indices] = known.batch_steps
+        self._kv_steps[indices] = known.kv_steps
         self._sent[indices] = now
         mine.update(dict.fromkeys(indices.tolist()))
 
@@ -39,20 +39,22 @@ class InFlight:
         worker, mine = answered.worker, self._of.get(answered.worker, {})
         here = np.array([mine.pop(index, 0) is None for index in answered.indices.tolist()])
         indices, tokens = answered.indices[here], answered.tokens[here]
-        known = steps.change(
-            worker, len(mine), -float((self._prompts[indices] + tokens).sum()), now
-        )
-        passed = now - self._sent[indices]
+        known = steps.change(worker, len(mine) + len(indices), 0.0, now)
+        if len(indices):  # an answer tells exactly how many steps were done since it left
+            known.correct(float((self._steps[indices] + tokens).max()))
+            known.answered = True
+        done = known.steps - self._steps[indices]
+        batches = (known.batch_steps - self._batch_steps[indices]) / np.maximum(done, 1e-9)
+        kvs = (known.kv_steps - self._kv_steps[indices]) / np.maximum(done, 1e-9)
+        steps.change(worker, len(mine), -float((self._prompts[indices] + tokens).sum()), now)
         seconds = answered.seconds[here]
-        useful = (passed > 0) & (tokens > 0) & (seconds > 0) & np.isfinite(seconds)
+        useful = (done > 0) & (tokens > 0) & (seconds > 0) & np.isfinite(seconds)
         if not useful.any():
             return
-        indices, passed = indices[useful], passed[useful]
-        batches = (known.batch_seconds - self._batch_seconds[indices]) / passed
-        kvs = (known.kv_seconds - self._kv_seconds[indices]) / passed
+        rows = np.column_stack([np.ones(len(indices)), batches, kvs])[useful]
         if not steps.measured:  # then all began together, and have grown alike
-            kvs = batches * (self._prompts[indices].mean() + tokens[useful] / 2)
-        rows = np.column_stack([np.ones(len(indices)), batches, kvs])
+            kv = self._prompts[indices].mean() + tokens[useful] / 2
+            rows[:, 2] = rows[:, 1] * kv
         steps.observe(worker, tokens[useful], seconds[useful], rows)
 
     def forget(self, worker: int, indices: Iterable[int], steps: StepTime, now: float) -> None:
@@ -62,17 +64,14 @@ class InFlight:
         steps.change(worker, len(mine), -float(self._prompts[here].sum()), now)
 
     def measure(self, steps: StepTime, now: float) -> None:
-        """Reckon anew what all have done, once it is known how long steps take."""
+        """Reckon what workers without an answer have done, once it is known how long steps take."""
         steps.fit()
         for worker, mine in self._of.items():
-            indices = np.fromiter(mine, np.int64, len(mine))
             known = steps.change(worker, len(mine), 0.0, now)
-            age = now - self._sent[indices]
-            mean_prompt = float(self._prompts[indices].mean()) if len(indices) else 0.0
-            done = age / steps.seconds(worker, len(mine), mean_prompt)
-            self._steps[indices] = known.steps - done
-            known.kv = float((self._prompts[indices] + done).sum())
-            self._kv_seconds[indices] = known.kv_seconds - known.kv * age / 2
+            if mine and not known.answered:
+                indices = np.fromiter(mine, np.int64, len(mine))
+                step = steps.seconds(worker, len(mine), float(self._prompts[indices].mean()))
+                known.correct(float(now - self._sent[indices].min()) / step)
 
     def lose(self, worker: int) -> None:
         """All that this worker had is gone from it."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
+from msgspec import Struct
 
 from trt_dp.coordinator.order.contract import (
     NOTHING,
@@ -12,6 +14,7 @@ from trt_dp.coordinator.order.contract import (
     Asking,
     Clock,
     Indices,
+    as_they_came,
     equal_share,
 )
 from trt_dp.coordinator.order.guess import Floats, Guess
@@ -23,6 +26,18 @@ from trt_dp.coordinator.order.step_time import StepShape, StepTime, unknown_shap
 
 _REPLANS = 150
 _SLOW = 1.15
+_LANE = 1.05  # a worker that reaches no further than this is no lane
+
+
+class Back(Struct, frozen=True):
+    """Requests that came back from workers, the longest first."""
+
+    indices: Indices
+    lengths: Floats
+
+    def between(self, shortest: float, longest: float) -> Indices:
+        """Those longer than the one length and not longer than the other."""
+        return self.indices[(self.lengths > shortest) & (self.lengths <= longest)]
 
 
 class Lanes:
@@ -57,6 +72,7 @@ class Lanes:
         self._dealt: set[int] = set()
         self._probe: Probe | None = None
         self._limits: dict[int, int] = {}
+        self._died: set[int] = set()
         self._steps: StepTime | None = None
         self._plan = Plan(0.0, {})
         self._unsure = guess.surprise() > 0
@@ -79,19 +95,26 @@ class Lanes:
             if len(taken) or asking.in_flight:
                 return self._send(asking, steps, taken)
             self._probe.over = True
-        if not steps.measured:
-            self._in_flight.measure(steps, self._clock())
-        if self._stale or self._since_plan >= self._every:
-            self._replan(asking, steps)
-        taken = self._choose(asking, steps)
-        if not len(taken) and self._since_plan > asking.workers:
-            self._replan(asking, steps)
-            taken = self._choose(asking, steps)
+        taken = self._by_plan(self._choose, asking, steps)
         if not len(taken) and not asking.in_flight:
             self._stale = True
             share = equal_share(len(self._pending), asking.workers)
             taken = self._pending.take_shortest(min(asking.limit, share))
         return self._send(asking, steps, taken)
+
+    def again(self, asking: Asking, waiting: Indices) -> Indices:
+        """The longest of these that this worker can end in time."""
+        steps = self._know(asking)
+        if self._probe is None or not self._probe.over:
+            taken = as_they_came(asking, waiting)
+        else:
+            lengths = self._guess.medians(waiting)
+            falling = np.argsort(-lengths, kind="stable")
+            some = Back(waiting[falling], lengths[falling])
+            taken = self._by_plan(partial(self._choose_again, some), asking, steps)
+        if len(taken):
+            self._in_flight.add(asking.worker, taken, steps, self._clock())
+        return taken
 
     def learn(self, answered: Answered) -> None:
         """How long answers and steps are is learnt from every answer."""
@@ -115,6 +138,7 @@ class Lanes:
         if self._steps is not None:
             self._steps.lose(worker)
         self._limits.pop(worker, None)
+        self._died.add(worker)
         self._stale = True
         suspects = np.array(sorted(indices), np.int64)
         falling = np.argsort(-self._guess.medians(suspects), kind="stable")
@@ -132,8 +156,23 @@ class Lanes:
             self._steps = StepTime(self._shape or unknown_shape(asking.limit))
         if asking.worker not in self._limits:
             self._limits[asking.worker] = asking.limit
+            self._died.discard(asking.worker)
             self._stale = True
         return self._steps
+
+    def _by_plan(
+        self, choose: Callable[[Asking, StepTime], Indices], asking: Asking, steps: StepTime
+    ) -> Indices:
+        """What the plan gives to this worker; a plan that is old, or gives nothing after a few answers, is renewed."""
+        if not steps.measured:
+            self._in_flight.measure(steps, self._clock())
+        if self._stale or self._since_plan >= self._every:
+            self._replan(asking, steps)
+        taken = choose(asking, steps)
+        if not len(taken) and self._since_plan > asking.workers:
+            self._replan(asking, steps)
+            taken = choose(asking, steps)
+        return taken
 
     def _replan(self, asking: Asking, steps: StepTime) -> None:
         now = self._clock()
@@ -143,9 +182,7 @@ class Lanes:
             self._pending = Ranked(pending, self._guess.medians(pending))
         task = self._task(asking, steps, now)
         self._plan = make_plan(task, now)
-        if (
-            self._unsure
-        ):  # any request may turn out to be the longest: no batch is kept small for some
+        if self._unsure or not steps.measured:  # no batch is kept small for what is only believed
             self._plan.caps.update(self._limits)
         self._contexts = {load.worker: load.context for load in task.loads}
         self._budgets = {load.worker: self._budget(load.worker, steps) for load in task.loads}
@@ -154,13 +191,16 @@ class Lanes:
 
     def _task(self, asking: Asking, steps: StepTime, now: float) -> Task:
         """What is left, as the plan wants to know it."""
+        again = np.sort(self._guess.medians(asking.waiting))
         lengths = self._pending.rising()
+        if len(again):
+            lengths = np.sort(np.concatenate([lengths, again]))
         prompt = self._prompt_tokens / max(1, len(lengths))
         total = float(lengths.sum())
         self._context = prompt + (float((lengths**2).sum()) / total / 2 if total else 0.0)
         self._horizon = (total + self._in_flight_work) / max(1, sum(self._limits.values()))
         loads = [self._load(worker, limit, steps, now) for worker, limit in self._limits.items()]
-        absent = max(0, asking.workers - len(loads))
+        absent = max(0, asking.workers - len(loads) - len(self._died))
         loads += [Load(-1 - n, asking.limit, context=self._context) for n in range(absent)]
         self._in_flight_work = sum(load.work for load in loads)
         last = float(lengths[len(lengths) // 5]) if len(lengths) else 0.0
@@ -172,18 +212,19 @@ class Lanes:
             context=self._context,
             prompt=prompt,
             tail=last * self._guess.surprise(),
+            again=again,
         )
 
-    def _budget(self, worker: int, steps: StepTime) -> float:
+    def _budget(self, worker: int, steps: StepTime, batch: int | None = None) -> float:
         """How many tokens of one request this worker can still do before the planned end.
 
         Where lengths are unsure, only a slow worker leaves the longest to others.
         """
-        if self._unsure and steps.scale(worker) < _SLOW:
+        if not steps.measured or (self._unsure and steps.scale(worker) < _SLOW):
             return np.inf
-        cap = max(1, self._plan.caps.get(worker, 1))
+        cap = max(1, batch or self._plan.caps.get(worker, 1))
         context = self._contexts.get(worker, self._context)
-        return (self._plan.end - self._clock()) / steps.seconds(worker, cap, context)
+        return (self._plan.end - self._clock()) / steps.seconds(worker, cap, context) * LENIENT
 
     def _load(self, worker: int, limit: int, steps: StepTime, now: float) -> Load:
         mine, done = self._in_flight.of(worker, steps, now)
@@ -204,7 +245,16 @@ class Lanes:
             return self._deal(asking, room)
         if plan.quotas is not None:
             return self._up_to(room, asking.worker, plan.quotas)
-        return self._pending.take(room, self._budget(asking.worker, steps) * LENIENT)
+        return self._pending.take(room, self._budget(asking.worker, steps))
+
+    def _choose_again(self, back: Back, asking: Asking, steps: StepTime) -> Indices:
+        """A ward takes those that are too long for full batches at once, however large its own still is."""
+        worker, cap = asking.worker, min(asking.limit, self._plan.caps.get(asking.worker, 1))
+        in_time = self._budget(worker, steps, asking.limit if worker in self._plan.wards else cap)
+        late = back.between(in_time, self._plan.wards.get(worker, 0.0))
+        late = late[: min(asking.again, asking.limit - asking.in_flight)]
+        room = min(asking.again, cap - asking.in_flight) - len(late)
+        return np.concatenate([late, back.between(0.0, in_time)[: max(0, room)]])
 
     def _deal(self, asking: Asking, room: int) -> Indices:
         """The first fill: what only this worker can end in time, and an even share of the rest.
@@ -213,8 +263,12 @@ class Lanes:
         """
         self._dealt.add(asking.worker)
         others = [b for worker, b in self._budgets.items() if worker not in self._dealt]
-        mine = self._budgets.get(asking.worker, 0.0) * LENIENT
-        lane = self._pending.take_between(room, max(others, default=mine), mine)
+        mine, theirs = self._budgets.get(asking.worker, 0.0), max(others, default=np.inf)
+        lane = NOTHING
+        if mine > _LANE * theirs:
+            lane = self._pending.take_between(room, theirs / LENIENT, mine)
+        elif others and mine * _LANE >= theirs:
+            mine = max(mine, theirs)
         room -= len(lane)
         if self._plan.quotas is not None:
             mine = np.inf

@@ -6,7 +6,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from trt_dp.coordinator.order.contract import NOTHING, Answered, Asking, Clock, Indices
+from trt_dp.coordinator.order.contract import (
+    NOTHING,
+    Answered,
+    Asking,
+    Clock,
+    Indices,
+    as_they_came,
+)
 from trt_dp.coordinator.order.guess import Guess
 
 _MEMORY_SECONDS = 60.0
@@ -47,6 +54,10 @@ class Longest:
         taken = self._indices[self._next : self._next + room]
         self._next += len(taken)
         return taken if len(taken) else self._from_others(room)
+
+    def again(self, asking: Asking, waiting: Indices) -> Indices:
+        """What came back goes first."""
+        return as_they_came(asking, waiting)
 
     def learn(self, answered: Answered) -> None:
         """Tokens per second of a worker."""

@@ -13,6 +13,7 @@ LENIENT = 1.005
 _ROUNDS = 18
 _DOUBLINGS = 40
 _COARSE = 0.5
+_TOGETHER = 16  # of what came back, in one worker
 _NOTHING = np.empty(0, np.float64)
 
 
@@ -40,8 +41,11 @@ class Load(Struct):
         return max(0, cap - blocked) * max(1, int(budget / max(1.0, length)))
 
 
-class Task(Struct, frozen=True):
-    """What is left: the workers, the lengths of the pending requests, the least first, and all of it in tokens."""
+class Task(Struct, frozen=True, kw_only=True):
+    """What is left: the workers, the lengths of the pending requests, the least first, and all of it in tokens.
+
+    `again` are the lengths of those pending that came back from workers, of which a worker gets only a few at once.
+    """
 
     loads: list[Load]
     pending: Floats
@@ -50,14 +54,19 @@ class Task(Struct, frozen=True):
     context: float = 0.0  # tokens of KV cache that a pending request has on average
     prompt: float = 0.0
     tail: float = 0.0  # tokens that one of the last requests may go on after the others
+    again: Floats = _NOTHING
 
 
 class Plan(Struct, frozen=True):
-    """When all should end, how many requests each worker should have in flight until then, and how much more work."""
+    """When all should end, how many requests each worker should have in flight until then, and how much more work.
+
+    `wards` are the workers that let their batch shrink for long requests that came back, and the longest for each.
+    """
 
     end: float
     caps: dict[int, int]
     quotas: dict[int, float] | None = None
+    wards: dict[int, float] = {}
 
 
 def make_plan(task: Task, now: float) -> Plan:
@@ -74,8 +83,8 @@ def make_plan(task: Task, now: float) -> Plan:
     for _ in range(_ROUNDS):
         middle = (low + high) / 2
         low, high = (middle, high) if _caps(task, middle) is None else (low, middle)
-    caps = _caps(task, high) or {load.worker: load.limit for load in task.loads}
-    return Plan(now + high, caps)
+    caps, wards = _caps(task, high) or ({load.worker: load.limit for load in task.loads}, {})
+    return Plan(now + high, caps, None, wards)
 
 
 def _speed(task: Task, load: Load) -> float:
@@ -111,21 +120,63 @@ def _drain(task: Task, load: Load) -> float:
     return weighed * _tau(task, load, 0)
 
 
-def _caps(task: Task, seconds: float) -> dict[int, int] | None:
-    """The largest batches with which everything can end in so many seconds; None if it cannot."""
+def _caps(task: Task, seconds: float) -> tuple[dict[int, int], dict[int, float]] | None:
+    """The largest batches with which everything can end in so many seconds, and the wards; None if it cannot."""
     caps = {load.worker: _cap(task, load, load.longest, seconds) for load in task.loads}
-    if min(caps.values()) < 1 or not _find_lanes(task, seconds, caps):
+    wards = _find_wards(task, seconds, caps) if len(task.again) else {}
+    if wards is None or min(caps.values()) < 1 or not _find_lanes(task, seconds, caps):
         return None
     room = sum(
         caps[load.worker] * seconds / _tau(task, load, caps[load.worker]) for load in task.loads
     )
-    return {worker: int(cap) for worker, cap in caps.items()} if room >= task.work else None
+    return ({w: int(cap) for w, cap in caps.items()}, wards) if room >= task.work else None
 
 
-def _cap(task: Task, load: Load, longest: float, seconds: float) -> float:
+def _find_wards(task: Task, seconds: float, caps: dict[int, float]) -> dict[int, float] | None:
+    """Let the batches of a few workers shrink, so that what came back can end in time though it starts only now.
+
+    Those workers take it at once and add nothing else, until their batch is as small as the longest of it needs.
+    """
+    again, wards = task.again, {}
+    left = len(again)
+    for load in sorted(task.loads, key=lambda load: (caps[load.worker], load.work)):
+        budget = seconds / _tau(task, load, caps[load.worker])
+        late = left - int(np.searchsorted(again, budget, side="right"))
+        if late <= 0:
+            return wards
+        longest = float(again[left - 1])
+        count, others = _ward(task, load, longest, seconds, late)
+        if count:
+            caps[load.worker] = count + others
+            wards[load.worker] = longest
+            left -= count
+    return None
+
+
+def _ward(task: Task, load: Load, longest: float, seconds: float, late: int) -> tuple[int, int]:
+    """How many of those that are late can start here now and end in time, and beside how many others."""
+    room = _room(task, load, longest, seconds) - float(load.rests.sum())
+    count = int(min(_TOGETHER, late, room / longest))
+    if count < 1:
+        return 0, 0
+    return count, max(0, int(_cap(task, load, longest, seconds, count)))
+
+
+def _room(task: Task, load: Load, longest: float, seconds: float) -> float:
+    """The sum of batches, over all steps of the longest, with which it ends in time."""
+    empty = _tau(task, load, 0)
+    return (seconds / empty - longest) / max(task.steps.slope(load.context), 1e-12)
+
+
+def _cap(task: Task, load: Load, longest: float, seconds: float, more: int = 0) -> float:
+    """The batch to which this worker may refill so that its longest ends in time, beside so many more as long."""
     if longest <= 0:
         return load.limit
-    batch = task.steps.largest_batch(load.worker, seconds / longest, load.context)
+    room = _room(task, load, longest, seconds) - more * longest
+    batch = room / longest
+    if batch < len(load.rests):  # the batch is larger now, and shrinks as those in flight end
+        needed = np.arange(len(load.rests)) * longest + np.cumsum(load.rests)[::-1]
+        batch = float(np.searchsorted(needed, room, side="right")) - 1
     return min(float(load.limit), batch)
 
 

@@ -8,7 +8,14 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_dp.coordinator.order.contract import NOTHING, Answered, Asking, Indices, equal_share
+from trt_dp.coordinator.order.contract import (
+    NOTHING,
+    Answered,
+    Asking,
+    Indices,
+    as_they_came,
+    equal_share,
+)
 from trt_dp.dataset.prefixes import ALONE
 
 
@@ -45,6 +52,10 @@ class PrefixOrder:
         taken = np.concatenate(parts) if parts else NOTHING
         self._left -= len(taken)
         return taken
+
+    def again(self, asking: Asking, waiting: Indices) -> Indices:
+        """What came back goes first."""
+        return as_they_came(asking, waiting)
 
     def learn(self, answered: Answered) -> None:
         """Nothing is learnt: groups stay as they are."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_MEMORY_TOKENS = 200_000.0
+_MEMORY_TOKENS = 5_000_000.0
 _SCALE_TOKENS = 30_000.0
 _RIDGE = 0.003
 _TYPICAL_CONTEXT = 4000.0
@@ -34,12 +34,25 @@ class _Worker:
         self.since = now
         self.batch = 0
         self.kv = 0.0
-        self.batch_seconds = 0.0
-        self.kv_seconds = 0.0
+        self.batch_steps = 0.0  # sums over steps
+        self.kv_steps = 0.0
         self.steps = 0.0
         self.scale = 1.0
+        self.answered = False
         self.took = 0.0
         self.expected = 0.0
+
+    def correct(self, steps: float) -> None:
+        """So many steps were done, not as many as was reckoned."""
+        self.advance(steps - self.steps)
+
+    def advance(self, steps: float) -> None:
+        """So many more steps, in this batch."""
+        grown = steps * self.batch
+        self.batch_steps += grown
+        self.kv_steps += (self.kv + grown / 2) * steps
+        self.kv = max(0.0, self.kv + grown)
+        self.steps += steps
 
 
 class StepTime:
@@ -79,12 +92,7 @@ class StepTime:
         known = self._workers.setdefault(worker, _Worker(now))
         passed = now - known.since
         if passed > 0 and known.batch:
-            step = self.seconds(worker, known.batch, known.kv / known.batch)
-            grown = passed / step * known.batch
-            known.batch_seconds += known.batch * passed
-            known.kv_seconds += (known.kv + grown / 2) * passed
-            known.kv += grown
-            known.steps += passed / step
+            known.advance(passed / self.seconds(worker, known.batch, known.kv / known.batch))
         known.since = now
         known.batch = batch
         known.kv = max(0.0, known.kv + kv) if batch else 0.0

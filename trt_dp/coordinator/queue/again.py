@@ -1,9 +1,14 @@
-"""Requests that came back without an answer though their worker lives. Pure: no processes, no time, no I/O."""
+"""Requests that came back without an answer and without a suspicion. Pure: no processes, no time, no I/O."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
+
+import numpy as np
+
+from trt_dp.coordinator.order.contract import Indices
+
+_NOBODY = -1
 
 
 class Again:
@@ -11,13 +16,14 @@ class Again:
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
-        self._blameless: deque[int] = deque()
-        self._accused: dict[int, int] = {}  # by which worker, while they wait
+        self._waiting: dict[
+            int, int
+        ] = {}  # and the worker that blames the request for it, if one does
         self._accusers: dict[int, list[int]] = {}
 
     def __len__(self) -> int:
         """How many wait."""
-        return len(self._blameless) + len(self._accused)
+        return len(self._waiting)
 
     def tries_of(self, index: int) -> int:
         """How often this request itself was blamed."""
@@ -33,7 +39,7 @@ class Again:
 
     def add(self, indices: Iterable[int]) -> None:
         """These came back for a reason that is not theirs."""
-        self._blameless.extend(indices)
+        self._waiting.update(dict.fromkeys(indices, _NOBODY))
 
     def accuse(self, worker: int, indices: Iterable[int], *, proven: bool) -> list[int]:
         """These may be the cause themselves; returns those that have had their second try.
@@ -42,15 +48,20 @@ class Again:
         """
         return [index for index in indices if self._is_hopeless(worker, index, proven=proven)]
 
-    def take(self, worker: int, room: int) -> list[int]:
-        """Some for this worker, which has room for so many."""
-        count = min(max(0, room), len(self._blameless))
-        taken = [self._blameless.popleft() for _ in range(count)]
-        others = [one for one, accuser in self._accused.items() if self._may_run(worker, accuser)]
-        for one in others[: max(0, room - count)]:
-            del self._accused[one]
-            taken.append(one)
-        return taken
+    @property
+    def waiting(self) -> Indices:
+        """All that wait."""
+        return np.fromiter(self._waiting, np.int64, len(self._waiting))
+
+    def offer(self, worker: int) -> Indices:
+        """Those that may run in this worker."""
+        found = [one for one, accuser in self._waiting.items() if self._may_run(worker, accuser)]
+        return np.array(found, np.int64)
+
+    def give(self, indices: Iterable[int]) -> None:
+        """These run now."""
+        for index in indices:
+            del self._waiting[index]
 
     def _may_run(self, worker: int, accuser: int) -> bool:
         return worker != accuser or self._workers <= 1
@@ -61,5 +72,5 @@ class Again:
         apart = len(set(accusers)) > 1 or (len(accusers) > 1 and self._workers <= 1)
         if proven and apart:
             return True
-        self._accused[index] = worker
+        self._waiting[index] = worker
         return False

@@ -31,10 +31,9 @@ class Stray(ValueError):  # noqa: N818 - the noun for an answer nobody asked for
 class Dispatcher:
     """The requests of a session: each is pending, in flight in one worker, suspect, or completed.
 
-    A request becomes suspect when a worker dies with it. Suspects wait until nothing else is pending;
-    the quarantine then says in which company they run, and which of them are given up. What a living worker
-    gives back without an answer goes next. Which pending request
-    goes next, and how many a worker may have in flight, is the order's to say; without one it is the file's.
+    A request becomes suspect when a worker dies with it. The quarantine says in which company suspects run, and
+    which of them are given up. What a living worker gives back without an answer goes next. Which request goes
+    where, and how many a worker may have in flight, is the order's to say; without one it is the file's.
     With `copies`, a request may be in flight in two workers once nothing waits; the first answer completes it.
     """
 
@@ -75,24 +74,16 @@ class Dispatcher:
 
     def take(self, worker: int, limit: int) -> Indices:
         """The next requests for `worker`, so that it has at most `limit` in flight, and at most its share."""
-        mine = self._in_flight.setdefault(worker, set())
+        self._in_flight.setdefault(worker, set())
         if self._quarantine.isolates(worker):
             return NOTHING
-        if len(self._again) and (again := self._again.take(worker, limit - len(mine))):
-            self._hold(mine, again)
-            return np.array(again, np.int64)
-        if not len(self._pending):
-            return self._take_suspects(worker, mine, limit)
-        asking = Asking(
-            worker=worker,
-            in_flight=len(mine),
-            limit=self._limit(limit),
-            unfinished=self.unfinished,
-            workers=self._workers,
-        )
-        taken = self._pending.take(asking)
-        self._hold(mine, taken.tolist())
-        return taken
+        back = self._take_back(worker, limit) if self._came_back else NOTHING
+        if len(self._pending):
+            taken = self._pending.take(self._asking(worker, limit))
+            self._hold(worker, taken.tolist())
+            return np.concatenate([back, taken]) if len(back) else taken
+        busy = self._in_flight[worker] or self._doubles.beaten(worker)
+        return back if busy else self._take_what_waits(worker, limit)
 
     def copy(self, worker: int, limit: int) -> Indices:
         """Copies of what others have in flight, for a worker that has nothing else and for which `take` had nothing."""
@@ -125,8 +116,7 @@ class Dispatcher:
         for loser, index in beaten:
             self._in_flight[loser].discard(index)
             self._pending.forget(loser, [index])
-        if not self._in_flight.get(worker):
-            self._quarantine.release(worker)
+        self._quarantine.release(worker, answered)
         return beaten
 
     def learn(self, answered: Answered) -> None:
@@ -141,17 +131,13 @@ class Dispatcher:
         self._remove(worker, returned)
         self._pending.forget(worker, returned)
         returned = [index for index in returned if not self._doubles.drop(worker, index)]
-        hopeless: list[int] = []
         if blame == "batch":
-            hopeless = self._quarantine.lose(worker, sorted(returned))
-        elif blame == "request":
-            proven = self._quarantine.proven
-            hopeless = self._again.accuse(worker, returned, proven=proven)
-        else:
-            self._again.add(returned)
-        if not self._in_flight.get(worker):
-            self._quarantine.release(worker)
-        return hopeless
+            return self._quarantine.lose(worker, sorted(returned))
+        self._quarantine.release(worker, returned)
+        if blame == "request":
+            return self._again.accuse(worker, returned, proven=self._quarantine.proven)
+        self._again.add(returned)
+        return []
 
     def _remove(self, worker: int, indices: list[int]) -> None:
         mine = self._in_flight.get(worker, set())
@@ -170,10 +156,7 @@ class Dispatcher:
         lost = self._without_copies(worker, lost)
         if not innocent:
             return self._quarantine.lose(worker, lost)
-        if self._quarantine.isolates(worker):
-            self._quarantine.spare(worker, lost)
-        else:
-            self._again.add(lost)
+        self._again.add(self._quarantine.spare(worker, lost))
         return []
 
     def enlist(self, workers: int) -> None:
@@ -199,14 +182,58 @@ class Dispatcher:
             return limit
         return min(limit, equal_share(self.unfinished, self._workers))
 
-    def _take_suspects(self, worker: int, mine: set[int], limit: int) -> Indices:
-        busy = mine or self._doubles.beaten(worker)
-        group = [] if busy else self._quarantine.take(worker, limit)
-        self._hold(mine, group)
-        return np.array(group, np.int64)
+    @property
+    def _came_back(self) -> int:
+        return len(self._again) + len(self._quarantine)
 
-    def _hold(self, mine: set[int], taken: list[int]) -> None:
-        mine.update(taken)
+    def _asking(self, worker: int, limit: int, most: int | None = None) -> Asking:
+        waiting = (self._again.waiting, self._quarantine.waiting) if self._came_back else (NOTHING,)
+        return Asking(
+            worker=worker,
+            in_flight=len(self._in_flight[worker]),
+            limit=self._limit(limit),
+            unfinished=self.unfinished,
+            workers=self._workers,
+            waiting=np.concatenate(waiting),
+            again=limit if most is None else most,
+        )
+
+    def _take_back(self, worker: int, limit: int) -> Indices:
+        """Of what came back, as much as the order finds right for this worker; suspects only beside a few others."""
+        free = self._again.offer(worker) if len(self._again) else NOTHING
+        if len(free):
+            free = self._pending.again(self._asking(worker, limit), free)
+            self._run_again(worker, free)
+        room = self._quarantine.room(worker)
+        suspects = self._quarantine.offer(worker, idle=False) if room > 0 else NOTHING
+        if len(suspects):
+            suspects = self._pending.again(self._asking(worker, limit, room), suspects)
+            self._run_suspects(worker, suspects)
+        return np.concatenate([free, suspects])
+
+    def _take_what_waits(self, worker: int, limit: int) -> Indices:
+        """Something for a worker that has nothing while nothing is pending: others first, then one that runs alone."""
+        if len(free := self._again.offer(worker)[:limit]):
+            self._run_again(worker, free)
+            return free
+        room = min(limit, self._quarantine.room(worker))
+        if len(suspects := self._quarantine.offer(worker, idle=True)[:room]):
+            self._run_suspects(worker, suspects)
+            return suspects
+        alone = self._quarantine.take_alone(worker) if limit > 0 else []
+        self._hold(worker, alone)
+        return np.array(alone, np.int64)
+
+    def _run_again(self, worker: int, indices: Indices) -> None:
+        self._again.give(indices.tolist())
+        self._hold(worker, indices.tolist())
+
+    def _run_suspects(self, worker: int, indices: Indices) -> None:
+        self._quarantine.give(worker, indices.tolist())
+        self._hold(worker, indices.tolist())
+
+    def _hold(self, worker: int, taken: list[int]) -> None:
+        self._in_flight[worker].update(taken)
         if self._copies:
             self._copies.sent(taken)
 

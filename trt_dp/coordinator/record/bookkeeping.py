@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -39,6 +41,15 @@ def books(
         journal_failed=after.failed - before.failed,
         failed_unsent=tally.failed_unanswered,
         workers=tally.ledgers(),
+    )
+
+
+def how_to_resume(what: str, journal: Journal, folder: Path) -> str:
+    """What ended a run, with what is saved of it and what to do."""
+    completed = int(journal.completed.sum())
+    return (
+        f"{what}. {completed:,} of {len(journal.completed):,} requests are completed and saved in {folder}. "
+        f"To resume, repeat the command with --output {folder}"
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
-from importlib.metadata import distributions, version
+from importlib.metadata import PackageNotFoundError, version
 
 from msgspec import Struct, structs
 
@@ -32,9 +33,11 @@ def outcome_of(error: BaseException | None) -> str:
 
 
 def _versions() -> dict[str, str]:
-    installed = {found.name.lower().replace("_", "-") for found in distributions()}
-    told = {name: version(name) for name in _TOLD if name in installed}
-    return {"trt-dp": version("trt-dp"), "python": platform.python_version(), **told}
+    versions = {"trt-dp": version("trt-dp"), "python": platform.python_version()}
+    for name in _TOLD:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def _machine() -> dict[str, str]:

@@ -13,14 +13,24 @@ class Crew:
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self.ready: dict[int, Ready] = {}
-        self.left = workers
         self.deaths = 0
         self._loaded: set[int] = set()
+        self._given_up: set[int] = set()
+        self._told = 0
 
     def enlist(self, workers: int) -> None:
         """So many more are on their way."""
         self.workers += workers
-        self.left += workers
+
+    @property
+    def left(self) -> int:
+        """How many are not given up."""
+        return self.workers - len(self._given_up)
+
+    def fewer(self) -> str:
+        """How many are left, for the user, if any was given up since this was asked last."""
+        before, self._told = self._told, len(self._given_up)
+        return f"{self.left} of {self.workers} workers are left" if self._told > before else ""
 
     def came_up(self, worker: int, ready: Ready) -> None:
         """A worker has loaded its engine."""
@@ -46,4 +56,8 @@ class Crew:
         self.deaths += 1
         self.ready.pop(worker, None)
         if retired:
-            self.left -= 1
+            self.give_up(worker)
+
+    def give_up(self, worker: int) -> None:
+        """A worker will not be started again; it may be told several times."""
+        self._given_up.add(worker)

@@ -16,12 +16,12 @@ from trt_dp.launchers import HostLauncher
 from trt_dp.system.safe_text import brief
 from trt_dp.wire.channel import Channel
 from trt_dp.wire.credentials import Credentials
-from trt_dp.wire.keepalive import give_up_silence
+from trt_dp.wire.keepalive import ABSENT_SECONDS, give_up_silence
 from trt_dp.wire.messages import Host, Ping, ToCoordinator, TurnedAway
 
 _PING_SECONDS = 1.0
 _SILENT_SECONDS = 12.0
-_AGENTS_PATIENCE = 120.0  # a coordinator that is stopped for a moment, or sorts, keeps its hosts
+_SILENT_AT_THE_END = 3.0  # all is answered: who is silent now has nothing to lose
 _AWAY_SECONDS = 2.0
 
 
@@ -78,7 +78,7 @@ class Hosts:
         agent = Agent(said, self._free_name(said.name))
         give_up_silence(channel)
         self._agents.append(agent)
-        agent.welcome(Connection(channel, selector, agent), _AGENTS_PATIENCE)
+        agent.welcome(Connection(channel, selector, agent), ABSENT_SECONDS)
         self._news.append(Joined(agent))
 
     def look(self) -> list[Agent]:
@@ -92,7 +92,7 @@ class Hosts:
             for agent in self._agents:
                 agent.tell(Ping())
         for agent in self.joined:
-            if now - agent.heard > _SILENT_SECONDS:
+            if now - agent.heard > (_SILENT_AT_THE_END if self._finishing else _SILENT_SECONDS):
                 agent.lose("it is silent")
         return self._lost()
 

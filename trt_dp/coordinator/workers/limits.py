@@ -10,7 +10,8 @@ from msgspec import Struct, structs
 class Limits(Struct, frozen=True, kw_only=True):
     """How long each state of a worker may last, and how often in a row it may die without an answer.
 
-    A run on several hosts waits `host_seconds` while it has fewer than `min_workers`.
+    A run on several hosts waits `host_seconds` while it has fewer than `min_workers`; on one machine it ends.
+    With `allow_fewer`, a worker that cannot start does not end the run, nor the others that step together with it.
     """
 
     start_seconds: float = 120.0
@@ -21,6 +22,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_restarts: int = 5
     host_seconds: float = 120.0
     min_workers: int = 1
+    allow_fewer: bool = False
 
 
 def without_time_limits(limits: Limits) -> Limits:

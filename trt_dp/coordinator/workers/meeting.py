@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,21 +17,27 @@ _TRIES = 100
 
 
 class Meeting:
-    """A group of workers: all start together, and after the death of one all start again, at another port."""
+    """A group of workers: all start together, and after the death of one they start again, at another port.
+
+    `workers` are those of the group now, in the order of their ranks.
+    """
 
     def __init__(self, engine_class: Any, group: Group) -> None:
         self._engine_class = engine_class
-        self._wanted = self._group = group
-        self.again()
+        self._wanted = group
+        self.again(range(group.size))
 
-    def again(self) -> None:
-        """Another start of all: the earlier one may still hold its port, unless the user gave it."""
-        if not self._wanted.port:
-            self._group = structs.replace(self._wanted, port=_free_port())
+    def again(self, workers: Sequence[int]) -> None:
+        """Another start of these: the earlier one may still hold its port, unless the user gave it."""
+        self.workers = tuple(workers)
+        port = self._wanted.port or _free_port()
+        self._group = structs.replace(self._wanted, size=len(workers), port=port)
 
     def environment(self, worker: int) -> dict[str, str]:
-        """What this worker must find in its environment."""
-        return rank_environment(self._engine_class, self._group, worker)
+        """What this worker must find in its environment; nothing where it is the only one."""
+        if self._group.size == 1:
+            return {}
+        return rank_environment(self._engine_class, self._group, self.workers.index(worker))
 
 
 def _free_port() -> int:

@@ -61,6 +61,11 @@ class Pool:
         self._slots: dict[int, Slot] = {}
         self._launchers: list[Launcher] = []
 
+    @property
+    def tied(self) -> bool:
+        """Whether the workers step together."""
+        return self._meeting is not None
+
     def tie(self, meeting: Meeting) -> None:
         """The workers step together: the death of one ends all, and all start again."""
         self._meeting = meeting
@@ -80,7 +85,7 @@ class Pool:
         """
         slots = self._slots.values()
         if self._meeting:
-            share_deaths(slots)
+            share_deaths(self._together(self._meeting))
         patience = watch.SOON if self._admission.busy else watch.patience(slots)
         ready = self._selector.select(min(seconds, patience))
         self._clock.excuse_absence(slots)
@@ -113,6 +118,11 @@ class Pool:
     def discard(self, worker: int, reason: str) -> None:
         """End a worker that cannot be trusted; its Lost follows."""
         self._slots[worker].end(reason, kill=True)
+
+    def give_up(self, worker: int, reason: str) -> None:
+        """End a worker that is not to be started again; its Lost follows."""
+        self._slots[worker].given_up = True
+        self.discard(worker, reason)
 
     def forgive(self) -> None:
         """The last deaths had a cause that is removed: they count against no worker any more."""
@@ -200,24 +210,36 @@ class Pool:
         return [(slot.worker, lost)]
 
     def _fall(self, meeting: Meeting, slot: Slot, lost: Lost) -> list[Happening]:
-        """One of those that step together is dead: end the others, and report and start all once all are dead."""
-        slots = self._slots.values()
+        """One of those that step together is dead: end the others, and report and start them once all are dead."""
+        group = self._together(meeting)
         self._fallen.append((slot.worker, lost))
-        for other in slots:
+        for other in group:
             other.end(_FATE, kill=True)
-        if len(self._fallen) < len(slots):
+        if len(self._fallen) < len(group):
             return []
         fallen, self._fallen = self._fallen, []
-        retired = any(lost.retired for _, lost in fallen)
-        first = min(slots, key=lambda each: each.ended).worker
-        if not retired:
-            meeting.again()
-            for each in slots:
-                self._launch(each)
+        first = min(group, key=lambda each: each.ended)
+        gone = self._gone(group, first, fallen)
+        if left := [each for each in group if each.worker not in gone]:
+            meeting.again([each.worker for each in left])
+        for each in left:
+            self._launch(each)
         return [
-            (worker, structs.replace(lost, retired=retired, innocent=worker != first))
+            (worker, structs.replace(lost, retired=worker in gone, innocent=worker != first.worker))
             for worker, lost in fallen
         ]
+
+    def _together(self, meeting: Meeting) -> list[Slot]:
+        return [self._slots[worker] for worker in meeting.workers if worker in self._slots]
+
+    def _gone(self, group: list[Slot], first: Slot, fallen: list[tuple[int, Lost]]) -> set[int]:
+        """Who is not started again: all of them, or the one that died first where the others may go on without."""
+        retired = {worker for worker, lost in fallen if lost.retired}
+        if not self._limits.allow_fewer:
+            return {slot.worker for slot in group} if retired else set()
+        for slot in group:
+            slot.deaths -= slot is not first  # it died of another's death
+        return {slot.worker for slot in group if slot.given_up} | (retired & {first.worker})
 
 
 def _read(slot: Slot | Agent | None, mask: int) -> list[Happening]:

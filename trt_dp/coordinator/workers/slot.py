@@ -48,6 +48,7 @@ class Slot:
         self.reason = ""  # what it died of, where its exit status does not tell
         self.hint = ""  # what its channel said at the end, in case it has to be killed
         self.host_lost = False
+        self.given_up = False  # it will never be started again
 
     def enter(self, state: State) -> None:
         """Begin a state, with nothing in flight."""
@@ -152,7 +153,8 @@ class Slot:
         if self.is_loading and not self.was_ready:
             max_restarts = min(max_restarts, _RESTARTS_WHILE_LOADING)
         self.enter("retired")
-        retired = self.deaths > max_restarts or status is None or self.host_lost
+        self.given_up = self.given_up or self.host_lost or status is None
+        retired = self.deaths > max_restarts or self.given_up
         return Lost(reason, retired, innocent=self.host_lost)
 
     def _reason(self, status: int | None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,9 @@ from trt_dp.types import Request, Sampling
 
 Logits = NDArray[np.float32]
 _Wide = NDArray[np.float64]
+_Places = NDArray[np.intp]
+_DISTANCES = (1.0, 2.0, 4.0, 8.0, 16.0)  # of a logit from the best one
+_ROUNDING = 1e-9  # more than sums of weights differ by the order of their terms
 
 
 class Sampler:
@@ -28,9 +33,10 @@ class Sampler:
             changed[self._stops] = -np.inf
         if self._sampling.temperature == 0:
             return int(changed.argmax())
-        order = np.argsort(-changed, kind="stable")[: self._sampling.top_k or None]
-        total = np.cumsum(_kept(changed[order] / self._sampling.temperature, self._sampling))
-        place = np.searchsorted(total, self._random.random() * total[-1], side="right")
+        scaled, drawn = changed / self._sampling.temperature, self._random.random()
+        order, weights = likeliest(scaled, self._sampling, drawn)
+        total = np.cumsum(_kept(weights, self._sampling))
+        place = np.searchsorted(total, drawn * _whole(total, self._sampling), side="right")
         return int(order[min(int(place), len(total) - 1)])
 
     def logprob(self, logits: Logits, chosen: int) -> float:
@@ -50,11 +56,62 @@ class Sampler:
         return logits
 
 
-def _kept(scaled: _Wide, sampling: Sampling) -> _Wide:
-    """The weights of the tokens that stay, the most likely first."""
-    weights = np.exp(scaled - scaled[0])
+def likeliest(scaled: _Wide, sampling: Sampling, drawn: float) -> tuple[_Places, _Wide]:
+    """The tokens that the cuts may leave and this draw may reach, the most likely first, and their weights.
+
+    The same as the first ones of a sort of the whole vocabulary, which takes many times longer.
+    """
+    if sampling.top_k:
+        order = _first(scaled, sampling.top_k)
+        weights = np.exp(scaled[order] - scaled[order[0]])
+        return order, weights / weights.sum()
+    weights = np.exp(scaled - scaled.max())
     weights /= weights.sum()
+    order = _sorted(scaled, _reachable(scaled, weights, sampling, drawn))
+    return order, weights[order]
+
+
+def _first(scaled: _Wide, count: int) -> _Places:
+    """So many places of the largest values, the largest first, and of equal ones the first."""
+    places = _near_the_best(scaled, lambda found: len(found) >= count)
+    if count < len(places):
+        least = np.partition(scaled[places], -count)[-count]
+        places = places[scaled[places] >= least]
+    return _sorted(scaled, places)[:count]
+
+
+def _reachable(scaled: _Wide, weights: _Wide, sampling: Sampling, drawn: float) -> _Places:
+    """The places of the most likely tokens: all that min_p leaves, or enough for top_p, or for this draw."""
+    if sampling.min_p:
+        return np.flatnonzero(weights >= sampling.min_p * weights.max())
+    enough = (sampling.top_p if sampling.top_p < 1 else drawn) + _ROUNDING
+    return _near_the_best(scaled, lambda found: float(weights[found].sum()) > enough)
+
+
+def _near_the_best(scaled: _Wide, is_enough: Callable[[_Places], bool]) -> _Places:
+    """The places of the values that are near to the largest one: as near as is enough, or else all."""
+    best = scaled.max()
+    for distance in _DISTANCES:
+        places = np.flatnonzero(scaled >= best - distance)
+        if is_enough(places):
+            return places
+    return np.arange(len(scaled))
+
+
+def _sorted(scaled: _Wide, places: _Places) -> _Places:
+    """These places, that of the largest value first; the order of equal ones stays."""
+    return places[np.argsort(-scaled[places], kind="stable")]
+
+
+def _kept(weights: _Wide, sampling: Sampling) -> _Wide:
+    """The weights of the tokens that stay, of those of the most likely tokens."""
     if sampling.top_p < 1:
         weights = weights[: int(np.searchsorted(np.cumsum(weights), sampling.top_p)) + 1]
     kept: _Wide = weights[weights >= sampling.min_p * weights[0]]
     return kept
+
+
+def _whole(total: _Wide, sampling: Sampling) -> float:
+    """What the draw is a part of: everything that is left, or all there is where nothing is cut."""
+    is_cut = sampling.top_k or sampling.top_p < 1 or sampling.min_p
+    return float(total[-1]) if is_cut else 1.0

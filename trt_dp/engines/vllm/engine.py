@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +25,7 @@ from trt_dp.engines.vllm.lockstep import Rank, check_alone
 from trt_dp.engines.vllm.recovery import check_answers, check_recovered
 from trt_dp.errors import EngineRefused, RequestRefused
 from trt_dp.tokenizer import Tokenizer, open_tokenizer
-from trt_dp.types import EngineSpec, Facts, Failure, Placement, Request, Result, Returned
+from trt_dp.types import EngineSpec, Facts, Failure, Placement, Progress, Request, Result, Returned
 
 _PLAIN = Settings()
 _log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class _Asked(Struct, frozen=True):
     request: Request
     submitted: float
     answer: Growing
+    inner: str  # what vLLM itself calls it
 
 
 class VllmEngine:
@@ -155,6 +157,12 @@ class VllmEngine:
             raise RuntimeError(msg)
         return self._results(outputs)
 
+    def progress(self, indexes: AbstractSet[int]) -> list[Progress]:
+        """What these answers grew by since the last call."""
+        held = (self._in_flight.get(str(index)) for index in indexes)
+        told = [self._tell(asked) for asked in held if asked]
+        return [one for one in told if one.output_ids]
+
     def cancel(self, index: int) -> None:
         """Forget this request in flight: vLLM works on it no longer."""
         if self._in_flight.pop(str(index), None):
@@ -169,7 +177,9 @@ class VllmEngine:
             "platform": str(self._made.platform.device_type),
             "dtype": str(config.model_config.dtype).removeprefix("torch."),
             "ranks": config.parallel_config.world_size,
-            "lockstep": _on(self._rank),
+            "lockstep": f"{config.parallel_config.data_parallel_size} ranks"
+            if self._rank
+            else "off",
             "max_num_seqs": config.scheduler_config.max_num_seqs,
             "max_num_batched_tokens": config.scheduler_config.max_num_batched_tokens,
             "max_model_len": self.context,
@@ -187,6 +197,12 @@ class VllmEngine:
         self._vllm.engine_core.shutdown()
         del self._vllm
         self._seat.leave()
+
+    def _tell(self, asked: _Asked) -> Progress:
+        """Where vLLM holds an answer that is to come as a whole: it costs nothing until it is looked at."""
+        stops = answers.stops_of(asked.request, self._model.eos)
+        state = self._vllm.output_processor.request_states[asked.inner]
+        return Progress(asked.request.index, *asked.answer.tell(state, stops))
 
     def _must_wait(self, request: Request) -> bool:
         """On a CPU, who asks for no adapter would get that of another in the batch: with and without take turns."""
@@ -217,7 +233,7 @@ class VllmEngine:
         answer = Growing(request.sampling, self._tokenizer() if request.sampling.stop else None)
         wish = {"watched": answer.watched}
         try:
-            self._vllm.add_request(
+            inner = self._vllm.add_request(
                 str(request.index),
                 {"prompt_token_ids": request.input_ids.tolist()},
                 answers.parameters(self._made, request, self._model.eos, **wish),
@@ -226,7 +242,7 @@ class VllmEngine:
         except self._made.refusals as error:
             msg = f"vLLM: {sentence(error)}"
             raise RequestRefused(msg) from error
-        self._in_flight[str(request.index)] = _Asked(request, time.monotonic(), answer)
+        self._in_flight[str(request.index)] = _Asked(request, time.monotonic(), answer, inner)
 
     def _results(self, outputs: Sequence[Any]) -> list[Result | Returned]:
         return [self._result(output) for output in outputs if self._completes(output)]

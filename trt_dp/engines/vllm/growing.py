@@ -1,4 +1,7 @@
-"""An answer as vLLM makes it: whole at its end, or token by token where a stop string may end it."""
+"""An answer as vLLM makes it: whole at its end, or token by token where a stop string may end it.
+
+While an answer grows, vLLM holds what it has of it; a server that streams looks there.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ class Growing:
         self.ids: list[int] = []
         self.logprobs: list[float] | None = None if sampling.logprobs is None else []
         self.reason: str | None = None
+        self._told = 0
         self._watch = None
         if sampling.stop and tokenizer:
             self._watch = Watch(tokenizer, sampling.stop, sampling.min_tokens)
@@ -39,6 +43,19 @@ class Growing:
             self.reason = "stop"
             return True
         return False
+
+    def tell(self, state: Any, stops: frozenset[int]) -> tuple[list[int], list[float] | None]:
+        """The ids since the last time, with their numbers; the one that stops the answer is not part of it."""
+        ids = self.ids if self.watched else list(state.detokenizer.output_token_ids)
+        upto = len(ids) - bool(ids and ids[-1] in stops)
+        begin, self._told = self._told, max(upto, self._told)
+        if self.logprobs is None or begin >= upto:
+            return ids[begin:upto], None
+        if self.watched:
+            return ids[begin:upto], self.logprobs[begin:upto]
+        return ids[begin:upto], _chosen(
+            ids[begin:upto], state.logprobs_processor.logprobs[begin:upto]
+        )
 
 
 def _chosen(ids: Sequence[int], tables: Sequence[Any]) -> list[float]:

@@ -16,6 +16,7 @@ from trt_dp.system import safe_files
 from trt_dp.wire.credentials import Credentials, line
 
 _PROBE_SECONDS = 5.0
+_LEAVE_SECONDS = 10.0  # the driver waits for agents, and Ray takes long to shut down
 _DRIVER = "trt_dp.launchers.ray.driver"
 
 
@@ -68,7 +69,7 @@ class RayLauncher:
 
     def close(self) -> None:
         """Hang up: the process gives back what Ray has placed, and ends."""
-        end_all([self._driver] if self._driver else [])
+        end_all([self._driver] if self._driver else [], _LEAVE_SECONDS)
         self._driver = None
 
 

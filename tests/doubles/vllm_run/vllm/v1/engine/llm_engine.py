@@ -83,6 +83,13 @@ class LLMEngine:
         )
         return f"{request_id}-a569b389"
 
+    @property
+    def output_processor(self):
+        """What it holds of the answers in flight, by its own names of the requests."""
+        return SimpleNamespace(
+            request_states={f"{one.id}-a569b389": _state(one) for one in self._running}
+        )
+
     def abort_request(self, request_ids, internal=False):
         self._running = [one for one in self._running if one.id not in request_ids]
         self._zombies = [one for one in self._zombies if one.id not in request_ids]
@@ -143,3 +150,11 @@ class LLMEngine:
         return SimpleNamespace(
             request_id=one.id, outputs=[answer], finished=bool(one.reason), metrics=metrics
         )
+
+
+def _state(one):
+    logprobs = [{token: SimpleNamespace(logprob=-0.5)} for token in one.answer]
+    return SimpleNamespace(
+        detokenizer=SimpleNamespace(output_token_ids=list(one.answer)),
+        logprobs_processor=SimpleNamespace(logprobs=logprobs),
+    )

@@ -1,0 +1,156 @@
+"""What bench_vllm compares trt-dp with, each in a process of its own: loaded, then waiting for rounds on stdin.
+
+A side says `ready` when it is loaded and has answered once. For each line on stdin it answers its requests, and says
+how many seconds that took: vLLM's own LLM.generate, or `vllm run-batch`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+_QUIET = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+
+
+class Side:
+    """One process, or several that answer a part of the file each: loading, then ready for rounds, then closed."""
+
+    def __init__(self, kind: str, files: tuple[Path, ...], threads: int, parts: int = 1) -> None:
+        environment = {**os.environ, **_QUIET, "OMP_NUM_THREADS": str(threads)}
+        if kind == "generate":
+            environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        self._said = files[-1].with_suffix(".log")
+        line = [sys.executable, __file__, kind, *map(str, files)]
+        self._processes = [
+            subprocess.Popen(
+                [*line, f"{part}/{parts}"],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said.open("a"),
+                text=True,
+            )
+            for part in range(parts)
+        ]
+
+    def __enter__(self) -> Self:
+        """Wait until it is loaded."""
+        for process in self._processes:
+            self._hear(process, "ready")
+        return self
+
+    def seconds(self) -> float:
+        """How long the slowest process takes, from a common start."""
+        for process in self._processes:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        return max(self._hear(process, "seconds") for process in self._processes)
+
+    def __exit__(self, *_: object) -> None:
+        """End the processes."""
+        for process in self._processes:
+            process.stdin.close()
+        for process in self._processes:
+            _end(process)
+
+    def _hear(self, process: subprocess.Popen[str], word: str) -> float:
+        """The number in the line that begins so; vLLM writes others."""
+        for line in process.stdout:
+            if line.startswith(word):
+                return float(line.split()[-1])
+        msg = f"a side ended with {process.wait()}: {self._said.read_text()[-2000:]}"
+        raise RuntimeError(msg)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def read(data: Path) -> list[dict[str, Any]]:
+    """The requests of a file."""
+    return [json.loads(line) for line in data.read_text().splitlines()]
+
+
+def rounds(answer: Callable[[], object]) -> None:
+    """Once more for each line on stdin."""
+    print("ready 0", flush=True)
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        answer()
+        print("seconds", time.perf_counter() - began, flush=True)
+
+
+def generate(model: Path, data: Path, part: str) -> None:
+    """LLM.generate with one part of the file, cut as vLLM's example for data parallelism does."""
+    from vllm import LLM, SamplingParams
+
+    number, parts = map(int, part.split("/"))
+    requests = read(data)
+    size = -(-len(requests) // parts)
+    mine = requests[number * size : (number + 1) * size]
+    llm = LLM(model=str(model), **arguments(model))
+    prompts = [{"prompt_token_ids": one["input_ids"]} for one in mine]
+    wishes = [
+        SamplingParams(
+            max_tokens=one["output_tokens"], temperature=0, ignore_eos=True, detokenize=False
+        )
+        for one in mine
+    ]
+    llm.generate(prompts[:1], wishes[:1], use_tqdm=False)
+    rounds(lambda: llm.generate(prompts, wishes, use_tqdm=False))
+
+
+def batch(model: Path, data: Path, _part: str) -> None:
+    """`vllm run-batch` from its loaded engine on: reading the file, all requests, and writing the answers."""
+    from vllm.entrypoints.launchers import run_batch
+
+    answers, first = data.with_suffix(".answers"), data.with_suffix(".first")
+    first.write_text(data.read_text().splitlines(keepends=True)[0])
+    flags = [_flag(key, value) for key, value in arguments(model).items()]
+    sys.argv[1:] = ["-i", str(first), "-o", str(answers), "--model", str(model), *flags]
+    asyncio.run(_serve(run_batch, run_batch.parse_args(), data))
+
+
+async def _serve(run_batch: Any, asked: Any, data: Path) -> None:
+    """What its main() does, with rounds in place of one file."""
+    from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client
+    from vllm.usage.usage_lib import UsageContext
+
+    context = UsageContext.OPENAI_BATCH_RUNNER
+    async with build_async_engine_client(asked, usage_context=context) as engine:
+        await run_batch.run_batch(engine, asked)
+        asked.input_file = str(data)
+        print("ready 0", flush=True)
+        while await asyncio.to_thread(sys.stdin.readline):
+            began = time.perf_counter()
+            await run_batch.run_batch(engine, asked)
+            print("seconds", time.perf_counter() - began, flush=True)
+
+
+def _flag(key: str, value: object) -> str:
+    name = key.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name}={value}"
+
+
+def arguments(model: Path) -> dict[str, Any]:
+    """The arguments of vLLM's engine, the same on all sides."""
+    return json.loads((model / "arguments.json").read_text())
+
+
+if __name__ == "__main__":
+    {"generate": generate, "batch": batch}[sys.argv[1]](
+        Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
+    )
