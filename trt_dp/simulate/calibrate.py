@@ -50,7 +50,7 @@ class Trial(Struct, frozen=True, kw_only=True):
         if not self.in_flight:
             return [self.output_tokens] * self.requests
         drawn = np.random.default_rng(self.requests).exponential(self.output_tokens, self.requests)
-        return np.clip(drawn, 1, 4 * self.output_tokens).astype(int).tolist()
+        return [int(one) for one in np.clip(drawn, 1, 4 * self.output_tokens)]
 
     def tokens(self) -> int:
         """All tokens, of prompts and answers."""

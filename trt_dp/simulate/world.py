@@ -217,7 +217,8 @@ class World:
         self._expect(worker)
 
     def _copy(self, worker: int) -> list[int]:
-        copied = self._feeding.copy(worker, self._engines[worker].shape.capacity).tolist()
+        capacity = self._engines[worker].shape.capacity
+        copied: list[int] = self._feeding.copy(worker, capacity).tolist()
         self._copies += len(copied)
         self._copied_by.update(dict.fromkeys(copied, worker))
         return copied

@@ -120,7 +120,8 @@ class Copies:
         workers = np.array([one.worker for one in running])
         slowest = np.zeros(int(workers.max()) + 1)
         np.maximum.at(slowest, workers, least)
-        return slowest[workers]
+        least_of_all: Floats = slowest[workers]
+        return least_of_all
 
 
 def copies_of(known: Known) -> Copies:
