@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,41 @@ from msgspec import Struct
 from trt_dp.dataset.open import open_dataset
 from trt_dp.dataset.reading import ignore
 from trt_dp.simulate import calibrate
-from trt_dp.simulate.forecast import Calibrated, Likeness, forecast
+from trt_dp.simulate.forecast import Calibrated, Likeness, simulated
 from trt_dp.simulate.needs import Allowed, needs_of
 
 BATCH = ["--set", "max_sequences=32"]
+
+
+class Run(Struct, frozen=True):
+    """How long a run took or will take, and the steps of all its workers, which noise changes little."""
+
+    seconds: float
+    steps: int
+
+
+class Watch:
+    """What others use of the processor from now on, in shares of the whole machine."""
+
+    def __init__(self) -> None:
+        self._began, self._machine, self._ours = time.monotonic(), busy(), ours()
+
+    def others(self) -> float:
+        """The share since then."""
+        passed = (time.monotonic() - self._began) * (os.cpu_count() or 1)
+        return max(0.0, busy() - self._machine - (ours() - self._ours)) / passed
+
+
+def busy() -> float:
+    """Seconds of all processors so far, but those that they were idle."""
+    parts = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+    return (sum(map(int, parts)) - int(parts[3]) - int(parts[4])) / os.sysconf("SC_CLK_TCK")
+
+
+def ours() -> float:
+    """Of this process and of all that it has waited for."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 class Shape(Struct, frozen=True):
@@ -54,7 +87,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
         folder = asked.folder or Path(name)
         engine = middling_engine(folder)
-        print("workers  requests                                       real s  predicted s   error")
+        print(f"{'workers':<8} {'requests':<38} {'real s':>8} {'predicted':>10} {'error':>7}"
+              f" {'steps':>7} {'predicted':>10} {'error':>7}  others")  # fmt: skip
         for workers in asked.workers:
             several(Path(name), engine, workers, asked)
 
@@ -69,9 +103,11 @@ def several(folder: Path, engine: Path, workers: int, asked: argparse.Namespace)
         dataset = folder / f"{number}.jsonl"
         write(dataset, shape, asked.scale)
         said = predict(found, dataset, shape.order, workers)
+        watch = Watch()
         real = run(folder / f"run-{workers}-{number}", dataset, [*on, "--order", shape.order])
-        print(f"{workers:<8} {shape.name:<45} {real:7.2f} {said:12.2f} {said / real - 1:+7.1%}",
-              flush=True)  # fmt: skip
+        print(f"{workers:<8} {shape.name:<38} {real.seconds:8.2f} {said.seconds:10.2f} "
+              f"{said.seconds / real.seconds - 1:+7.1%} {real.steps:7,} {said.steps:10,} "
+              f"{said.steps / real.steps - 1:+7.1%} {watch.others():6.0%}", flush=True)  # fmt: skip
     print(f"calibration, {workers} workers: {found.model}, prompts alone: {found.reads_alone}, "
           f"median error {found.median_error:.1%}, worst {found.worst_error:.1%}")  # fmt: skip
 
@@ -87,17 +123,20 @@ def write(path: Path, shape: Shape, scale: float) -> None:
             file.write(json.dumps({"input_ids": ids, "output_tokens": output}) + "\n")
 
 
-def predict(found: calibrate.Calibration, dataset: Path, order: str, workers: int) -> float:
+def predict(found: calibrate.Calibration, dataset: Path, order: str, workers: int) -> Run:
     engine = Calibrated.of("cpu", found)
     needs = needs_of(open_dataset(dataset, None, ignore), Allowed())
-    return forecast(Likeness.of(needs, engine), engine, workers).seconds[order]
+    likeness = Likeness.of(needs, engine)
+    said = simulated(likeness, engine, workers, order)
+    return Run(said.seconds, sum(each.steps for each in said.spent))
 
 
-def run(folder: Path, dataset: Path, options: list[object]) -> float:
-    """Seconds from the first request sent to the last answer."""
+def run(folder: Path, dataset: Path, options: list[object]) -> Run:
+    """Seconds from the first request sent to the last answer, and the steps of all workers."""
     command("run", dataset, *options, "--output", folder)
     report = json.loads((folder / "report.json").read_text())
-    return float(report["performance"]["total_latency_ms"]) / 1e3
+    steps = sum(worker["facts"]["steps"] for worker in report["workers"])
+    return Run(report["performance"]["total_latency_ms"] / 1e3, steps)
 
 
 def command(*words: object) -> None:

@@ -20,7 +20,7 @@ CORES = sorted(os.sched_getaffinity(0))[:2]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=800)
+    parser.add_argument("--requests", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--folder", type=Path, help="Keep the engine here.")
@@ -41,22 +41,24 @@ def compare(folder: Path, engine: Path, asked: argparse.Namespace) -> None:
         for order in ORDERS if turn % 2 else reversed(ORDERS):
             output = folder / f"{order}-{turn}".replace(" ", "-")
             if order == ORDERS[0]:
-                seconds[order].append(halves(folder, output, options))
-                continue
-            words = [*options, "--n-workers", 2, "--order", order, "--output", output]
-            finish(start("run", folder / "all.jsonl", *words))
-            seconds[order].append(took(output))
-            hashes.add(report(output)["results_sha256"])
-    for order, taken in seconds.items():
-        listed = ", ".join(f"{one:.2f}" for one in taken)
-        print(f"{order:<14} {median(taken):7.2f} s  ({listed})")
+                found = halves(folder, output, options)
+            else:
+                words = [*options, "--n-workers", 2, "--order", order, "--output", output]
+                finish(start("run", folder / "all.jsonl", *words))
+                found = took(output), steps(output)
+                hashes.add(report(output)["results_sha256"])
+            seconds[order].append(found[0])
+            print(
+                f"round {turn + 1}, {order:<14} {found[0]:7.2f} s, {found[1]:,} steps", flush=True
+            )
     for order in ORDERS[1:]:
         pairs = [a / b for a, b in zip(seconds[ORDERS[0]], seconds[order], strict=True)]
-        print(f"{order:<14} {median(pairs):.2f} x of static halves")
+        listed = ", ".join(f"{one:.2f}" for one in pairs)
+        print(f"{order:<14} {median(pairs):.2f} x as fast as static halves ({listed})")
     print(f"results: {'all equal' if len(hashes) == 1 else 'DIFFERENT'}")
 
 
-def halves(folder: Path, output: Path, options: list[object]) -> float:
+def halves(folder: Path, output: Path, options: list[object]) -> tuple[float, int]:
     """Every other request for each of two runs of one worker, each on a core of its own; the later one counts."""
     both = []
     for half, core in enumerate(CORES):
@@ -64,7 +66,8 @@ def halves(folder: Path, output: Path, options: list[object]) -> float:
         both.append(start("run", folder / f"half{half}.jsonl", *words, core=core))
     for process in both:
         finish(process)
-    return max(took(Path(f"{output}-{half}")) for half in range(2))
+    outputs = [Path(f"{output}-{half}") for half in range(2)]
+    return max(map(took, outputs)), max(map(steps, outputs))
 
 
 def write(folder: Path, count: int) -> np.ndarray:
@@ -87,6 +90,11 @@ def report(output: Path) -> dict:
 
 def took(output: Path) -> float:
     return float(report(output)["performance"]["total_latency_ms"]) / 1e3
+
+
+def steps(output: Path) -> int:
+    """Of the busier worker."""
+    return max(worker["facts"]["steps"] for worker in report(output)["workers"])
 
 
 def start(*words: object, core: int | None = None) -> subprocess.Popen[str]:

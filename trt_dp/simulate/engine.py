@@ -53,6 +53,7 @@ class Spent(Struct):
     repeated: float = 0.0
     preemptions: int = 0
     prefilled: int = 0
+    steps: int = 0
     last: float = 0.0
     speed: float = 1.0
 
@@ -218,6 +219,7 @@ class Engine:
         self.spent.busy += seconds
         self.spent.last = self.clock
         self.spent.prefilled += steps.prefilled
+        self.spent.steps += count
         self._step += count if steps.decoded or not self._prefilling else 0
         self._kv += steps.decoded
         if self._prefilling:

@@ -14,7 +14,7 @@ from trt_dp.simulate.needs import Needs
 from trt_dp.simulate.shapes import Lengths, Workload, workload
 from trt_dp.simulate.step_models import Linear
 from trt_dp.simulate.study import simulate
-from trt_dp.simulate.world import Clock, Setting
+from trt_dp.simulate.world import Clock, Setting, Simulated
 
 ORDERS = ("file", "longest", "auto")
 
@@ -86,7 +86,7 @@ def _in_order(likeness: Likeness, count: int, shapes: tuple[EngineShape, ...], n
     else:
         some, rest = likeness.mixed[:count], likeness.mixed[count:]
     more = full_batches(_work(likeness.needs, rest), shapes) if len(rest) else 0
-    return more + _seconds(_work(likeness.needs, np.sort(some)), shapes, name)
+    return more + _simulated(_work(likeness.needs, np.sort(some)), shapes, name).seconds
 
 
 def _likeness(engine: Calibrated, slots: int) -> EngineShape:
@@ -111,7 +111,13 @@ def _work(needs: Needs, chosen: Lengths) -> Workload:
     return replace(workload(needs.outputs[chosen]), prompts=needs.prompts[chosen])
 
 
-def _seconds(work: Workload, shapes: tuple[EngineShape, ...], name: str) -> float:
+def simulated(likeness: Likeness, engine: Calibrated, workers: int, name: str) -> Simulated:
+    """A run of all that the likeness holds, in this order."""
+    shapes = (_likeness(engine, max(1, round(engine.slots / likeness.shrink))),) * workers
+    return _simulated(_work(likeness.needs, likeness.every), shapes, name)
+
+
+def _simulated(work: Workload, shapes: tuple[EngineShape, ...], name: str) -> Simulated:
     clock = Clock()
     known = Known(
         pending=np.arange(len(work)),
@@ -121,4 +127,4 @@ def _seconds(work: Workload, shapes: tuple[EngineShape, ...], name: str) -> floa
         earlier=None,
         clock=clock,
     )
-    return simulate(work, Setting(shapes=shapes), choose(name, known).order, clock).seconds
+    return simulate(work, Setting(shapes=shapes), choose(name, known).order, clock)
