@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import read_lines, trt_dp, write_dataset
+from conftest import read_lines, run_echo, trt_dp_here, write_dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +16,7 @@ from trt_dp.coordinator.queue.dispatcher import Dispatcher, Stray
 
 def run(tmp_path: Path, stand_ins: dict[str, str], *options: object, engine: str = "moody"):
     dataset = write_dataset(tmp_path / "requests.jsonl", 100)
-    done = trt_dp(
+    done = trt_dp_here(
         "run", dataset, "--engine", engine, "--n-workers", 2, "--no-timing",
         "--output", tmp_path / engine, *options, env=stand_ins,
     )  # fmt: skip
@@ -28,7 +28,7 @@ def run(tmp_path: Path, stand_ins: dict[str, str], *options: object, engine: str
 @pytest.mark.parametrize("blame", ["none", "request", "batch"])
 def test_what_one_worker_gives_back_is_answered_in_its_place(tmp_path, stand_ins, blame):
     """Given back once, for whatever reason, a request is answered like every other, and the ledger balances."""
-    _, plain, _ = run(tmp_path, stand_ins, engine="echo")
+    plain = run_echo(write_dataset(tmp_path / "plain.jsonl", 100), tmp_path / "plain").folder
     everything = ",".join(map(str, range(100)))
     options = [f"back={everything}", f"blame={blame}", "only_worker=0"]
     done, folder, report = run(tmp_path, stand_ins, *(w for o in options for w in ("--set", o)))
@@ -72,7 +72,7 @@ def test_answers_of_a_row_that_comes_back_are_made_again(tmp_path, stand_ins):
     dataset = tmp_path / "several.jsonl"
     rows = [{"input_ids": [1, 2, place], "output_tokens": 3, "n": 3} for place in range(1, 9)]
     dataset.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = trt_dp(
+    done = trt_dp_here(
         "run", dataset, "--engine", "moody", "--set", "back=2,6", "--output", tmp_path / "run",
         env=stand_ins,
     )  # fmt: skip

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from trt_dp.coordinator.order.choose import Known, choose
 from trt_dp.coordinator.order.contract import Order
 from trt_dp.coordinator.queue.copies import Copies, copies_of
 from trt_dp.coordinator.queue.dispatcher import Dispatcher
 from trt_dp.coordinator.remaining import Progress, Remaining
-from trt_dp.simulate.bounds import bound
+from trt_dp.simulate.bounds import bound, bound_of_present
 from trt_dp.simulate.cases import Case
 from trt_dp.simulate.shapes import Lengths, Workload, whole
 from trt_dp.simulate.static import by_groups, dealt
@@ -38,6 +39,7 @@ class Trial(Struct, frozen=True, kw_only=True):
 
     seconds: float
     bound: float
+    bound_of_present: float
     losses: Losses
     preemptions: float
     imbalance: float
@@ -49,6 +51,11 @@ class Trial(Struct, frozen=True, kw_only=True):
     def efficiency(self) -> float:
         """Percent of the bound."""
         return 100 * self.bound / self.seconds
+
+    @property
+    def of_present(self) -> float:
+        """Percent of the bound of the engines that were there."""
+        return 100 * self.bound_of_present / self.seconds
 
 
 class Study(Struct, frozen=True):
@@ -102,9 +109,9 @@ def looks(case: Case, order: str, seed: int, shares: Sequence[float]) -> list[Lo
     remaining = Remaining(chosen, what.pending, what.limits)
     seen: list[tuple[float, float, float]] = []
 
-    def watch(at: Progress) -> None:
-        share = float(work.outputs[at.completed].sum() / work.outputs.sum())
-        ours, count = remaining.seconds(at), int(at.completed.sum())
+    def watch(at: Progress, completed: NDArray[np.bool_]) -> None:
+        share = float(work.outputs[completed].sum() / work.outputs.sum())
+        ours, count = remaining.seconds(at), int(completed.sum())
         if ours is not None and count:
             seen.append((share, at.now + ours, at.now * len(work) / count))
 
@@ -170,6 +177,7 @@ def judge(work: Workload, setting: Setting, simulated: Simulated) -> Trial:
     return Trial(
         seconds=seconds,
         bound=bound(work, setting.shapes),
+        bound_of_present=bound_of_present(work, setting),
         losses=Losses(
             down=100 * (whole - alive) / whole,
             idle=100 * (alive - busy) / whole,

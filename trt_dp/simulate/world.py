@@ -107,7 +107,7 @@ class World:
         self._copied_by: dict[int, int] = {}
         self._sent_at = np.zeros(len(work))
         self._tokens, self._token_seconds = 0, 0.0
-        self.watch: Callable[[Progress], None] | None = None
+        self.watch: Callable[[Progress, NDArray[np.bool_]], None] | None = None
         self._wants: set[int] = set()
 
     def run(self, feeding: Feeding) -> Simulated:
@@ -161,16 +161,18 @@ class World:
             if worker in self._engines:
                 self._feed(worker)
         if self.watch:
-            self.watch(self._progress())
+            self.watch(self._progress(), np.isfinite(self._completed))
         self._at(self._clock.now + TURN_SECONDS, self._tick)
 
     def _progress(self) -> Progress:
         completed = np.isfinite(self._completed)
+        running = np.flatnonzero((self._sent_at > 0) & ~completed)
         return Progress(
             now=self._clock.now,
             began=0.0,
-            sent_at=self._sent_at,
-            completed=completed,
+            was_sent=self._sent_at > 0,
+            running=running,
+            running_since=self._sent_at[running],
             tokens=self._tokens,
             wanted=int(self._work.limits[completed].sum()),
             token_seconds=self._token_seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -44,7 +45,7 @@ class Copies:
     request is taken to have as much to do as it has done, and to be of average length if it has just begun.
     """
 
-    def __init__(self, clock: Clock, lengths: Floats, *, exact: bool) -> None:
+    def __init__(self, clock: Clock, lengths: NDArray[np.integer[Any]], *, exact: bool) -> None:
         self._clock = clock
         self._lengths = lengths
         self._exact = exact
@@ -109,7 +110,7 @@ class Copies:
         return np.maximum(whole * paces - ages, late), whole
 
     def _whole(self, indices: Indices, done: Floats) -> Floats:
-        most = np.maximum(1.0, self._lengths[indices])
+        most = np.maximum(1.0, self._lengths[indices].astype(np.float64))
         if self._exact:
             return most
         guessed = np.maximum(2 * done, self._answered_tokens / max(1, self._answers))
@@ -126,4 +127,4 @@ class Copies:
 
 def copies_of(known: Known) -> Copies:
     """By what is known of the lengths of answers."""
-    return Copies(known.clock, known.limits.astype(np.float64), exact=known.exact)
+    return Copies(known.clock, known.limits, exact=known.exact)

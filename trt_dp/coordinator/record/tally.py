@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from trt_dp.coordinator.record.lane import Lane, Way
 from trt_dp.coordinator.record.request_columns import RequestColumns
+from trt_dp.dataset.line_table import Column
 from trt_dp.report.columns import State, StateChange
 from trt_dp.report.counts import Counts, WorkerCounts
 from trt_dp.report.schema import Activity, Death
@@ -48,19 +50,21 @@ class Tally:
     """The numbers of one session of a run; `counts` returns them at the end.
 
     `input_tokens` and `wanted_tokens` are those of the dataset's index. Without the former, as where prompts
-    are text, the ledger counts no tokens.
+    are text, the ledger counts no tokens. What a long sitting notes goes into a file in `folder`.
     """
 
     def __init__(
         self,
         requests: int,
         workers: int,
-        input_tokens: NDArray[np.int32] | None = None,
-        wanted_tokens: NDArray[np.int32] | None = None,
+        input_tokens: Column | None = None,
+        wanted_tokens: Column | None = None,
+        folder: Path | None = None,
     ) -> None:
-        self._requests = RequestColumns(requests)
+        self._requests = RequestColumns(requests, folder)
         self._input_tokens = input_tokens
-        self._wanted = np.zeros(requests, np.int32) if wanted_tokens is None else wanted_tokens
+        none = np.broadcast_to(np.uint8(0), requests)
+        self._wanted = none if wanted_tokens is None else wanted_tokens
         self.wanted_done = 0
         self._sending, self._receiving = _Stretch(), _Stretch()
         self.lanes = [Lane() for _ in range(workers)]
@@ -69,6 +73,7 @@ class Tally:
         self.resent = Way()
         self.failed = self.redone = self.output_tokens = self.failed_unanswered = 0
         self.copies = self.copies_won = 0
+        self._copies: set[tuple[int, int]] = set()
         self.token_seconds = 0.0  # that answers were in engines, without waiting there
 
     def enlist(self, workers: int) -> None:
@@ -83,12 +88,11 @@ class Tally:
     @property
     def was_sent(self) -> NDArray[np.bool_]:
         """Which requests were sent at least once."""
-        return self._requests.sent_at > 0
+        return self._requests.was_sent
 
-    @property
-    def sent_at(self) -> NDArray[np.float64]:
-        """When each request was sent last; 0: never."""
-        return self._requests.sent_at
+    def in_flight(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """What workers have, and when each was sent."""
+        return self._requests.in_flight()
 
     @property
     def serving_seconds(self) -> float:
@@ -138,11 +142,13 @@ class Tally:
         self.lanes[worker].sent.add(len(indices), tokens)
         self.lanes[worker].hold(len(indices), now)
         self.copies += len(indices)
+        self._copies.update((worker, index) for index in indices.tolist())
 
     def beaten(self, worker: int, index: int) -> None:
         """Another worker answered this first; called before `came` for that answer."""
         now, lane = perf_counter(), self.lanes[worker]
-        self.copies_won += self._requests.drop(worker, index, now)
+        self.copies_won += (worker, index) not in self._copies
+        self._requests.drop(worker, index, now)
         lane.lost.add(1, self._tokens(np.array([index])))
         lane.hold(-1, now)
 
@@ -166,15 +172,15 @@ class Tally:
         self.output_tokens += output_tokens
         lasted = answered["total_seconds"] - answered["queue_seconds"]
         self.token_seconds += float(lasted[np.isfinite(lasted)].sum())
-        self.wanted_done += int(self._wanted[records["index"]].sum())
-        self._requests.answer(records, now)
+        self.wanted_done += int(self._wanted[records["index"]].sum(dtype=np.int64))
+        self._requests.answer(worker, records, now)
         self._receiving.add(started, now, len(records))
 
     def lost(self, worker: int, given_up: int, reason: str) -> None:
         """A worker died; what it had in flight runs again, except what is given up."""
         lane, now = self.lanes[worker], perf_counter()
-        elsewhere = len(self._requests.doubles_of(worker))
         lost = self._requests.lose(worker, now)
+        elsewhere = self._requests.elsewhere(worker, lost) if self._copies else 0
         lane.lost.add(len(lost), self._tokens(lost))
         lane.deaths += 1
         lane.unreplaced = len(self._deaths)
@@ -187,7 +193,7 @@ class Tally:
     def given_back(self, worker: int, indices: NDArray[np.int64], given_up: int) -> None:
         """A living worker has no answer to these; they run again, except what is given up."""
         lane, now = self.lanes[worker], perf_counter()
-        elsewhere = len(np.intersect1d(indices, self._requests.doubles_of(worker)))
+        elsewhere = self._requests.elsewhere(worker, indices) if self._copies else 0
         self._requests.give_back(worker, indices, now)
         lane.lost.add(len(indices), self._tokens(indices))
         self.redone += len(indices) - given_up - elsewhere
@@ -202,7 +208,7 @@ class Tally:
         """Everything, for the report."""
         end, noted = self._receiving.last, self._requests
         serving = end - self._sending.first if self._receiving.requests else 0.0
-        latency, first_token, queue_wait, turnaround = map(_known, noted.durations())
+        latency, first_token, queue_wait, turnaround = noted.durations()
         return Counts(
             serving_seconds=serving,
             sending=self._sending.activity(),
@@ -237,7 +243,11 @@ class Tally:
         ]
 
     def _tokens(self, indices: NDArray[np.int64]) -> int:
-        return 0 if self._input_tokens is None else int(self._input_tokens[indices].sum())
+        return (
+            0
+            if self._input_tokens is None
+            else int(self._input_tokens[indices].sum(dtype=np.int64))
+        )
 
 
 def _counts(lane: Lane, end: float) -> WorkerCounts:
@@ -251,10 +261,3 @@ def _counts(lane: Lane, end: float) -> WorkerCounts:
         deaths=lane.deaths,
         facts=lane.facts,
     )
-
-
-def _known(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The durations that were measured, sorted; what is infinite is no duration."""
-    known = values[np.isfinite(values)]
-    known.sort()
-    return known
