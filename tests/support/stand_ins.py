@@ -93,10 +93,10 @@ class Moody(EchoEngine):
 
 
 class Uneven(EchoEngine):
-    """Echo that gives a token in each step, ten times as slowly in worker 0 as in others."""
+    """Echo that gives a token in each step, a hundred times as slowly in worker 0 as in others."""
 
     def __init__(self, spec, placement) -> None:
-        step = 0.03 if placement.worker == 0 else 0.003
+        step = 0.3 if placement.worker == 0 else 0.003
         super().__init__(spec, placement, capacity=8, tokens_per_step=1, step_seconds=step)
 
 
