@@ -32,7 +32,7 @@ class Clock:
 class Queue(RuleBasedStateMachine):
     """Workers of which one is slow, deaths, answers that come second, and requests that are given back."""
 
-    @initialize(requests=st.integers(1, 30), exact=st.booleans())
+    @initialize(requests=st.integers(1, 12), exact=st.booleans())
     def begin(self, requests, exact):
         self.clock = Clock()
         copies = Copies(self.clock, np.full(requests, 10.0), exact=exact)
@@ -68,12 +68,21 @@ class Queue(RuleBasedStateMachine):
             assert not self.queue.deaths_of(index)
         self.held[worker] |= set(copied)
 
+    @rule(worker=st.integers(1, 3), limit=st.integers(8, 16))
+    def become_idle_and_copy(self, worker, limit):
+        """What is pending is taken by others, so that this worker has nothing to do but copies."""
+        for other in (0, 2, 3, 1):
+            self.take(other, 16)
+        self._answer(worker, sorted(self.held[worker]))
+        self.copy(worker, limit)
+
     @rule(worker=WORKERS, data=st.data())
     def finish(self, worker, data):
         held = sorted(self.held[worker])
-        if not held:
-            return
-        answered = data.draw(st.lists(st.sampled_from(held), unique=True, min_size=1))
+        if held:
+            self._answer(worker, data.draw(st.lists(st.sampled_from(held), unique=True)))
+
+    def _answer(self, worker, answered):
         assert not set(answered) & self.completed
         losers = self.queue.finish(worker, answered)
         self.held[worker] -= set(answered)
@@ -194,6 +203,25 @@ def test_a_worker_that_dies_leaves_its_request_to_the_copy():
     assert not len(queue.copy(0, 8))
     assert queue.finish(1, [0]) == []
     assert queue.unfinished == 0
+
+
+def test_no_suspect_runs_alone_where_a_beaten_request_still_runs():
+    """Else that one could kill the worker, and the suspect would be blamed."""
+    clock = Clock()
+    copies = Copies(clock, np.array([100, 100]), exact=True)
+    queue = Dispatcher(np.arange(2), 4, proven=True, copies=copies)
+    for worker, seconds in enumerate((100.0, 1.0, 100.0, 1.0)):
+        queue.learn(Answered(worker, np.array([-1]), np.array([10]), np.array([seconds])))
+    assert (queue.take(0, 1).tolist(), queue.take(2, 1).tolist()) == ([0], [1])
+    assert 0 in queue.copy(1, 16)
+    assert queue.finish(1, [0]) == [(0, 0)]
+    for killed in (1, 2, 3):
+        queue.take(killed, 1)
+        queue.lose(killed)
+    assert queue.deaths_of(1) >= 2
+    assert queue.take(0, 8).tolist() == []
+    assert queue.beaten(0, [0]) == [True]
+    assert queue.take(0, 8).tolist() == [1]
 
 
 @pytest.mark.parametrize("engine", ["uneven", "deaf"])
