@@ -19,7 +19,7 @@ from trt_dp.coordinator.export import export_run, find_writer
 from trt_dp.coordinator.job import Job
 from trt_dp.coordinator.run import run
 from trt_dp.errors import UsageError
-from trt_dp.types import EngineSpec
+from trt_dp.types import Defaults, EngineSpec
 
 pytest.importorskip("tokenizers")
 WRITERS = [point.name for point in plugins.names(plugins.WRITERS)]
@@ -226,6 +226,75 @@ def test_a_format_that_needs_text_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(UsageError, match="--detokenize"):
         run(job, Watcher())
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_ids_cannot_be_exported_as_text_and_the_advice_can_be_followed(tmp_path, engine):
+    """A finished run cannot be resumed with --detokenize, so nobody is told to."""
+    path = tmp_path / "ids.jsonl"
+    path.write_text('{"input_ids":[1],"output_tokens":1}\n')
+    run(Job(path, tmp_path / "run", engine, workers=1), Watcher())
+    with pytest.raises(UsageError, match=r"1 answers .* run it again .* another --output"):
+        export_run(tmp_path / "run", "text")
+
+
+def test_text_is_exported_where_every_prompt_of_ids_failed(tmp_path, engine):
+    """Only answers need text: a request without one is an empty line, whatever its prompt was."""
+    path = tmp_path / "mixed.jsonl"
+    path.write_text('{"input_ids":[1],"min_tokens":5}\n{"prompt":"ab"}\n')
+    job = Job(path, tmp_path / "run", engine, workers=1, defaults=Defaults(max_tokens=3))
+    assert run(job, Watcher()).report.requests.failed == 1
+    export_run(tmp_path / "run", "text")
+    assert (tmp_path / "run" / "answers.txt").read_text().splitlines()[0] == ""
+
+
+_BAD_ROW = {"id": 7, "prompt": "ab", "temperature": "hot", "note": "kept", "score": 1.5}
+
+
+def _as_lines(path: Path) -> None:
+    path.with_suffix(".jsonl").write_text(
+        json.dumps({"task_id": 7, **_BAD_ROW}) + "\n" + '{"prompt":"fine"}\n'
+    )
+
+
+def _as_ids(path: Path) -> None:
+    bad = {"task_id": 7, **_BAD_ROW, "prompt": None, "input_ids": [1]}
+    fine = {"input_ids": [2], "output_tokens": 1}
+    path.with_suffix(".jsonl").write_text(json.dumps(bad) + "\n" + json.dumps(fine) + "\n")
+
+
+def _as_batch(path: Path) -> None:
+    body = {name: _BAD_ROW[name] for name in ("prompt", "temperature", "note", "score")}
+    lines = [
+        {"custom_id": "7", "url": "/v1/completions", "body": each}
+        for each in (body, {"prompt": "fine"})
+    ]
+    path.with_suffix(".jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _as_csv(path: Path) -> None:
+    with path.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*_BAD_ROW])
+        writer.writeheader()
+        writer.writerow(_BAD_ROW)
+
+
+def _as_parquet(path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.Table.from_pylist([_BAD_ROW]), path.with_suffix(".parquet"))
+
+
+@pytest.mark.parametrize("write", [_as_lines, _as_ids, _as_batch, _as_csv, _as_parquet])
+def test_an_invalid_row_keeps_its_other_fields(tmp_path, engine, write):
+    """What is only passed on comes back with the failure of an invalid row too."""
+    (tmp_path / "d").mkdir()
+    write(tmp_path / "d" / "data")
+    settings = {"workers": 1, "skip_bad": True, "output_format": "jsonl"}
+    run(Job(next((tmp_path / "d").iterdir()), tmp_path / "run", engine, **settings), Watcher())
+    line = json.loads((tmp_path / "run" / "answers.jsonl").read_text().splitlines()[0])
+    assert line["error_kind"] == "bad_line"
+    assert str(line["task_id"]) == "7"
+    assert (line["note"], float(line["score"])) == ("kept", 1.5)
+    assert "temperature" not in line
 
 
 def test_the_inputs_may_be_gone_when_a_run_is_exported(tmp_path, engine):

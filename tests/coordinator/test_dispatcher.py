@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trt_dp.coordinator.order.choose import Known, choose
+from trt_dp.coordinator.order.contract import SUSPECTS_TOGETHER
 from trt_dp.coordinator.queue.blame import given_up
 from trt_dp.coordinator.queue.dispatcher import Dispatcher, Stray
-from trt_dp.coordinator.queue.quarantine import DEATHS_ALONE, SUSPECTS_TOGETHER
+from trt_dp.coordinator.queue.quarantine import DEATHS_ALONE
 
 CAPACITY = 256
 

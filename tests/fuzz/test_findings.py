@@ -155,11 +155,12 @@ def test_numbers_that_are_none_do_not_make_a_report_unreadable():
     tally.told(0, {"rate": float("nan"), "name": "x", "n": 3})
     records = np.zeros(2, RECORD)
     records["index"], records["total_seconds"] = [0, 1], [np.inf, 0.5]
+    tally.sent(0, np.array([0, 1]), 0.0)
     tally.came(0, records, 0.0)
     counts = tally.counts()
     assert counts.workers[0].facts == {"rate": "nan", "name": "x", "n": 3}
     assert counts.workers[0].load_seconds == 0
-    assert counts.latency.tolist() == [0.5]
+    assert [part.tolist() for part in counts.latency] == [[0.5]]
 
 
 def test_a_journal_with_lengths_below_nothing_is_not_believed(tmp_path):

@@ -213,7 +213,7 @@ def poison(path: Path) -> Path:
     place = path.with_name(f".{path.name}.index.npz")
     with np.load(place, allow_pickle=False) as arrays:
         kept = dict(arrays)
-    kept["lines"]["output_tokens"] = 1000
+    kept["output_tokens"] = np.full(5, 1000, np.uint16)
     save(place, kept)
     return place
 
@@ -253,10 +253,14 @@ def test_a_cache_of_another_user_is_not_replaced(tmp_path, monkeypatch):
 
 
 LIES = {
-    "offset": {"offset": 10**6},
-    "negative": {"offset": -1},
-    "length": {"length": 2**31 - 1},
-    "tokens": {"input_tokens": -4},
+    "offset": {"bases": np.array([10**6])},
+    "negative": {"bases": np.array([-1])},
+    "length": {"length": np.full(5, 2**31 - 1, np.uint32)},
+    "ahead": {"ahead": np.full(5, 2**64 - 1, np.uint64)},
+    "tokens": {"input_tokens": np.full(5, -4, np.int32)},
+    "fewer": {"kind": np.full(4, 2, np.uint8)},
+    "starts": {"starts": np.array([3])},
+    "no starts": {"starts": np.empty(0, np.int64), "bases": np.empty(0, np.int64)},
 }
 
 
@@ -267,9 +271,7 @@ def test_a_cache_that_cannot_be_true_is_not_believed(tmp_path, lie):
     place = poison(path)
     with np.load(place, allow_pickle=False) as arrays:
         kept = dict(arrays)
-    for name, value in lie.items():
-        kept["lines"][name] = value
-    save(place, kept)
+    save(place, {**kept, **lie})
     assert outputs(path) == {8}
 
 

@@ -77,6 +77,17 @@ def test_detokenize_gives_answers_as_text_too(tmp_path, folder):
     )
 
 
+def test_a_special_token_as_stop_string_ends_the_answer(tmp_path, folder):
+    """The token is not in texts, and ends the answer all the same, before it, under the name that was asked for."""
+    token = demo.SPECIAL[2]
+    row = {"input_ids": [*demo.byte_ids("ab"), 2, *demo.byte_ids("c")], "output_tokens": 9}
+    (whole,) = answered(tmp_path, folder, [row])
+    (found,) = answered(tmp_path, folder, [{**row, "stop": token}], detokenize=True, fresh=True)
+    assert found["output_ids"] == whole["output_ids"][: whole["output_ids"].index(2)]
+    assert found["text"] == demo.bytes_of(found["output_ids"]).decode()
+    assert (found["finish_reason"], found["stop_reason"]) == ("stop", token)
+
+
 def test_the_digest_of_the_results_is_that_of_the_file_without_timing(tmp_path, dataset):
     """results_sha256 is the same with timing, without it, and for any number of workers."""
     import hashlib

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trt_dp.cli.help import DEVICES, ENGINE, HOSTS, INPUT, ORDER, OUTPUT, RELIABILITY
+
+if TYPE_CHECKING:
+    from trt_dp.dataset.reading import Reading
 
 DEFAULT_REQUESTS = "datasets/synthetic_2048_128.jsonl"
 Requests = Annotated[
@@ -300,3 +303,26 @@ GraceSeconds = Annotated[
         rich_help_panel=RELIABILITY,
     ),
 ]
+
+
+def reading(
+    requests: list[str] | None,
+    request_path: list[str] | None,
+    format_: str | None,
+    *,
+    prompt_column: str | None,
+    messages_column: str | None,
+    ids_column: str | None,
+    id_column: str | None,
+) -> Reading:
+    """What the options of a command ask to be read."""
+    from trt_dp.dataset.reading import Reading
+
+    return Reading(
+        inputs=(*(requests or ()), *(request_path or ())) or (DEFAULT_REQUESTS,),
+        format=format_,
+        prompt_column=prompt_column,
+        messages_column=messages_column,
+        ids_column=ids_column,
+        id_column=id_column,
+    )

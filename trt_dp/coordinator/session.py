@@ -7,7 +7,6 @@ from time import perf_counter
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from trt_dp.coordinator.abilities import group
 from trt_dp.coordinator.growth import Growth, Shortage
@@ -16,6 +15,7 @@ from trt_dp.coordinator.order.choose import choose
 from trt_dp.coordinator.order.contract import Order
 from trt_dp.coordinator.order.file import FileOrder
 from trt_dp.coordinator.order.ordering import answered, known
+from trt_dp.coordinator.order.runs import Runs
 from trt_dp.coordinator.outgoing import setups, works
 from trt_dp.coordinator.queue.blame import Blame, given_up
 from trt_dp.coordinator.queue.dispatcher import Dispatcher
@@ -38,6 +38,7 @@ from trt_dp.coordinator.workers.meeting import Meeting
 from trt_dp.coordinator.workers.pool import Pool
 from trt_dp.coordinator.workers.refusals import Refusals
 from trt_dp.dataset.index import Index
+from trt_dp.dataset.line_table import Column
 from trt_dp.errors import Interrupted, NoWorkersLeft
 from trt_dp.launchers import HostLauncher, Launcher
 from trt_dp.report.ledger import Books
@@ -107,11 +108,12 @@ class Session:
         completed = journal.completed
         bad = [place for place in index.bad if not completed[place]]
         self._fail(bad, {})
-        pending = np.flatnonzero(~journal.completed)
+        pending = Runs(~journal.completed)
         earlier = len(index) - len(pending) - len(bad)
         if earlier:
             say(f"resuming: {earlier:,} of {len(index):,} requests are already completed")
-        self._wanted_tokens = int(index.lines["output_tokens"][pending].sum(dtype=np.int64))
+        wanted = index.lines["output_tokens"]
+        self._wanted_tokens = int(wanted.sum(dtype=np.int64, where=~journal.completed))
         proven = bool((journal.completed & ~journal.failed).any())
         chosen = choose(self._scope.job.order, known(self._scope.job, self._scope.index, pending))
         self._order = chosen.order
@@ -338,11 +340,10 @@ class Session:
 
 
 def _tally(scope: Scope) -> Tally:
-    lines = scope.index.lines
-    return Tally(len(lines), len(scope.placements), _input_tokens(scope), lines["output_tokens"])
+    wanted, place = scope.index.lines["output_tokens"], scope.folder.path
+    return Tally(len(wanted), len(scope.placements), _input_tokens(scope), wanted, place)
 
 
-def _input_tokens(scope: Scope) -> NDArray[np.int32] | None:
+def _input_tokens(scope: Scope) -> Column | None:
     """The tokens of each prompt; None where prompts are text, which workers tokenize."""
-    tokens: NDArray[np.int32] = scope.index.lines["input_tokens"]
-    return None if scope.index.first_text is not None else tokens
+    return None if scope.index.first_text is not None else scope.index.lines["input_tokens"]

@@ -63,7 +63,10 @@ class Loop:
         self._reader = RequestReader(setup.source)
         self._prompts = Prompts(setup.engine.path, opened, setup.defaults)
         self._rules = Rules(
-            engine=setup.engine, defaults=setup.defaults, detokenize=setup.detokenize
+            engine=setup.engine,
+            defaults=setup.defaults,
+            detokenize=setup.detokenize,
+            hidden=opened.hidden if opened else {},
         )
         self._writer = LineWriter(setup, opened)
         self._rows: deque[Row] = deque()
