@@ -32,8 +32,14 @@ class Work(Struct, frozen=True, tag="work"):
     lines: bytes | None = None
 
 
+class Cancel(Struct, frozen=True, tag="cancel"):
+    """Another worker answered these: packed int64 indices. Each is given back, unless its answer is on its way."""
+
+    indices: bytes
+
+
 class Stop(Struct, frozen=True, tag="stop"):
-    """No more requests will come: finish, close the engine and exit."""
+    """No more requests will come: finish what is not cancelled, close the engine and exit."""
 
 
 # ── worker to coordinator ────────────────────────────────────────────────────────────────────────
@@ -168,7 +174,7 @@ class Pong(Struct, frozen=True, tag="pong"):
     """The agent is alive."""
 
 
-ToWorker = Setup | Work | Stop
+ToWorker = Setup | Work | Cancel | Stop
 ToAgent = Welcome | TurnedAway | Start | Kill | Ping
 FromWorker = Hello | Ready | EngineFacts | Refused | Fault | Done | GivenBack | Capacity | Beat
 FromAgent = Host | Logged | Ended | Pong

@@ -32,6 +32,7 @@ class Asked(Struct):
     waiting: int
     submitted: float = 0.0
     returned: Returned | None = None  # one of them has no answer: the whole row runs again
+    cancelled: bool = False  # another worker answered it
 
     @property
     def error(self) -> Failure | None:
