@@ -18,7 +18,7 @@ from trt_dp.simulate.world import Setting
 
 ORDERS = ("static", "file", "longest", "auto")
 _PER_WORKER = 2500
-_SIZES = ((2, 0), (8, 0), (32, 0), (128, 0), (512, 1_000_000), (8, 1_000_000))
+_SIZES = ((2, 0), (8, 0), (32, 0), (128, 0), (512, 1_000_000))
 Row = dict[str, list[dict[str, float]]]
 
 
