@@ -113,7 +113,8 @@ def _make(asked: Asked, folder: Path | None, progress: Progress, say: Say) -> In
     try:
         if lines := _in_place(asked, folder):
             gathered.begin(str(lines.path), find_reader(lines.reader).unit)
-            gathered.take(scan_file(lines, asked.size, _PROCESSES))
+            with contextlib.closing(scan_file(lines, asked.size, _PROCESSES)) as pieces:
+                gathered.take(pieces)
             return gathered.index(Source(**structs.asdict(asked.files[0])))
         path = folder / PARTIAL if folder else None
         with contextlib.closing(Store(path, new=True)) as store:
@@ -165,7 +166,9 @@ def _read(source: Opened, store: Store, gathered: _Gathered, reading: Reading, s
     gathered.begin(source.name, reader.unit)
     if reader.line and source.path and (store.path or source.path.stat().st_size > SLICE):
         lines = Lines(source.path, name, store.path)
-        gathered.take(scan_file(lines, source.path.stat().st_size, _PROCESSES))
+        size = source.path.stat().st_size
+        with contextlib.closing(scan_file(lines, size, _PROCESSES)) as pieces:
+            gathered.take(pieces)
         return
     gathered.take(_pieces(reader.rows(source, reading.options(say)), source, store))
 

@@ -11,7 +11,7 @@ import os
 import queue
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -60,7 +60,7 @@ def scan(what: Lines, start: int, stop: int) -> Piece:
         return store.add(found, offset)
 
 
-def scan_file(what: Lines, size: int, processes: int) -> Iterator[Piece]:
+def scan_file(what: Lines, size: int, processes: int) -> Generator[Piece]:
     """Scan a file of this size slice by slice, in order, with up to this many processes."""
     slices = [(first, min(size, first + SLICE)) for first in range(0, size, SLICE)]
     processes = min(processes, len(slices))

@@ -24,6 +24,7 @@ from trt_dp.wire.messages import (
     EngineFacts,
     GivenBack,
     Ready,
+    Requests,
     Setup,
     Stop,
     ToCoordinator,
@@ -55,17 +56,22 @@ class Loop:
     A row is unread, then its requests wait, then they are the engine's until they have results.
     """
 
-    def __init__(self, channel: Channel[ToWorker], setup: Setup, make: MakeEngine) -> None:
+    def __init__(
+        self,
+        channel: Channel[ToWorker],
+        setup: Setup,
+        make: MakeEngine,
+        early: Sequence[ToWorker] = (),
+    ) -> None:
         self._channel = channel
         self._setup = setup
         self._make = make
-        opened = tokenizer.open_tokenizer(setup.tokenizer) if setup.tokenizer else None
-        self._reader = RequestReader(setup.source)
-        self._prompts = Prompts(setup.engine.path, opened, setup.defaults)
+        self._early = early
         self._rules = Rules(
             engine=setup.engine, defaults=setup.defaults, detokenize=setup.detokenize
         )
-        self._writer = LineWriter(setup, opened)
+        if setup.source:
+            self._open(Requests(setup.source, setup.tokenizer))
         self._rows: deque[Row] = deque()
         self._waiting: deque[Request] = deque()
         self._asked: dict[int, Asked] = {}
@@ -75,6 +81,14 @@ class Loop:
         self._capacity = 0
         self._sent_at = self._facts_at = time.monotonic()
         self._stopping = False
+
+    def _open(self, requests: Requests) -> None:
+        """Open what it takes to read these requests and to write their answers."""
+        setup, named = self._setup, requests.tokenizer
+        opened = tokenizer.open_tokenizer(named) if named else None
+        self._reader = RequestReader(requests.source)
+        self._prompts = Prompts(setup.engine.path, opened, setup.defaults)
+        self._writer = LineWriter(setup, opened)
 
     @property
     def _in_flight(self) -> bool:
@@ -115,14 +129,29 @@ class Loop:
         if engine.capacity < 1:
             msg = f"the engine {spec.name} has a capacity of {engine.capacity} requests: it must be at least 1"
             raise EngineRefused(msg)
+        seconds = time.monotonic() - started
+        if not self._setup.source:
+            self._open(self._requests())
         self._keep_capacity(engine.capacity)
         self._prompts.takes = about(engine).takes
         self._rules = structs.replace(self._rules, context=getattr(engine, "context", None))
-        seconds = time.monotonic() - started
         _log.info("ready after %.3f s", seconds)
         self._send(Ready(engine.capacity, seconds, self._reader.sees_source))
         self._send_facts(engine)
         return engine
+
+    def _requests(self) -> Requests:
+        """Wait until the dataset is checked: a coordinator that has died closes the channel."""
+        messages = self._early
+        while not messages:
+            self._beat()
+            self._channel.wait(self._setup.beat_seconds)
+            messages = self._channel.receive()
+        match messages:
+            case [Requests() as requests]:
+                return requests
+        msg = f"{type(messages[0]).__name__} came where Requests were expected"
+        raise RuntimeError(msg)
 
     def _take(self, message: ToWorker) -> None:
         if isinstance(message, Stop):
