@@ -21,7 +21,7 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / name) for name in ("",
 os.environ["TRT_DP_TEST_HOSTS"] = "1"
 
 from bench import write_dataset  # noqa: E402 - the way to it is made above
-from hosts import Host, network, why_no_ssh  # noqa: E402
+from hosts import Host, hidden, network, why_no_ssh  # noqa: E402
 
 RUN = [sys.executable, "-m", "trt_dp", "run", "--engine", "echo", "--no-timing", "--plain"]
 SLOW = ["--set", "step_seconds=0.05", "--set", "batch=8"]
@@ -42,8 +42,8 @@ def main() -> None:
         print(f"{asked.requests:,} requests of 2048/128, {data.stat().st_size / 1e6:,.0f} MB")
         print(f"load {os.getloadavg()[0]:.1f}")
         with network(folder, 3) as net:
-            net.add(hidden=[folder / "data"])
-            net.add(hidden=[folder / "data"])
+            net.add(hidden(folder / "data"))
+            net.add(hidden(folder / "data"))
             ssh = ["--launcher-set", f"ssh={net.ssh()}"]
             throughput(net.hosts[0], data, ssh, asked.repeats)
             losses(net.hosts, data, ssh)

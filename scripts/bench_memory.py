@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -22,16 +23,34 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="between two looks")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        dataset, run = Path(name, "long.jsonl"), Path(name, "run")
-        words = ["--num-requests", str(asked.requests), *SHORT, "--output", str(dataset)]
-        subprocess.run([TRT_DP, "prepare-dataset", *words], check=True, capture_output=True)
-        words = ["--engine", "echo", "--request-path", str(dataset), "--output", str(run)]
-        process = subprocess.Popen(
-            [TRT_DP, "run", *words, "--n-workers", "2"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        watch(process, run / "journal", asked.seconds)
+        folder = Path(name, "few")
+        few = peak(start(folder, 1000), folder)
+        folder = Path(name, "many")
+        process = start(folder, asked.requests)
+        watch(process, folder / "journal", asked.seconds)
+        many = peak(process, folder)
+    each = (many - few) / asked.requests
+    print(f"coordinator's peak: {many / 1e6:,.0f} MB, {each:.1f} bytes for each request")
+
+
+def start(folder: Path, requests: int) -> subprocess.Popen[bytes]:
+    """A run over new requests, with its folder here."""
+    dataset = folder.with_suffix(".jsonl")
+    words = ["--num-requests", str(requests), *SHORT, "--output", str(dataset)]
+    subprocess.run([TRT_DP, "prepare-dataset", *words], check=True, capture_output=True)
+    words = ["--engine", "echo", "--request-path", str(dataset), "--output", str(folder)]
+    return subprocess.Popen(
+        [TRT_DP, "run", *words, "--n-workers", "2"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def peak(process: subprocess.Popen[bytes], folder: Path) -> float:
+    """Bytes that the coordinator had at most, as its report says."""
+    process.wait()
+    report = json.loads((folder / "report.json").read_text())
+    return float(report["coordinator"]["peak_rss_bytes"])
 
 
 def watch(process: subprocess.Popen[bytes], journal: Path, seconds: float) -> None:

@@ -39,6 +39,9 @@ def main() -> int:
     )
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--faults", type=int, default=6, help="faults per run, about")
+    parser.add_argument(
+        "--form", choices=["ids", "text", "parquet"], default="ids", help="of the datasets"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument(
         "--minutes", type=float, default=1e6, help="start no run after this many minutes"
@@ -78,14 +81,15 @@ def main() -> int:
 
 def undergo_all(folder: Path, asked: argparse.Namespace) -> Iterator[Trial]:
     """Do every run, `jobs` at a time; each that fails says how to repeat it."""
-    plans = [draw(asked.seed + number, faults=asked.faults) for number in range(asked.runs)]
-    clean = {inner: _clean(folder, inner) for inner in {plan.inner for plan in plans}}
+    seeds = range(asked.seed, asked.seed + asked.runs)
+    plans = [draw(seed, faults=asked.faults, form=asked.form) for seed in seeds]
+    clean = {inner: _clean(folder, inner, asked.form) for inner in {p.inner for p in plans}}
     latest = time.monotonic() + asked.minutes * 60
 
     def one(plan: Plan) -> Trial | None:
         if time.monotonic() > latest:
             return None
-        engine = folder / "cpu" / "demo" if plan.inner == "cpu" else None
+        engine = _engine(folder, plan)
         try:
             return undergo(folder / str(plan.seed), plan, clean[plan.inner], engine)
         except Exception:  # noqa: BLE001 - a judge that breaks has not found the run good
@@ -97,6 +101,13 @@ def undergo_all(folder: Path, asked: argparse.Namespace) -> Iterator[Trial]:
             if trial:
                 _tell(trial, asked.faults)
                 yield trial
+
+
+def _engine(folder: Path, plan: Plan) -> Path | None:
+    """The folder that an engine is given: a model, or a tokenizer for texts."""
+    if plan.inner == "cpu":
+        return folder / "cpu" / "demo"
+    return folder / "echo" / "tokenizer" if plan.form == "text" else None
 
 
 def on_machines(asked: argparse.Namespace) -> int:
@@ -171,10 +182,10 @@ def _grounds(*, alone: bool) -> str:
     return "without root, full disks are RLIMIT_FSIZE only, and shared memory is not checked"
 
 
-def _clean(folder: Path, inner: str) -> list[bytes]:
+def _clean(folder: Path, inner: str, form: str) -> list[bytes]:
     where = folder / inner
     where.mkdir()
-    return world.clean_results(where, inner, MOST[inner])
+    return world.clean_results(where, inner, MOST[inner], form)
 
 
 def _tell(trial: Trial, faults: int) -> None:
@@ -189,7 +200,9 @@ def _tell(trial: Trial, faults: int) -> None:
         print(f"  lost {verdict.lost}, doubled {verdict.doubled}")
         for sentence in verdict.wrong:
             print(f"  {sentence}")
-        print(f"  repeat: scripts/chaos --seed {plan.seed} --runs 1 --faults {faults}")
+        print(
+            f"  repeat: scripts/chaos --seed {plan.seed} --form {plan.form} --runs 1 --faults {faults}"
+        )
         print(f"  {msgspec.json.encode(plan).decode()}", flush=True)
 
 

@@ -1,68 +1,102 @@
 """A server that answers every request at once with the same tokens: the yardstick for clients, on one core at most.
 
-It looks at nothing but the length of the body and whether it asks for a stream. It is no model of any real server.
+It looks at nothing but the method, the length of the body and whether it asks for a stream. It is no model of any real
+server. At its end it says how many requests came, in which time from the first to the last, and what they cost it.
 """
 
 from __future__ import annotations
 
+import json
 import select
 import socket
 import sys
+import time
 
 TOKENS = 128
 _EVENT = b'data: {"id":"x","object":"text_completion","choices":[{"index":0,"text":" the","finish_reason":%s}]}\n\n'
+
+
+_USAGE = b'"usage":{"prompt_tokens":64,"completion_tokens":%d,"total_tokens":%d}' % (
+    TOKENS,
+    TOKENS + 64,
+)
+_MODELS = b'{"object":"list","data":[{"id":"m","object":"model","created":1,"owned_by":"instant"}]}'
 
 
 def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def _answers() -> tuple[bytes, list[bytes]]:
+def _answers() -> tuple[bytes, bytes, tuple[list[bytes], list[bytes]]]:
     body = (
         b'{"id":"x","object":"text_completion","choices":[{"index":0,"text":"%s","finish_reason":"length"}],'
         % (b" the" * TOKENS)
-        + b'"usage":{"prompt_tokens":64,"completion_tokens":%d,"total_tokens":%d}}'
-        % (TOKENS, TOKENS + 64)
+        + _USAGE
+        + b"}"
     )
     head = b"HTTP/1.1 200 OK\r\ndate: Sat, 21 Nov 2026 17:00:00 GMT\r\nserver: instant\r\n"
-    unary = head + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (
-        len(body),
-        body,
-    )
+    plain = head + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
     begin = (
         head
         + b"content-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
     )
     events = [_chunk(_EVENT % b"null") for _ in range(TOKENS - 1)]
-    events += [_chunk(_EVENT % b'"length"'), _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"]
-    return unary, [begin + events[0], *events[1:]]
+    usage = b'data: {"id":"x","object":"text_completion","choices":[],%s}\n\n' % _USAGE
+    end = _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+    events.append(_chunk(_EVENT % b'"length"'))
+    stream = [begin + events[0], *events[1:]]
+    counted = [*stream, _chunk(usage) + end]
+    return _plain(plain, body), _plain(plain, _MODELS), ([*stream, end], counted)
+
+
+def _plain(form: bytes, body: bytes) -> bytes:
+    return form % (len(body), body)
 
 
 def main() -> None:
     """Print the port, then serve until the standard input ends; `single`: one write per token."""
-    unary, parts = _answers()
-    stream = parts if "single" in sys.argv else [b"".join(parts)]
+    unary, models, streams = _answers()
+    if "single" not in sys.argv:
+        streams = tuple([b"".join(parts)] for parts in streams)
     server = socket.create_server(("127.0.0.1", 0), backlog=1024)
     print(server.getsockname()[1], flush=True)
-    epoll, open_ones = select.epoll(), {}
+    epoll, open_ones, seen = select.epoll(), {}, [0, 0.0, 0.0, 0.0, 0.0]
     for fd in (server.fileno(), sys.stdin.fileno()):
         epoll.register(fd, select.EPOLLIN)
     while True:
         for fd, _ in epoll.poll():
             if fd == sys.stdin.fileno():
+                print(json.dumps(_said(seen)), flush=True)
                 return
             if fd == server.fileno():
                 one, _ = server.accept()
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 open_ones[one.fileno()] = [one, b""]
                 epoll.register(one.fileno(), select.EPOLLIN)
-            elif not _serve(open_ones[fd], unary, stream):
+            elif not _serve(open_ones[fd], (unary, models, streams), seen):
                 open_ones.pop(fd)[0].close()
 
 
-def _serve(state: list, unary: bytes, stream: list[bytes]) -> bool:
+def _said(seen: list) -> dict[str, float]:
+    """Of the requests after the first: how many, in which time, and the CPU time that they took here."""
+    count, first, last, cpu_first, cpu_last = seen
+    return {
+        "requests": max(0, count - 1),
+        "seconds": last - first,
+        "server_cpu_seconds": cpu_last - cpu_first,
+    }
+
+
+def _count(seen: list) -> None:
+    seen[0] += 1
+    if seen[0] == 1:
+        seen[1], seen[3] = time.monotonic(), time.process_time()
+    seen[2], seen[4] = time.monotonic(), time.process_time()
+
+
+def _serve(state: list, answers: tuple, seen: list) -> bool:
     """Read what is there and answer the requests in it; False once the client is gone."""
-    one = state[0]
+    one, (unary, models, streams) = state[0], answers
     try:
         data = one.recv(1 << 18)
         state[1] += data
@@ -72,7 +106,13 @@ def _serve(state: list, unary: bytes, stream: list[bytes]) -> bool:
             if len(state[1]) < end + 4 + size:
                 break
             body, state[1] = state[1][end + 4 : end + 4 + size], state[1][end + 4 + size :]
-            for part in stream if b'"stream":true' in body.replace(b" ", b"") else [unary]:
+            if not head.startswith(b"post"):
+                one.sendall(models.partition(b"{")[0] if head.startswith(b"head") else models)
+                continue
+            _count(seen)
+            said = body.replace(b" ", b"")
+            counted = b'"include_usage":true' in said
+            for part in streams[counted] if b'"stream":true' in said else [unary]:
                 one.sendall(part)
     except ConnectionError:
         return False

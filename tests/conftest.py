@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from hypothesis import HealthCheck, settings
 from trtllm_engines import DOUBLES, forget_double
 from vllm_double import forget_double as forget_vllm_double
 
+from trt_dp.cli.main import main
 from trt_dp.coordinator.job import Job, Snapshot
 from trt_dp.coordinator.run import Outcome
 from trt_dp.coordinator.run import run as run_job
@@ -121,6 +124,31 @@ def trt_dp(*words: object, **more) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         line, capture_output=True, text=True, timeout=120, env=environment, check=False, **more
     )
+
+
+def trt_dp_here(
+    *words: object, env: dict[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The same in this process (workers have their own); a bug of the command is raised here."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        for name, value in {"COLUMNS": "200", **(env or {})}.items():
+            patch.setenv(name, value)
+        for place in reversed((env or {}).get("PYTHONPATH", "").split(os.pathsep)):
+            patch.syspath_prepend(place or Path.cwd())
+        patch.chdir(cwd or Path.cwd())
+        patch.setattr(sys, "argv", ["trt-dp", *map(str, words)])
+        status = status_of(main)
+    return subprocess.CompletedProcess(sys.argv, status, out.getvalue(), err.getvalue())
+
+
+def status_of(command: Callable[[], object]) -> int:
+    """The exit status with which this ends."""
+    try:
+        command()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
 
 
 def start_trt_dp(*words: object, **more) -> subprocess.Popen[str]:

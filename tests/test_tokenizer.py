@@ -83,7 +83,9 @@ def test_text_gets_bos_where_run_would_add_it(tmp_path, special, ids):
 @pytest.mark.parametrize("highest", [20_000_000, 2**31 - 2])
 def test_a_huge_id_is_refused_within_little_memory(tmp_path, highest):
     """The size of a vocabulary is checked before anything of that size is made."""
-    place = folder(tmp_path, WORDS | {"c": highest})
+    place = folder(tmp_path, WORDS | {"c": 4_242})
+    file = place / "tokenizer.json"  # by hand: the library counts up to an id that it saves
+    file.write_text(file.read_text().replace('"c": 4242', f'"c": {highest}'))
 
     def limit():
         resource.setrlimit(resource.RLIMIT_AS, (3_000_000 << 10, 3_000_000 << 10))

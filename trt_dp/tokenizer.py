@@ -22,6 +22,7 @@ class Tokenizer(Protocol):
     own: set[int]
     special: set[int]
     vocab_size: int  # as the library counts it, mostly without added tokens
+    hidden: dict[str, int]  # the special tokens that texts of answers leave out
 
     def encode(self, texts: list[str], *, special: bool = False) -> list[list[int]]:
         """The ids of each text; with `special`, including BOS and the like where the tokenizer adds them."""
@@ -43,7 +44,9 @@ class FastTokenizer:
         self._loaded = loaded
         # the fast one does not say which characters each token stands for
         self._encode = getattr(loaded, "encode_batch_fast", loaded.encode_batch)
-        self.special = special | set(loaded.get_added_tokens_decoder())
+        added = loaded.get_added_tokens_decoder()
+        self.special = special | set(added)
+        self.hidden = {one.content: number for number, one in added.items() if one.special}
         self.own = set(loaded.get_vocab(with_added_tokens=False).values())
         self.vocab_size = int(loaded.get_vocab_size(with_added_tokens=False))
 
@@ -67,9 +70,12 @@ class SlowTokenizer:
     def __init__(self, name: str, loaded: Any) -> None:
         self.name = name
         self._loaded = loaded
-        self.special = set(loaded.all_special_ids) | set(
-            getattr(loaded, "added_tokens_decoder", {})
-        )
+        added = getattr(loaded, "added_tokens_decoder", {})
+        self.special = set(loaded.all_special_ids) | set(added)
+        named = zip(getattr(loaded, "all_special_tokens", ()), loaded.all_special_ids, strict=False)
+        self.hidden = dict(named) | {
+            str(one): number for number, one in added.items() if one.special
+        }
         self.own = set(loaded.get_vocab().values())
         self.vocab_size = int(loaded.vocab_size)
 

@@ -103,6 +103,7 @@ class Request(Struct, frozen=True):
     prompt: str | None = None
     messages: bytes = b""  # JSON; empty: none
     chat_template_kwargs: bytes = b""  # a JSON object; empty: none
+    stop_names: dict[int, str] = {}  # stop_token_ids that were asked for as stop strings
 
 
 class Timing(Struct, frozen=True):

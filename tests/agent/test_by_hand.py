@@ -197,7 +197,7 @@ def test_a_run_without_any_host_stops_in_time(tmp_path, dataset):
 
 def test_too_few_workers_stop_the_run(tmp_path, dataset):
     """Below --min-workers it does not go on for longer than --host-seconds."""
-    limits = Limits(host_seconds=2.0, min_workers=3)
+    limits = Limits(host_seconds=4.0, min_workers=3)
     slow = {"step_seconds": "0.2", "batch": "1"}
     running = Running(dataset, tmp_path, limits=limits, options=slow)
     agent = start_agent("--key-file", running.key)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import alive, children, start_trt_dp, trt_dp
+from conftest import alive, children, start_trt_dp, trt_dp, trt_dp_here
 
 from trt_dp import demo
 from trt_dp.builders import Watch, demo_model, hub
@@ -165,7 +165,7 @@ def test_what_is_not_an_engine_of_ours_is_never_replaced(tmp_path, what):
 )
 def test_wrong_usage_of_build_is_one_sentence(tmp_path, words, sentence):
     """What cannot be built is refused with status 2 and one line, and nothing is made."""
-    done = trt_dp("build", *words, cwd=tmp_path)
+    done = trt_dp_here("build", *words, cwd=tmp_path)
     assert done.returncode == 2
     assert sentence in done.stderr
     assert done.stderr.count("\n") == 1

@@ -10,7 +10,7 @@ import sys
 import textwrap
 
 import pytest
-from conftest import run_echo, trt_dp
+from conftest import run_echo, trt_dp, trt_dp_here
 
 from trt_dp.report.schema import PHASES
 
@@ -50,16 +50,16 @@ def test_help_needs_nothing_heavy(words) -> None:
 )
 def test_wrong_usage_is_one_sentence(tmp_path, dataset, words, sentence) -> None:
     """Wrong usage ends with status 2 and one line on stderr that says what to do."""
-    done = trt_dp("run", "--request-path", dataset, "--output-dir", "run", *words, cwd=tmp_path)
+    options = ("--request-path", dataset, "--output-dir", "run", *words)
+    done = trt_dp_here("run", *options, cwd=tmp_path)
     assert done.returncode == 2
-    assert sentence in done.stderr
-    assert "Traceback" not in done.stderr
+    assert sentence in done.stderr.splitlines()[-1]
     assert done.stdout == ""
 
 
 def test_too_many_gpus_says_how_many_there_are(tmp_path, dataset) -> None:
     """Asking for more GPUs than the parent may see names the number that there is."""
-    done = trt_dp(
+    done = trt_dp_here(
         "run", "--engine", "echo", "--request-path", dataset, "--output-dir", tmp_path / "run",
         "--n-workers", 2, "--n-gpus", 2, env={"CUDA_VISIBLE_DEVICES": "4,5,6"},
     )  # fmt: skip
@@ -157,7 +157,7 @@ def test_reports_side_by_side(tmp_path, dataset) -> None:
     done = trt_dp("report", one, two)
     assert done.returncode == 0, done.stderr
     assert re.search(r"requests\s+200 answered\s+200 answered", done.stdout)
-    missing = trt_dp("report", tmp_path)
+    missing = trt_dp_here("report", tmp_path)
     assert missing.returncode == 2
     assert "has no report of a finished run" in missing.stderr
 
@@ -211,13 +211,13 @@ def test_inline_launcher_serves_in_this_process(tmp_path, dataset) -> None:
 def test_an_engine_that_needs_no_folder_ignores_the_default_one(tmp_path, dataset) -> None:
     """A build in engines/default neither reaches echo nor keeps its run from being resumed."""
     words = ["run", "--engine", "echo", "--request-path", dataset, "--output-dir", "run"]
-    assert trt_dp(*words, cwd=tmp_path).returncode == 0
+    assert trt_dp_here(*words, cwd=tmp_path).returncode == 0
     asked = json.loads((tmp_path / "run" / "run.json").read_text())
     assert asked["engine"].get("path") is None
     folder = tmp_path / "engines/default"
     folder.mkdir(parents=True)
     (folder / "trt_dp.json").write_text('{"engine": "cpu", "fingerprint": "new"}')
-    done = trt_dp(*words, cwd=tmp_path)
+    done = trt_dp_here(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -225,7 +225,7 @@ def test_an_explicit_folder_reaches_an_engine_that_needs_none(tmp_path, dataset)
     """What the user asked for is kept: echo may take the tokenizer from there."""
     (tmp_path / "somewhere").mkdir()
     words = ["run", "--engine", "echo", "--request-path", dataset, "--output-dir", "run"]
-    done = trt_dp(*words, "--engine-path", "somewhere", cwd=tmp_path)
+    done = trt_dp_here(*words, "--engine-path", "somewhere", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     asked = json.loads((tmp_path / "run" / "run.json").read_text())
     assert asked["engine"]["path"] == str(tmp_path / "somewhere")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import trt_dp, write_dataset
+from conftest import trt_dp, trt_dp_here, write_dataset
 from tiny_engine import tiny_engine
 
 
@@ -25,7 +25,7 @@ def write(path, lengths):
 def test_plan_counts_requests_tokens_and_disk(tmp_path):
     """Without a step time, plan says what there is to do, and how to get times."""
     dataset = write(tmp_path / "requests.jsonl", [10, 20, 30])
-    said = trt_dp("plan", "--request-path", dataset, cwd=tmp_path).stdout
+    said = trt_dp_here("plan", "--request-path", dataset, cwd=tmp_path).stdout
     assert "requests: 3 valid, 0 invalid" in said
     assert "output tokens: up to 60, the longest 30" in said
     assert "time: not predicted. Give --calibration" in said
@@ -35,7 +35,7 @@ def test_plan_compares_orders_and_numbers_of_workers(tmp_path):
     """With a step time each number of workers gets a line with all orders, the bound and the cost."""
     dataset = write(tmp_path / "requests.jsonl", [100] * 40 + [1000])
     words = ["--step-ms", "10", "--slots", "4", "--n-workers", "1", "--n-workers", "2"]
-    said = trt_dp(
+    said = trt_dp_here(
         "plan", "--request-path", dataset, *words, "--price-per-hour", "36", cwd=tmp_path
     ).stdout.splitlines()
     one, two = (line for line in said if "worker" in line)
@@ -53,7 +53,7 @@ def test_plan_refuses_a_file_without_a_valid_request(tmp_path):
     """There is nothing to plan."""
     dataset = tmp_path / "requests.jsonl"
     dataset.write_text("{}\n")
-    said = trt_dp("plan", "--request-path", dataset, cwd=tmp_path)
+    said = trt_dp_here("plan", "--request-path", dataset, cwd=tmp_path)
     assert said.returncode == 2
     assert "1 invalid line" in said.stderr
 
@@ -69,7 +69,7 @@ def test_plan_refuses_a_file_without_a_valid_request(tmp_path):
 def test_numbers_that_cannot_be_are_refused(tmp_path, words, said):
     """A step takes time, and a run has a worker."""
     dataset = write_dataset(tmp_path / "requests.jsonl", 3)
-    done = trt_dp("plan", "--request-path", dataset, *words)
+    done = trt_dp_here("plan", "--request-path", dataset, *words)
     assert done.returncode == 2
     assert said in done.stderr
 
@@ -77,10 +77,10 @@ def test_numbers_that_cannot_be_are_refused(tmp_path, words, said):
 def test_requests_that_cannot_fit_are_named_and_none_that_fits_is_refused(tmp_path, tiny):
     """What is longer than the engine takes is counted with its place; where nothing fits there is no run."""
     dataset = write(tmp_path / "requests.jsonl", [10, 2000, 30])
-    said = trt_dp("plan", dataset, "--engine-path", tiny, cwd=tmp_path)
+    said = trt_dp_here("plan", dataset, "--engine-path", tiny, cwd=tmp_path)
     assert "1 request is longer than the 512 tokens of the engine (line 2)" in said.stdout
     assert said.returncode == 0
-    none = trt_dp(
+    none = trt_dp_here(
         "plan", write(tmp_path / "long.jsonl", [900, 901]), "--engine-path", tiny, cwd=tmp_path
     )
     assert none.returncode == 2
@@ -91,7 +91,7 @@ def test_text_and_open_ends_are_planned_with_what_run_would_allow(tmp_path):
     """Text is counted by its length, which is said; a request without a length gets --max-tokens."""
     dataset = tmp_path / "requests.jsonl"
     dataset.write_text('{"prompt": "Hello there"}\n{"input_ids": [1], "max_tokens": 5}\n')
-    said = trt_dp("plan", dataset, "--max-tokens", "7", cwd=tmp_path).stdout
+    said = trt_dp_here("plan", dataset, "--max-tokens", "7", cwd=tmp_path).stdout
     assert "1 prompts are text" in said or "1 prompt is text" in said
     assert "up to 12, the longest 7; 1 request does not say how long" in said
 
@@ -100,7 +100,7 @@ def test_run_with_plan_loads_nothing_and_writes_nothing(tmp_path):
     """It says which worker gets what, and leaves no run folder."""
     dataset = write(tmp_path / "requests.jsonl", [10, 20])
     words = ("--engine", "echo", "--set", "refuse=no", "--n-workers", "2", "--plan")
-    said = trt_dp("run", dataset, *words, cwd=tmp_path)
+    said = trt_dp_here("run", dataset, *words, cwd=tmp_path)
     assert said.returncode == 0, said.stderr
     assert "engine: echo" in said.stdout
     assert "worker 0: " in said.stdout
@@ -126,7 +126,7 @@ def test_a_calibration_predicts_runs_of_the_engine_it_was_made_from(tmp_path, ti
     for count in (50, 500):
         dataset = write(tmp_path / f"{count}.jsonl", [20] * count)
         words = ("--calibration", "calibration.json", "--n-workers", "1")
-        said = trt_dp("plan", dataset, *words, cwd=tmp_path).stdout
+        said = trt_dp_here("plan", dataset, *words, cwd=tmp_path).stdout
         line = next(line for line in said.splitlines() if "1 worker" in line)
         assert line.startswith("calibration, 1 worker: file ")
         seconds.append(float(line.split("file ")[1].split(" s")[0]))

@@ -11,6 +11,7 @@ import types
 from pathlib import Path
 
 import pytest
+from conftest import status_of
 
 from trt_dp.cli import main as cli
 from trt_dp.cli import prepare as cli_prepare
@@ -34,13 +35,7 @@ def command(monkeypatch, capfd):
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["trt-dp", "prepare-dataset", *map(str, arguments)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as exit_:
-            status = exit_.code or 0
-        out, err = capfd.readouterr()
-        return status, out, err
+        return status_of(cli.main), *capfd.readouterr()
 
     return run
 

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trt_dp.coordinator.order.choose import Known, choose
+from trt_dp.coordinator.order.contract import SUSPECTS_TOGETHER
 from trt_dp.coordinator.queue.blame import given_up
 from trt_dp.coordinator.queue.dispatcher import Dispatcher, Stray
-from trt_dp.coordinator.queue.quarantine import DEATHS_ALONE, SUSPECTS_TOGETHER
+from trt_dp.coordinator.queue.quarantine import DEATHS_ALONE
 
 CAPACITY = 256
 
@@ -381,7 +382,6 @@ class World:
         return rounds
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_nothing_is_lost_whatever_happens_in_whatever_order(data):
     """Under any mixture of taking, answering and dying nothing is lost or held twice, and the run ends."""

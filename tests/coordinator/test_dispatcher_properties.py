@@ -16,8 +16,9 @@ from hypothesis.stateful import (
     rule,
 )
 
+from trt_dp.coordinator.order.contract import SUSPECTS_TOGETHER
 from trt_dp.coordinator.queue.dispatcher import Dispatcher, Stray
-from trt_dp.coordinator.queue.quarantine import DEATHS_ALONE, SUSPECTS_TOGETHER
+from trt_dp.coordinator.queue.quarantine import DEATHS_ALONE
 
 WORKERS = st.integers(0, 4)
 LIMITS = st.integers(1, 40)

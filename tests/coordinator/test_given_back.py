@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import read_lines, trt_dp, write_dataset
+from conftest import read_lines, run_echo, trt_dp_here, write_dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +16,7 @@ from trt_dp.coordinator.queue.dispatcher import Dispatcher, Stray
 
 def run(tmp_path: Path, stand_ins: dict[str, str], *options: object, engine: str = "moody"):
     dataset = write_dataset(tmp_path / "requests.jsonl", 100)
-    done = trt_dp(
+    done = trt_dp_here(
         "run", dataset, "--engine", engine, "--n-workers", 2, "--no-timing",
         "--output", tmp_path / engine, *options, env=stand_ins,
     )  # fmt: skip
@@ -28,7 +28,7 @@ def run(tmp_path: Path, stand_ins: dict[str, str], *options: object, engine: str
 @pytest.mark.parametrize("blame", ["none", "request", "batch"])
 def test_what_one_worker_gives_back_is_answered_in_its_place(tmp_path, stand_ins, blame):
     """Given back once, for whatever reason, a request is answered like every other, and the ledger balances."""
-    _, plain, _ = run(tmp_path, stand_ins, engine="echo")
+    plain = run_echo(write_dataset(tmp_path / "plain.jsonl", 100), tmp_path / "plain").folder
     everything = ",".join(map(str, range(100)))
     options = [f"back={everything}", f"blame={blame}", "only_worker=0"]
     done, folder, report = run(tmp_path, stand_ins, *(w for o in options for w in ("--set", o)))
@@ -72,7 +72,7 @@ def test_answers_of_a_row_that_comes_back_are_made_again(tmp_path, stand_ins):
     dataset = tmp_path / "several.jsonl"
     rows = [{"input_ids": [1, 2, place], "output_tokens": 3, "n": 3} for place in range(1, 9)]
     dataset.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = trt_dp(
+    done = trt_dp_here(
         "run", dataset, "--engine", "moody", "--set", "back=2,6", "--output", tmp_path / "run",
         env=stand_ins,
     )  # fmt: skip
@@ -110,6 +110,19 @@ def test_nothing_that_comes_back_is_lost_or_held_twice(requests, workers, steps)
         assert queue.in_flight == everywhere
         assert queue.unfinished + len(ended) == requests
     assert sorted(ended) == list(range(requests))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("blame", ["request", "batch"])
+def test_an_engine_that_never_answers_does_not_try_for_ever(blame, workers):
+    """Where nothing is ever answered and requests are blamed for that, each is given up after several tries."""
+    queue = Dispatcher(np.arange(20), workers)
+    given_up: list[int] = []
+    for turn in range(2000):
+        mine = queue.take(turn % workers, 8).tolist()
+        given_up += queue.give_back(turn % workers, mine, blame)
+        assert queue.unfinished + len(given_up) == 20
+    assert sorted(given_up) == list(range(20))
 
 
 def test_a_worker_cannot_give_back_what_it_does_not_have():

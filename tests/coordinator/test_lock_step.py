@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import read_lines, trt_dp, write_dataset
+from conftest import read_lines, trt_dp_here, write_dataset
 
 from trt_dp.coordinator.abilities import check_apart
 from trt_dp.coordinator.job import Job
@@ -23,7 +23,7 @@ def run(tmp_path: Path, stand_ins: dict[str, str], count: int, *options: str):
     dataset = write_dataset(tmp_path / "requests.jsonl", count)
     meet, folder = tmp_path / "meet", tmp_path / "run"
     meet.mkdir()
-    done = trt_dp(
+    done = trt_dp_here(
         *("run", dataset, "--engine", "ranks", "--engine-path", meet, "--n-workers", 3),
         *("--set", "poison=-1", "--no-timing", "--output", folder, *options),
         env=stand_ins,

@@ -4,7 +4,7 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rows import Measured, measure, parse, task_id_of
 
@@ -291,7 +291,6 @@ def written(draw):
     return draw(SPACE) + text + draw(st.sampled_from(["", "\n", "\r\n", " "]))
 
 
-@settings(max_examples=150, deadline=None)
 @given(written(), st.integers(0, 2**40))
 def test_reading_a_request_agrees_with_the_json_library(text, index):
     """For any valid line, counts and values are those that json.loads gives."""
@@ -309,7 +308,6 @@ def test_reading_a_request_agrees_with_the_json_library(text, index):
 VALID = b'{"task_id":"q[1]","input_ids":[10,20,30],"output_tokens":4}'
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.integers(0, len(VALID) - 1), st.integers(0, 255))
 def test_a_changed_byte_is_refused_or_means_what_json_says(place, byte):
     """Whatever one byte becomes, the line is a BadLine or exactly what json.loads makes of it."""

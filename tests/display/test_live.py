@@ -6,7 +6,7 @@ import io
 
 import msgspec
 import pytest
-from conftest import run_echo, trt_dp
+from conftest import run_echo, trt_dp_here
 from rich.console import Console
 
 from trt_dp.coordinator.record.event_log import LaneStatus, Status
@@ -89,7 +89,7 @@ def test_watch_tells_how_a_run_ended(tmp_path, dataset):
     """A finished run is one line, and watching it ends at once."""
     folder = run_echo(dataset, tmp_path / "run").folder
     for words in ([], ["--once"], ["--plain"]):
-        done = trt_dp("watch", folder, *words)
+        done = trt_dp_here("watch", folder, *words)
         assert done.returncode == 0
         shown = done.stdout if "--once" in words else done.stderr
         assert "finished: 200 of 200 requests" in shown
@@ -97,7 +97,7 @@ def test_watch_tells_how_a_run_ended(tmp_path, dataset):
 
 def test_watching_nothing_is_one_sentence(tmp_path):
     """A folder without a run is refused with what is missing."""
-    done = trt_dp("watch", tmp_path)
+    done = trt_dp_here("watch", tmp_path)
     assert done.returncode != 0
     assert "has no run to watch" in done.stderr
     assert "Traceback" not in done.stderr

@@ -22,6 +22,7 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS / "support")]
 
 import fuzz_files  # noqa: E402 - the path above is needed first
+import fuzz_formats  # noqa: E402
 import fuzz_gguf  # noqa: E402
 import fuzz_lines  # noqa: E402
 import fuzz_models  # noqa: E402
@@ -162,6 +163,7 @@ TARGETS: dict[str, tuple[Callable, int]] = {
     **fuzz_rows.TARGETS,
     **fuzz_files.TARGETS,
     **fuzz_readers.TARGETS,
+    **fuzz_formats.TARGETS,
     **fuzz_gguf.TARGETS,
     **fuzz_socket.TARGETS,
     **fuzz_models.TARGETS,

@@ -14,6 +14,7 @@ from fuzz_bytes import Breaker
 
 from trt_dp import plugins
 from trt_dp.dataset import open as dataset
+from trt_dp.dataset.index import Index
 from trt_dp.dataset.reading import Reading, ignore
 from trt_dp.errors import TrtDpError
 
@@ -22,7 +23,8 @@ _CHAT = [{"role": "user", "content": "caf\u00e9 [1]?"}]
 _CSV = 'id,question,temperature,stop\nr0,"what, is\nit?",0.5,"[""a""]"\nr1,why,,\n'
 
 
-def _texts() -> list[bytes]:
+def texts() -> list[bytes]:
+    """Whole files of the formats that are text."""
     body = {"model": "m", "messages": _CHAT, "max_tokens": 3, "stop": ["x"]}
     batch = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
     old = {**batch, "url": "/v1/completions", "body": {"prompt": [5, 6], "logprobs": 1}}
@@ -47,20 +49,22 @@ def _tables() -> list[bytes]:
         for i in range(20)
     ]
     table, found = pa.Table.from_pylist(rows), []
-    for write in (pq.write_table, _arrow_file, _arrow_stream):
+    for write in (pq.write_table, arrow_file, arrow_stream):
         write(table, out := io.BytesIO())
         found.append(out.getvalue())
     return found
 
 
-def _arrow_file(table: object, out: io.BytesIO) -> None:
+def arrow_file(table: object, out: io.BytesIO) -> None:
+    """The table as Arrow's file."""
     import pyarrow as pa
 
     with pa.ipc.new_file(out, table.schema) as writer:
         writer.write_table(table)
 
 
-def _arrow_stream(table: object, out: io.BytesIO) -> None:
+def arrow_stream(table: object, out: io.BytesIO) -> None:
+    """The table as Arrow's stream."""
     import pyarrow as pa
 
     with pa.ipc.new_stream(out, table.schema) as writer:
@@ -69,33 +73,39 @@ def _arrow_stream(table: object, out: io.BytesIO) -> None:
 
 @contextlib.contextmanager
 def _readers(folder: Path, dice: random.Random) -> Iterator[Turn]:
-    texts, tables = Breaker(_texts(), dice), Breaker(_tables(), dice)
+    written, tables = Breaker(texts(), dice), Breaker(_tables(), dice)
     names = [None, *(point.name for point in plugins.names(plugins.READERS))]
     run = folder / "run"
     run.mkdir()
 
     def turn(content: list[bytes]) -> bool:
-        plain = (tables if dice.random() < 0.3 else texts)()
+        plain = (tables if dice.random() < 0.3 else written)()
         content.append(_packed(plain, dice))
         path = folder / dice.choice(["x", "x.csv", "x.tsv", "x.arrow", "x.jsonl"])
         path.write_bytes(content[0])
         reading = Reading(inputs=(str(path),), format=dice.choice([None, None, *names]))
         try:
-            index = dataset.keep(dataset.open_dataset(reading, run, ignore), run)
+            index = check_opened(reading, path, run)
         except TrtDpError:
             return False
-        finally:
-            dataset.discard(run)
-            path.with_name(f".{path.name}.index.npz").unlink(missing_ok=True)
-            (run / "index.npz").unlink(missing_ok=True)
-        index.refusal()
-        rows = index.fields(range(len(index)))
-        assert len(rows) == len(index)
-        failures, lines = index.failures(list(index.bad), {})
-        assert int(failures["length"].sum()) == len(lines)
         return not index.bad
 
     yield turn
+
+
+def check_opened(reading: Reading, path: Path, run: Path) -> Index:
+    """The index of an input whose rows were all read again, and the invalid ones named; leaves nothing."""
+    try:
+        index = dataset.keep(dataset.open_dataset(reading, run, ignore), run)
+        index.refusal()
+        assert len(index.fields(range(len(index)))) == len(index)
+        failures, lines = index.failures(list(index.bad), {})
+        assert int(failures["length"].sum()) == len(lines)
+        return index
+    finally:
+        dataset.discard(run)
+        path.with_name(f".{path.name}.index.npz").unlink(missing_ok=True)
+        (run / "index.npz").unlink(missing_ok=True)
 
 
 def _packed(content: bytes, dice: random.Random) -> bytes:

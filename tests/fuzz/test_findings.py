@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from conftest import read_lines, run_echo, trt_dp, write_dataset
+from conftest import read_lines, run_echo, trt_dp_here, write_dataset
 
 from trt_dp.builders.trtllm.folders import world_of
 from trt_dp.coordinator.record.journal import Journal
@@ -117,7 +117,7 @@ RECIPES = {
 def test_a_broken_recipe_is_refused_in_a_sentence(tmp_path, command, content, why):
     """A recipe that cannot be what it should is wrong usage with the reason."""
     (tmp_path / "recipe.toml").write_bytes(content)
-    done = trt_dp(command, "--recipe", tmp_path / "recipe.toml", cwd=tmp_path)
+    done = trt_dp_here(command, "--recipe", tmp_path / "recipe.toml", cwd=tmp_path)
     assert done.returncode == 2
     assert why in done.stderr
     assert "Traceback" not in done.stderr
@@ -127,7 +127,7 @@ def test_a_broken_recipe_is_refused_in_a_sentence(tmp_path, command, content, wh
 def test_a_broken_report_is_refused_in_a_sentence(tmp_path, content):
     """A report.json that is none is told as such."""
     (tmp_path / "report.json").write_bytes(content)
-    done = trt_dp("report", tmp_path)
+    done = trt_dp_here("report", tmp_path)
     assert done.returncode == 2
     assert "has no report of a finished run" in done.stderr
     assert "Traceback" not in done.stderr
@@ -143,7 +143,7 @@ def test_a_pipe_in_a_run_folder_is_not_waited_on(tmp_path, name):
     (folder / name).unlink(missing_ok=True)
     os.mkfifo(folder / name)
     words = ["--engine", "echo", "--request-path", path, "--output-dir", folder, "--no-timing"]
-    done = trt_dp("run", *words)
+    done = trt_dp_here("run", *words)
     assert done.returncode in (0, 1, 2)
     assert "Traceback" not in done.stderr
 
@@ -155,11 +155,12 @@ def test_numbers_that_are_none_do_not_make_a_report_unreadable():
     tally.told(0, {"rate": float("nan"), "name": "x", "n": 3})
     records = np.zeros(2, RECORD)
     records["index"], records["total_seconds"] = [0, 1], [np.inf, 0.5]
+    tally.sent(0, np.array([0, 1]), 0.0)
     tally.came(0, records, 0.0)
     counts = tally.counts()
     assert counts.workers[0].facts == {"rate": "nan", "name": "x", "n": 3}
     assert counts.workers[0].load_seconds == 0
-    assert counts.latency.tolist() == [0.5]
+    assert [part.tolist() for part in counts.latency] == [[0.5]]
 
 
 def test_a_journal_with_lengths_below_nothing_is_not_believed(tmp_path):

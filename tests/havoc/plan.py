@@ -80,6 +80,7 @@ class Plan(Struct, frozen=True):
     launcher: str = "local"  # mpi becomes local where there is no MPI
     absent: tuple[int, ...] = ()  # launches, counted over the run, that never connect
     start_seconds: float = START_SECONDS
+    form: str = "ids"  # of its dataset: ids or text in JSON lines, or ids in parquet
 
     @property
     def faults(self) -> int:
@@ -90,7 +91,7 @@ class Plan(Struct, frozen=True):
         return len(self.strikes) + inside + starting + len(self.conditions) + self.clock
 
 
-def draw(seed: int, *, faults: int = 6) -> Plan:
+def draw(seed: int, *, faults: int = 6, form: str = "ids") -> Plan:
     """The plan of this seed, with about so many faults."""
     chance = random.Random(seed)
     scene = chance.choices(("storm", "poisoned", "crowd", "short"), (16, 2, 1, 3))[0]
@@ -113,6 +114,7 @@ def draw(seed: int, *, faults: int = 6) -> Plan:
         clock=chance.random() < 0.15,
         launcher=_launcher(chance, scene, inner),
         absent=_absent(chance, scene, workers),
+        form=form,
     )
 
 

@@ -26,7 +26,7 @@ REASONS = {
 _SIGNALS = {"interrupt", "interrupt_twice", "terminate"}
 _MPIRUN_DIED = re.compile("exited with status|killed by")  # mpirun, and not as its rank did
 _OF_THE_DATASET = (
-    "changed while|cannot read|does not exist|no request|invalid (line|sample)"
+    "changed while|cannot read|does not exist|no request|invalid (line|row|sample)"
     "|differs in the dataset|dataset changed"  # before this sitting read it
 )
 _DATASET = {"alter_dataset", "truncate_dataset", "delete_dataset"}

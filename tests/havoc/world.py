@@ -14,8 +14,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from havoc.plan import Plan
+from trt_dp.demo import write_demo
 from trt_dp.launchers.mpi import launcher as mpi
 
 TRT_DP = [sys.executable, "-m", "trt_dp"]
@@ -31,26 +33,55 @@ _KEPT = {
 }
 
 
-def write_dataset(path: Path, requests: int) -> list[bytes]:
-    """Requests that are all different, the same first ones for any number of them."""
+def write_dataset(path: Path, requests: int, form: str = "ids") -> list[bytes]:
+    """Requests that are all different, the same first ones for any number of them; returns them as lines."""
     chance = random.Random(2048)
-    lines = []
+    rows: list[dict[str, Any]] = []
     for number in range(requests):
         ids = [chance.randrange(3, VOCABULARY) for _ in range(chance.randint(8, 24))]
-        line = {"task_id": number, "input_ids": ids, "output_tokens": chance.randint(2, 9)}
-        lines.append(json.dumps(line).encode() + b"\n")
-    path.write_bytes(b"".join(lines))
+        rows.append({"task_id": number, "input_ids": ids, "output_tokens": chance.randint(2, 9)})
+    if form == "text":
+        for row in rows:
+            row["prompt"] = " ".join(map(chr, row.pop("input_ids")))
+    lines = [json.dumps(row).encode() + b"\n" for row in rows]
+    if form == "parquet":
+        _write_parquet(path, rows)
+    else:
+        path.write_bytes(b"".join(lines))
     return lines
 
 
-def clean_results(folder: Path, inner: str, requests: int) -> list[bytes]:
+def _write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def file_name(form: str) -> str:
+    """What a dataset of this form is called."""
+    return "requests.parquet" if form == "parquet" else "requests.jsonl"
+
+
+def tokenizer(folder: Path) -> Path:
+    """A folder with the demo model's tokenizer, for an engine that has none."""
+    place = folder / "tokenizer"
+    if not place.exists():
+        place.mkdir()
+        write_demo(place)
+    return place
+
+
+def clean_results(folder: Path, inner: str, requests: int, form: str = "ids") -> list[bytes]:
     """The lines that a run gives to which nothing is done."""
-    dataset = folder / "requests.jsonl"
-    write_dataset(dataset, requests)
+    dataset = folder / file_name(form)
+    write_dataset(dataset, requests, form)
     words = [*TRT_DP, "run", "--engine", inner, "--no-timing", "--n-workers", "1"]
     words += ["--request-path", str(dataset), "--output-dir", str(folder / "run")]
     if inner == "cpu":
         words += ["--engine-path", str(demo(folder)), "--set", "max_sequences=16"]
+    elif form == "text":
+        words += ["--engine-path", str(tokenizer(folder))]
     subprocess.run(words, check=True, capture_output=True)
     return (folder / "run" / "results.jsonl").read_bytes().splitlines(keepends=True)
 
@@ -87,9 +118,9 @@ class World:
         self.run, self.marks, self.temporary = folder / "run", folder / "marks", folder / "tmp"
         for each in (self.run, self.marks, self.temporary):
             each.mkdir(parents=True)
-        self.dataset = folder / "requests.jsonl"
-        self.lines = write_dataset(self.dataset, plan.requests)
-        self._written = self.dataset.stat()
+        self.dataset = folder / file_name(plan.form)
+        self.lines = write_dataset(self.dataset, plan.requests, plan.form)
+        self._content, self._written = self.dataset.read_bytes(), self.dataset.stat()
         self.journal, self.results = self.run / "journal", self.run / "results.jsonl"
         self._mounted = False
         self._shared = set(_shared_memory())
@@ -140,14 +171,15 @@ class World:
 
     def restore_dataset(self) -> None:
         """As it was, date and all."""
-        self.dataset.write_bytes(b"".join(self.lines))
+        self.dataset.write_bytes(self._content)
         os.utime(self.dataset, ns=(self._written.st_atime_ns, self._written.st_mtime_ns))
 
     def leftovers(self) -> list[str]:
         """What is there and should not be."""
         found = {path.name for path in self.run.iterdir()} - _KEPT - {"failures.jsonl"}
         found |= {path.name for path in self.temporary.iterdir()}
-        beside = {"run", "marks", "tmp", "requests.jsonl", ".requests.jsonl.index.npz"}
+        name = self.dataset.name
+        beside = {"run", "marks", "tmp", name, f".{name}.index.npz"}
         found |= {path.name for path in self.folder.iterdir()} - beside
         mine = set(_shared_memory()) - self._shared
         return sorted(found | mine)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import wait_until
 from host_runs import MARKS, SLOW, answering, clean, finish, sha
-from hosts import Network, network, over_usr, why_no_ssh
+from hosts import Host, Network, network, over_usr, why_no_ssh
 
 from trt_dp.launchers.mpi_hosts import MpiHostsLauncher
 
@@ -41,18 +41,25 @@ needs_ray = pytest.mark.skipif(not RAY, reason="TRT_DP_TEST_RAY names no Python 
 def cluster(net) -> Iterator[None]:
     """Ray on all three, with two cores on each but the first; it ends with the hosts."""
     folder = tempfile.mkdtemp(prefix="tdr")  # short: there are sockets in it
-    ray = Path(RAY).parent / "ray"
-    head = net.hosts[0].address
-    for host in net.hosts:
-        role = ["--head", "--port=6379", "--include-dashboard=false", "--num-cpus=0"]
-        role += [f"--temp-dir={folder}"]
-        if host.address != head:
-            role = [f"--address={head}:6379", "--num-cpus=2"]
-        own = [f"--node-ip-address={host.address}", "--num-gpus=0", "--disable-usage-stats", MEMORY]
-        done = host.run(ray, "start", *role, *own)
-        assert done.returncode == 0, done.stderr
+    first = ["--head", "--port=6379", "--num-cpus=0", f"--temp-dir={folder}"]
+    first += ["--include-dashboard=true", f"--dashboard-host={net.hosts[0].address}"]
+    start_ray(net.hosts[0], *first)
+    for host in net.hosts[1:]:
+        start_ray(host, *as_node(net))
     yield
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def as_node(net: Network) -> tuple[str, str]:
+    """A node with two cores."""
+    return f"--address={net.hosts[0].address}:6379", "--num-cpus=2"
+
+
+def start_ray(host: Host, *role: str) -> None:
+    """Start Ray on a host."""
+    own = [f"--node-ip-address={host.address}", "--num-gpus=0", "--disable-usage-stats", MEMORY]
+    done = host.run(Path(RAY).parent / "ray", "start", *role, *own)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -142,13 +149,16 @@ def test_mpirun_of_open_mpi_4_brings_two_hosts(older, start, tmp_path, local_sha
 
 @needs_mpi_4
 def test_open_mpi_4_loses_nothing_with_a_host(older, start, tmp_path, local_sha):
-    """After a pulled cable the other host answers the rest; nothing is left on either."""
+    """After a pulled cable the other host answers the rest; nothing of the run is left on any."""
     process = start(older, by_mpi(older), *SLOW, "--set", "step_seconds=0.1")
     wait_until(lambda: answering(tmp_path))
     older.hosts[2].cut()
     assert "the host n2 is lost" in finish(process)
     assert sha(tmp_path / "run") == local_sha
-    wait_until(lambda: not left(older), 60)
+    wait_until(lambda: clean(older.hosts[:2], (*ALL_MARKS, "ssh -F")), 20)
+    wait_until(
+        lambda: clean(older.hosts), 20
+    )  # but for Open MPI's own daemon on the host that is cut
 
 
 @needs_ray
@@ -192,3 +202,33 @@ def test_what_ray_lacks_is_told(net, start):
     """No node has eight GPUs, and the run does not wait for one."""
     said = finish(start(net, by_ray(net, "gpus=8", "seconds=2"), python=RAY), 1)
     assert "Ray placed 0 of 1 agents in 2 s" in said
+
+
+@needs_ray
+@pytest.mark.usefixtures("cluster")
+def test_a_node_that_joins_ray_late_takes_part(net, start, tmp_path, local_sha):
+    """An agent that found no place is placed on a new node, and gets workers while the run goes on."""
+    slow = ("--set", "step_seconds=0.25", "--set", "batch=8")
+    process = start(net, by_ray(net, "agents=3", "cores=2"), *slow, python=RAY)
+    wait_until(lambda: answering(tmp_path))
+    with net.guest() as late:
+        start_ray(late, *as_node(net))
+        said = finish(process)
+        assert "n3 (" in said
+        assert sha(tmp_path / "run") == local_sha
+        wait_until(lambda: not left(net), 20)
+
+
+@needs_ray
+@pytest.mark.usefixtures("cluster")
+def test_a_run_can_be_a_job_of_ray(net, requests, tmp_path, local_sha):
+    """Under `ray job submit` the coordinator is a job of the cluster that it asks for agents."""
+    line = [RAY, "-m", "trt_dp", "run", requests, "--engine", "echo", "--no-timing", "--plain"]
+    line += ["--output", tmp_path / "run", *by_ray(net, *TWO), *SLOW]
+    where = f"http://{net.hosts[0].address}:8265"
+    submit = [Path(RAY).parent / "ray", "job", "submit", "--address", where, "--", *line]
+    done = net.hosts[0].run(*submit)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "n1 (" in done.stdout
+    assert sha(tmp_path / "run") == local_sha
+    wait_until(lambda: not left(net), 20)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import clusters
 import pytest
 from conftest import wait_until
 
+from trt_dp.coordinator.workers.admission import Admission, Arrival
 from trt_dp.errors import UsageError
 from trt_dp.launchers.ray import launcher as launchers
 from trt_dp.launchers.ray.launcher import RayLauncher
 from trt_dp.launchers.ray.wish import RayWish, shortage
+from trt_dp.wire import certificate
 from trt_dp.wire.credentials import Credentials
 
 NOWHERE = Credentials("127.0.0.1:9", "00" * 32)
@@ -89,3 +94,21 @@ def test_an_agent_that_finds_no_coordinator_is_told_in_its_own_words():
         launcher.begin(NOWHERE)
         assert "trt-dp agent: " in told_by(launcher)
         launcher.close()
+
+
+def test_agents_leave_before_their_places_are_given_back(monkeypatch, tmp_path):
+    """Ray kills what still runs in a place that is given back, before it has ended its workers."""
+    told = tmp_path / "told"
+    monkeypatch.setenv("RAY_DOUBLE_TOLD", str(told))
+    door = Admission("127.0.0.1", 0, certificate.make())
+    with clusters.ray_head() as head, ThreadPoolExecutor() as threads:
+        launcher = RayLauncher(address=head)
+        launcher.begin(door.credentials)
+        arrived: list[Arrival] = []
+        wait_until(lambda: arrived.extend(door.arrivals()) or arrived)
+        closing = threads.submit(launcher.close)
+        time.sleep(1)  # the driver has read the end of its standard input, and the agent still runs
+        arrived[0][1].close()
+        closing.result()
+    door.close()
+    assert told.read_text() == "given back\n"

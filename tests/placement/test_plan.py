@@ -4,7 +4,7 @@ import os
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trt_dp.errors import PlacementError
@@ -129,7 +129,6 @@ def test_workers_know_how_many_share_their_gpus():
 COUNT = st.none() | st.integers(1, 6)
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.integers(1, 9), COUNT, COUNT, st.integers(1, 4))
 def test_no_gpu_has_more_workers_than_may_share_it(gpus, workers, per_worker, per_gpu):
     """Whatever is asked, a plan keeps every promise about devices, or there is a refusal for a reason."""
@@ -156,7 +155,6 @@ def on_cores(cores: int, workers=None, per_worker=None, per_gpu=1):
     return plan(Machine((), tuple(range(10, 10 + cores))), workers, per_worker, per_gpu)
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.integers(1, 12), COUNT, COUNT)
 def test_cores_are_shared_out_disjointly_where_there_are_enough(cores, workers, per_worker):
     """Two workers share a core only when there are more workers than cores, and that is noted."""

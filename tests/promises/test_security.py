@@ -24,6 +24,7 @@ from conftest import (
     run_echo,
     start_trt_dp,
     trt_dp,
+    trt_dp_here,
     workers_of,
     write_dataset,
 )
@@ -212,7 +213,7 @@ def poison(path: Path) -> Path:
     place = path.with_name(f".{path.name}.index.npz")
     with np.load(place, allow_pickle=False) as arrays:
         kept = dict(arrays)
-    kept["lines"]["output_tokens"] = 1000
+    kept["output_tokens"] = np.full(5, 1000, np.uint16)
     save(place, kept)
     return place
 
@@ -252,10 +253,14 @@ def test_a_cache_of_another_user_is_not_replaced(tmp_path, monkeypatch):
 
 
 LIES = {
-    "offset": {"offset": 10**6},
-    "negative": {"offset": -1},
-    "length": {"length": 2**31 - 1},
-    "tokens": {"input_tokens": -4},
+    "offset": {"bases": np.array([10**6])},
+    "negative": {"bases": np.array([-1])},
+    "length": {"length": np.full(5, 2**31 - 1, np.uint32)},
+    "ahead": {"ahead": np.full(5, 2**64 - 1, np.uint64)},
+    "tokens": {"input_tokens": np.full(5, -4, np.int32)},
+    "fewer": {"kind": np.full(4, 2, np.uint8)},
+    "starts": {"starts": np.array([3])},
+    "no starts": {"starts": np.empty(0, np.int64), "bases": np.empty(0, np.int64)},
 }
 
 
@@ -266,9 +271,7 @@ def test_a_cache_that_cannot_be_true_is_not_believed(tmp_path, lie):
     place = poison(path)
     with np.load(place, allow_pickle=False) as arrays:
         kept = dict(arrays)
-    for name, value in lie.items():
-        kept["lines"][name] = value
-    save(place, kept)
+    save(place, {**kept, **lie})
     assert outputs(path) == {8}
 
 
@@ -343,7 +346,7 @@ def test_a_datasets_words_do_not_steer_the_terminal(tmp_path):
         msgspec.json.encode({"messages": [{"role": "user", "content": [{"type": ESCAPES}]}]})
         + b"\n"
     )
-    done = trt_dp(
+    done = trt_dp_here(
         "run", "--engine", "echo", "--request-path", path, "--output-dir", tmp_path / "run"
     )
     assert done.returncode == 2
@@ -371,7 +374,7 @@ def test_a_reports_words_do_not_steer_the_terminal(tmp_path):
     found["workers"][0]["facts"] = {ESCAPES: ESCAPES}
     found["workers"][0]["devices"] = [ESCAPES]
     place.write_bytes(msgspec.json.encode(found))
-    done = trt_dp("report", tmp_path / "run")
+    done = trt_dp_here("report", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert harmless(done.stdout)
     assert "[bold]engine[/nothing]" in done.stdout.replace("\n", "")

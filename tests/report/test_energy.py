@@ -18,12 +18,14 @@ EDGES = np.linspace(0.0, 40.0, 41)
 TRUE_JOULES = 40 * 100 + 20 * 400
 
 
-def columns(last: float = 30.0) -> Columns:
+def columns(last: float = 30.0) -> list[Columns]:
     """Two requests: of worker 0 until `last`, of worker 1 until second 36."""
-    found = observe(Plan([100, 100], workers=1)).columns
-    return msgspec.structs.replace(
-        found, worker=np.array([0, 1], np.int32), answered_at=np.array([last, 36.0])
-    )
+    (found,) = observe(Plan([100, 100], workers=1)).columns
+    return [
+        msgspec.structs.replace(
+            found, worker=np.array([0, 1], np.int32), answered_at=np.array([last, 36.0])
+        )
+    ]
 
 
 def measured(nvml: Nvml, devices=("0",), price: float | None = None) -> Energy | None:

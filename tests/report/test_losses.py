@@ -133,7 +133,7 @@ def test_no_answer_no_speed_no_losses():
     """Without a token there is no bound, and nothing is made up."""
     run = observe(Plan([5]))
     nothing = np.zeros(1, np.int64)
-    columns = msgspec.structs.replace(run.columns, output_tokens=nothing)
+    columns = [msgspec.structs.replace(part, output_tokens=nothing) for part in run.columns]
     assert attribute(msgspec.structs.replace(run, columns=columns)) is None
 
 

@@ -7,7 +7,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from report_parts import NO_ACTIVITY, NONE, counts, whole
 
@@ -25,18 +25,17 @@ from trt_dp.report.summary import percentiles, summarise
 @pytest.mark.parametrize("n", [1, 2, 3, 9, 10, 19, 20, 99, 100, 101, 1000])
 def test_percentiles_follow_trtllm_benchs_rule(n):
     """The value at q is the one at place int(n * q) of the sorted values, without interpolation."""
-    found = percentiles(np.arange(1, n + 1, dtype=np.float32))  # seconds
+    found = percentiles([np.arange(1, n + 1, dtype=np.float32)])  # seconds
     for name, q in (("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99)):
         assert getattr(found, name) == 1000.0 * (int(n * q) + 1)
     assert (found.minimum, found.maximum) == (1000.0, 1000.0 * n)
     assert found.average == pytest.approx(1000.0 * (n + 1) / 2)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(0, 1000, width=32), min_size=1, max_size=200))
 def test_percentiles_are_ordered_and_between_the_extremes(values):
     """For any durations minimum <= p50 <= p90 <= p95 <= p99 <= maximum, and the mean is within."""
-    found = percentiles(np.sort(np.array(values, np.float32)))
+    found = percentiles([np.array(values, np.float32)])
     row = [found.minimum, found.p50, found.p90, found.p95, found.p99, found.maximum]
     assert row == sorted(row)
     assert found.minimum - 0.001 <= found.average <= found.maximum + 0.001
@@ -44,7 +43,7 @@ def test_percentiles_are_ordered_and_between_the_extremes(values):
 
 def test_the_mean_of_many_small_durations_is_not_lost_in_rounding():
     """A million equal float32 durations have their own value as mean."""
-    found = percentiles(np.full(1_000_000, 0.1, np.float32))
+    found = percentiles([np.full(1_000_000, 0.1, np.float32)])
     assert found.average == pytest.approx(100.0, abs=0.001)
 
 

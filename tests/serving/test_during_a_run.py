@@ -13,7 +13,7 @@ from conftest import children, read_lines, start_trt_dp, trt_dp, wait_until, wri
 from msgspec import structs
 
 from trt_dp.builders.cpu import builder as cpu
-from trt_dp.cli.serve_options import Choice, started
+from trt_dp.cli.run_servers import Choice, started
 from trt_dp.demo import write_demo
 from trt_dp.errors import UsageError
 

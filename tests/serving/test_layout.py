@@ -8,7 +8,7 @@ import socket
 import subprocess
 
 import pytest
-from conftest import trt_dp
+from conftest import trt_dp_here
 from msgspec import structs
 
 from trt_dp import plugins
@@ -133,8 +133,8 @@ def test_what_cannot_be_started_is_one_sentence(tmp_path, more, said):
 
 def test_a_dry_run_is_a_script_and_starts_nothing(tmp_path):
     """What is printed can be given to a shell: files, variables, cores and commands, each server one line."""
-    done = trt_dp("serve", "--server", "vllm", "a b/model", "--program", "/bin/true", "--n-workers", 2,
-                  "--port", 0, "--dry-run", "--", "--flag", "it's", cwd=tmp_path)  # fmt: skip
+    done = trt_dp_here("serve", "--server", "vllm", "a b/model", "--program", "/bin/true", "--n-workers", 2,
+                       "--port", 0, "--dry-run", "--", "--flag", "it's", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     commands = [line for line in done.stdout.splitlines() if not line.startswith("#")]
     assert len(commands) == 2

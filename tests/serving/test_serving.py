@@ -9,7 +9,7 @@ import socket
 
 import psutil
 import pytest
-from conftest import alive, children, marked, trt_dp, wait_until
+from conftest import alive, children, marked, trt_dp_here, wait_until
 from documented import install
 from own_server import Client
 from running import Serving
@@ -102,7 +102,9 @@ def test_a_port_in_use_is_one_sentence(tmp_path):
     """Nothing is started, and the command ends with status 2."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = trt_dp("serve", "--engine", "echo", "--port", port, "--n-workers", 1, cwd=tmp_path)
+        done = trt_dp_here(
+            "serve", "--engine", "echo", "--port", port, "--n-workers", 1, cwd=tmp_path
+        )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert f"port {port} of 127.0.0.1 cannot be used: Address already in use" in done.stderr

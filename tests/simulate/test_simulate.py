@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from trt_dp.coordinator.order.choose import Known, choose
 from trt_dp.coordinator.queue.dispatcher import Dispatcher
-from trt_dp.simulate.bounds import all_at_once, best_packing, best_split, bound
+from trt_dp.simulate.bounds import all_at_once, best_packing, best_split, bound, bound_of_present
 from trt_dp.simulate.cases import CASES, EQUAL
 from trt_dp.simulate.engine import Demand, Engine, EngineShape
 from trt_dp.simulate.shapes import lengths, workload
@@ -181,12 +181,33 @@ def test_the_same_seed_gives_the_same_run() -> None:
         ("normal 512 +- 128", 98.5),
         ("long tail", 93.5),
         ("normal, one of 8 at 70 %", 96),
+        ("long tail, crash halfway, back after 60 s", 82),
     ],
 )
 def test_auto_is_near_the_bound(name, least) -> None:
     """With exact lengths, auto reaches what it is there for."""
     case = next(case for case in CASES if case.name == name)
     assert study(case, "auto", [7]).efficiency >= least
+
+
+def test_auto_is_no_worse_than_longest_first_in_short_queues() -> None:
+    """With two requests for each slot there is nothing to learn from, and no batch is kept small on a mere belief."""
+    case = next(case for case in CASES if case.name == "2,048 requests up to 16 K, roofline")
+    ours, plain = (study(case, order, [3]).efficiency for order in ("auto", "longest"))
+    assert ours >= 0.97 * plain
+
+
+def test_the_bound_of_present_engines_leaves_out_who_is_away() -> None:
+    """One of two engines away for as long as the other works alone: the bound grows by half of that time."""
+    work = workload(np.full(20_000, 100))
+    shapes = EQUAL.shapes[:2]
+    plain = bound(work, shapes)
+    fault = Fault(worker=0, at=plain / 4, back_after=plain / 2)
+    found = bound_of_present(work, Setting(shapes=shapes, faults=(fault,)))
+    assert found == pytest.approx(plain * 5 / 4)
+    late = bound_of_present(work, Setting(shapes=shapes, ready_at=(0.0, plain / 2)))
+    assert late == pytest.approx(plain * 5 / 4)
+    assert bound_of_present(work, Setting(shapes=shapes)) == pytest.approx(plain)
 
 
 def test_nothing_is_in_two_workers() -> None:

@@ -136,11 +136,11 @@ class World:
             },
             began=0.0,
             workers=plan.workers,
-            columns=Columns(
+            columns=[Columns(
                 worker=worker.astype(np.int32), sent_at=sent, began=began, first_token_at=first, made_from=first,
                 answered_at=end, input_tokens=np.full(len(end), 10), output_tokens=tokens,
                 failed=np.zeros(len(end), np.bool_), again=again.astype(np.bool_),
-            ),
+            )],
             wasted=Wasted(lost[:, 0].astype(np.int32), lost[:, 1], lost[:, 2]),
             states=sorted(self.states, key=lambda change: change.at_seconds),
             deaths=self.deaths,

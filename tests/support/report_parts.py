@@ -7,7 +7,7 @@ import numpy as np
 from trt_dp.report.counts import Counts, Whole, WorkerCounts
 from trt_dp.report.schema import PHASES, Activity, Death
 
-NONE = np.empty(0, np.float32)
+NONE = [np.empty(0, np.float32)]
 NO_ACTIVITY = Activity(0, 0.0, 0.0, 0.0)
 
 
@@ -44,9 +44,9 @@ def counts(**changes) -> Counts:
         "failed": 2,
         "deaths": [Death(0, "it was killed by SIGKILL", 103.0, 6, 0.5)],
         "redone": 6,
-        "latency": np.array([0.1, 0.2, 0.3, 0.4], np.float32),
-        "first_token": np.array([0.05], np.float32),
+        "latency": [np.array([0.1, 0.2, 0.3, 0.4], np.float32)],
+        "first_token": [np.array([0.05], np.float32)],
         "queue_wait": NONE,
-        "turnaround": np.array([1.0, 3.0], np.float32),
+        "turnaround": [np.array([1.0], np.float32), np.array([3.0], np.float32)],
     }
     return Counts(**{**values, **changes})

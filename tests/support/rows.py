@@ -31,7 +31,7 @@ def through_store(fields: Fields) -> Fields:
     found = Gathering()
     found.add(fields)
     ids = 0 if fields.input_ids is None else len(fields.input_ids)
-    return record(b"".join(bytes(part) for part in found.records), ids)
+    return record(bytes(found.content), ids)
 
 
 class Read(NamedTuple):

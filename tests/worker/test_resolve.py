@@ -34,6 +34,16 @@ def run(**settings: object) -> Rules:
     return structs.replace(RULES, defaults=Defaults(sampling=Sampling(**sampling), **rest))
 
 
+def test_a_stop_string_that_mixes_a_special_token_with_text_is_refused_by_name():
+    """Texts of answers leave the token out, so such a string would never be found."""
+    rules = structs.replace(RULES, hidden={"<|end|>": 9})
+    with pytest.raises(RequestRefused, match=r"`stop` has 'x<\|end\|>'.* give it alone"):
+        asked(0, rules, stop=["x<|end|>"])
+    (found,) = asked(0, rules, stop=["<|end|>", "x"], stop_token_ids=[4, 9]).requests
+    assert (found.sampling.stop, found.sampling.stop_token_ids) == (("x",), (4, 9))
+    assert found.stop_names == {9: "<|end|>"}
+
+
 def test_a_row_wins_over_the_run():
     """What a row says is used, and what it does not say comes from the run."""
     rules = run(temperature=0.5, top_k=7, presence_penalty=1.0)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Watcher, read_lines, run_echo, trt_dp
+from conftest import Watcher, read_lines, run_echo, trt_dp_here
 
 from trt_dp import demo
 from trt_dp.coordinator.job import Job
@@ -75,6 +75,17 @@ def test_detokenize_gives_answers_as_text_too(tmp_path, folder):
         "text"
         not in answered(tmp_path, folder, [{"input_ids": [5], "output_tokens": 1}], fresh=True)[0]
     )
+
+
+def test_a_special_token_as_stop_string_ends_the_answer(tmp_path, folder):
+    """The token is not in texts, and ends the answer all the same, before it, under the name that was asked for."""
+    token = demo.SPECIAL[2]
+    row = {"input_ids": [*demo.byte_ids("ab"), 2, *demo.byte_ids("c")], "output_tokens": 9}
+    (whole,) = answered(tmp_path, folder, [row])
+    (found,) = answered(tmp_path, folder, [{**row, "stop": token}], detokenize=True, fresh=True)
+    assert found["output_ids"] == whole["output_ids"][: whole["output_ids"].index(2)]
+    assert found["text"] == demo.bytes_of(found["output_ids"]).decode()
+    assert (found["finish_reason"], found["stop_reason"]) == ("stop", token)
 
 
 def test_the_digest_of_the_results_is_that_of_the_file_without_timing(tmp_path, dataset):
@@ -152,8 +163,7 @@ def test_lengths_of_text_prompts_are_not_guessed(tmp_path):
 )
 def test_sampling_that_cannot_be_is_one_sentence(tmp_path, dataset, words, sentence):
     """Sampling options that are out of range, or that the engine does not support, are refused by name."""
-    done = trt_dp(
-        "run", "--engine", "echo", "--request-path", dataset, "--output-dir", tmp_path / "r", *words
-    )
+    place = ("--request-path", dataset, "--output-dir", tmp_path / "r")
+    done = trt_dp_here("run", "--engine", "echo", *place, *words)
     assert done.returncode in (1, 2)
     assert sentence in done.stderr.splitlines()[-1]

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import trt_dp
+from conftest import trt_dp, trt_dp_here
 from workflows import document, lines, load, say, write_prompt, write_rows
 
 from trt_dp.workflow.plan import obstacles
@@ -27,7 +27,7 @@ def test_a_plan_shows_nodes_workers_and_commands_and_writes_nothing(home, model)
     )
     document([load(), node])
     before = sorted(home.rglob("*"))
-    done = trt_dp("workflow", "a.json", "--dry-run", "--n-workers", 1)
+    done = trt_dp_here("workflow", "a.json", "--dry-run", "--n-workers", 1)
     assert done.returncode == 0, done.stderr
     assert sorted(home.rglob("*")) == before
     for line in (
@@ -92,7 +92,7 @@ def test_the_document_may_be_named_by_the_environment():
     """As containers do it."""
     write_rows(Path("d/in.jsonl"), [{"id": 1}])
     path = document([load()])
-    done = trt_dp("workflow", "--dry-run", env={"WORKFLOW_PATH": str(path)})
+    done = trt_dp_here("workflow", "--dry-run", env={"WORKFLOW_PATH": str(path)})
     assert (done.returncode, "[1/1] load 'in'" in done.stdout) == (0, True)
 
 
@@ -100,7 +100,7 @@ def test_the_document_may_be_named_by_the_environment():
 def test_a_mistake_ends_the_command_with_status_2_and_one_sentence():
     """On stderr, with the file and the place."""
     path = document([load()])
-    done = trt_dp("workflow", path)
+    done = trt_dp_here("workflow", path)
     assert (done.returncode, done.stdout) == (2, "")
     assert (
         done.stderr

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from trt_dp.errors import UsageError
 from trt_dp.synthetic.arrivals import Arrivals, check_arrivals
+from trt_dp.system.ranges import check_least
 
 MOST_IN_FLIGHT = 65_536
 
@@ -32,19 +33,18 @@ class Load(Struct, frozen=True, kw_only=True):
 
 def check(load: Load) -> None:
     """Refuse what cannot be measured, naming the option."""
-    for option, value, least in (
-        ("--max-requests", load.requests, 1),
-        ("--input-mean", load.input_mean, 1),
-        ("--input-stdev", load.input_stdev, 0),
-        ("--output-mean", load.output_mean, 1),
-        ("--output-stdev", load.output_stdev, 0),
-        ("--dp", load.dp, 1),
-        ("--warmup", load.warmup, 0),
-        ("--seed", load.seed, 0),
-    ):
-        if value < least:
-            msg = f"{option} is {value}: it must be at least {least}"
-            raise UsageError(msg)
+    check_least(
+        (
+            ("--max-requests", load.requests, 1),
+            ("--input-mean", load.input_mean, 1),
+            ("--input-stdev", load.input_stdev, 0),
+            ("--output-mean", load.output_mean, 1),
+            ("--output-stdev", load.output_stdev, 0),
+            ("--dp", load.dp, 1),
+            ("--warmup", load.warmup, 0),
+            ("--seed", load.seed, 0),
+        )
+    )
     _check_pace(load)
 
 

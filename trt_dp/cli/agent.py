@@ -25,7 +25,7 @@ def agent(
         ),
     ] = None,
 ) -> None:
-    """Take part in a run of another machine: start workers here, until that run is over.
+    """Work on a run of another machine: start workers here, until that run ends.
 
     The devices are those of CUDA_VISIBLE_DEVICES, or all. There is no rank and no number of nodes to give.
     """

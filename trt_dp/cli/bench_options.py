@@ -80,15 +80,18 @@ Dp = Annotated[
 RequestRate = Annotated[
     float | None,
     typer.Option(
-        help="Instead: send so many requests per second (Poisson), whatever is in flight.",
+        help="Send this many requests per second instead (Poisson), however many are in flight.",
         rich_help_panel=ARRIVALS,
     ),
 ]
 MaxRequests = Annotated[int, typer.Option(help="Requests to measure.", rich_help_panel=ARRIVALS)]
 Warmup = Annotated[
-    int, typer.Option(help="Requests before that are not measured.", rich_help_panel=ARRIVALS)
+    int,
+    typer.Option(help="Requests to send first, without measuring them.", rich_help_panel=ARRIVALS),
 ]
-Seed = Annotated[int, typer.Option(help="Of lengths, words and arrivals.", rich_help_panel=LENGTHS)]
+Seed = Annotated[
+    int, typer.Option(help="Seed of lengths, words and arrivals.", rich_help_panel=LENGTHS)
+]
 InputMean = Annotated[int, typer.Option(help="Mean prompt length.", rich_help_panel=LENGTHS)]
 InputStdev = Annotated[
     int, typer.Option(help="Standard deviation of prompt lengths.", rich_help_panel=LENGTHS)
@@ -99,7 +102,9 @@ OutputStdev = Annotated[
 ]
 AnswerSeconds = Annotated[
     float,
-    typer.Option(help="A request fails if nothing comes for so long.", rich_help_panel=RELIABILITY),
+    typer.Option(
+        help="A request fails if nothing comes for this long.", rich_help_panel=RELIABILITY
+    ),
 ]
 ResultsDir = Annotated[
     Path | None,

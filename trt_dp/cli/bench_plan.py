@@ -14,24 +14,25 @@ from trt_dp.bench.prompts import Wording, worded
 from trt_dp.bench.result import Served
 from trt_dp.errors import UsageError
 from trt_dp.synthetic.vocabulary import sized
+from trt_dp.system.ranges import check_least
 from trt_dp.tokenizer import open_tokenizer
 
 _RESERVED = frozenset(range(3))  # padding, begin and end, in most vocabularies
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """The options as they were given."""
+    """The options as they were given; sweep says itself which servers, and how many requests are in flight."""
 
-    endpoint: list[str]
+    endpoint: list[str] = []
     model: str | None
     tokenizer: str | None
     chat: bool
     vocab_size: int
     body: list[str] | None
     stop_at_eos: bool
-    batch_size: int | None
-    dp: int | None
-    request_rate: float | None
+    batch_size: int | None = 1
+    dp: int | None = 1
+    request_rate: float | None = None
     max_requests: int
     warmup: int
     seed: int
@@ -100,10 +101,7 @@ def folder_of(results_dir: Path | None, *, fresh: bool) -> Path:
 def _wording(asked: Asked) -> Wording:
     if asked.tokenizer is not None:
         return worded(open_tokenizer(asked.tokenizer), special=not asked.chat)
-    if asked.vocab_size <= len(_RESERVED):
-        least = len(_RESERVED) + 1
-        msg = f"--vocab-size is {asked.vocab_size}: it must be at least {least}"
-        raise UsageError(msg)
+    check_least([("--vocab-size", asked.vocab_size, len(_RESERVED) + 1)])
     return Wording(vocabulary=sized(asked.vocab_size, _RESERVED))
 
 

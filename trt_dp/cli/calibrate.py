@@ -31,7 +31,7 @@ def calibrate(
         float,
         typer.Option(
             min=1,
-            help="Leave out measurements that would take longer than this in all.",
+            help="Skip measurements that would take longer than this in all.",
             rich_help_panel=ENGINE,
         ),
     ] = 60.0,

@@ -20,14 +20,14 @@ SHORT = {  # in the order in which a user meets them
     "run": "Answer every request of a file.",
     "workflow": "Run a JSON workflow of prompts.",
     "serve": "Start servers of OpenAI's API on all devices.",
-    "watch": "Show a run that is going on.",
+    "watch": "Show the progress of a run.",
     "report": "Print or compare the reports of runs.",
     "export": "Write the answers of a run in another format.",
     "bench": "Measure OpenAI-compatible servers.",
     "sweep": "Find the best setting of servers.",
     "doctor": "Show what is installed and what can run here.",
     "plugins": "List engines, builders, launchers and servers.",
-    "agent": "Take part in a run of another machine.",
+    "agent": "Work on a run of another machine.",
 }
 _MODULES = {"prepare-dataset": "prepare"}  # the others lie in modules of their names
 

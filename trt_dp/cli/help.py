@@ -12,6 +12,7 @@ SERVERS = "Servers"
 INPUT, ENGINE, DEVICES, HOSTS, SAMPLING = "Input", "Engine", "Devices", "Hosts", "Sampling"
 LENGTHS, TOKENS, ARRIVALS, FORMAT = "Lengths", "Tokens", "Arrivals", "Format"
 ORDER, OUTPUT, RELIABILITY, OTHER = "Order", "Output", "Reliability", "Options"
+NETWORK = "Network"
 _ORDER = (
     *("Arguments", SERVERS, INPUT, LENGTHS, TOKENS, ARRIVALS, FORMAT),
     *(ENGINE, DEVICES, HOSTS, SAMPLING, ORDER, OUTPUT, RELIABILITY),

@@ -90,18 +90,19 @@ def plan(
     """Show what a run will need: requests, tokens, disk, and how long it will take in each order.
 
     Times need a --calibration or --step-ms. Every answer is taken to be as long as its request allows. With --hosts
-    or --launcher, also who would run where; of several --n-workers the first counts there.
+    or --launcher it also shows which worker would run where, for the first --n-workers.
     """
     from trt_dp.dataset.open import open_dataset
-    from trt_dp.dataset.reading import Reading, ignore
+    from trt_dp.dataset.reading import ignore
     from trt_dp.display.plan import forecast_line, needs_lines
     from trt_dp.engines.choose import context_of
     from trt_dp.simulate.forecast import forecast
     from trt_dp.simulate.needs import Allowed, needs_of
 
-    reading = Reading(
-        inputs=(*(requests or ()), *(request_path or ())) or (options.DEFAULT_REQUESTS,),
-        format=format_,
+    reading = options.reading(
+        requests,
+        request_path,
+        format_,
         prompt_column=prompt_column,
         messages_column=messages_column,
         ids_column=ids_column,

@@ -14,9 +14,12 @@ from trt_dp.synthetic.workload import Empirical, Lognormal, Normal, Text, Unifor
 Requests = Annotated[
     int, typer.Option("--num-requests", help="Number of requests.", rich_help_panel=LENGTHS)
 ]
-Count = Annotated[int, typer.Option(help="In tokens.", rich_help_panel=LENGTHS)]
+Count = Annotated[int, typer.Option(help="Number of tokens.", rich_help_panel=LENGTHS)]
 Column = Annotated[
-    str | None, typer.Option(metavar="TITLE", help="Of a CSV file.", rich_help_panel=LENGTHS)
+    str | None,
+    typer.Option(
+        metavar="TITLE", help="Column of the CSV file with these lengths.", rich_help_panel=LENGTHS
+    ),
 ]
 Sigma = Annotated[
     float, typer.Option(help="The standard deviation of the logarithm.", rich_help_panel=LENGTHS)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from trt_dp.cli import key_values, launching
 from trt_dp.cli import run_options as options
+from trt_dp.cli import run_servers as servers
 from trt_dp.cli import sampling_flags as flags
-from trt_dp.cli import serve_options as servers
 from trt_dp.system import imports
 from trt_dp.system.safe_text import plain
+
+if TYPE_CHECKING:
+    from trt_dp.coordinator.run import Outcome
+    from trt_dp.dataset.reading import Reading
 
 EXAMPLES = """
 trt-dp run                                             # the default dataset and engine, on all devices
@@ -100,39 +105,19 @@ def run(
     with imports.lasting(), imports.without_matrices():
         from trt_dp import api
         from trt_dp.coordinator import run as _  # noqa: F401 - which api.run would load
-        from trt_dp.coordinator.export import copy_to_stdout
         from trt_dp.coordinator.workers.limits import Limits
-        from trt_dp.dataset.reading import Reading
         from trt_dp.display import run as display
-        from trt_dp.display.report import print_reports
         from trt_dp.types import Sampling
 
-    reading = Reading(
-        inputs=(*(requests or ()), *(request_path or ())) or (options.DEFAULT_REQUESTS,),
-        format=format_,
+    reading = options.reading(
+        requests,
+        request_path,
+        format_,
         prompt_column=prompt_column,
         messages_column=messages_column,
         ids_column=ids_column,
         id_column=id_column,
     )
-    if plan:
-        from trt_dp.display.plan import print_run_plan
-        from trt_dp.engines.choose import choose_engine, server_options
-        from trt_dp.types import EngineSpec
-
-        settings = key_values.parse(set_) | server_options(endpoint, model)
-        print_run_plan(
-            reading,
-            EngineSpec(*choose_engine(engine, engine_path), options=settings),
-            (n_workers, n_gpus, workers_per_gpu),
-            max_tokens,
-            output or Path("runs"),
-        )
-        return
-    start = launching.settings(launcher, hosts, key_file, launcher_set)
-    if launcher and (told := launching.submitted(start)):
-        typer.echo(told)
-        return
     choice = servers.Choice(
         engine=engine,
         engine_path=engine_path,
@@ -142,6 +127,13 @@ def run(
         gpus_per_worker=n_gpus,
         workers_per_gpu=workers_per_gpu,
     )
+    if plan:
+        _print_plan(reading, choice, key_values.parse(set_), max_tokens, output)
+        return
+    start = launching.settings(launcher, hosts, key_file, launcher_set)
+    if launcher and (told := launching.submitted(start)):
+        typer.echo(told)
+        return
     with (
         display.on_stderr(plain=plain_, metrics=(metrics_host, metrics_port)) as progress,
         servers.started(serve, serve_words, choice, progress.say) as chosen,
@@ -202,7 +194,38 @@ def run(
             grace_seconds=grace_seconds,
             progress=progress,
         )
-    piped = output_format == "text"
+    _print_outcome(outcome, piped=output_format == "text")
+    if outcome.report.requests.failed:
+        raise typer.Exit(3)
+
+
+def _print_plan(
+    reading: Reading,
+    choice: servers.Choice,
+    settings: dict[str, str],
+    max_tokens: int | None,
+    output: Path | None,
+) -> None:
+    """What the run would need, and which worker would get what."""
+    from trt_dp.display.plan import print_run_plan
+    from trt_dp.engines.choose import choose_engine, server_options
+    from trt_dp.types import EngineSpec
+
+    settings = settings | server_options(choice.endpoints, choice.model)
+    print_run_plan(
+        reading,
+        EngineSpec(*choose_engine(choice.engine, choice.engine_path), options=settings),
+        (choice.workers, choice.gpus_per_worker, choice.workers_per_gpu),
+        max_tokens,
+        output or Path("runs"),
+    )
+
+
+def _print_outcome(outcome: Outcome, *, piped: bool) -> None:
+    """The report, and where everything is; the answers alone on stdout where they are piped on."""
+    from trt_dp.coordinator.export import copy_to_stdout
+    from trt_dp.display.report import print_reports
+
     if piped and outcome.answers:
         copy_to_stdout(outcome.answers)
     print_reports([("", outcome.report)], stderr=piped)
@@ -212,4 +235,3 @@ def run(
     typer.echo(f"report: {plain(outcome.page)}", err=piped)
     if outcome.report.requests.failed:
         typer.echo(f"failures: {plain(outcome.failures)}", err=piped)
-        raise typer.Exit(3)

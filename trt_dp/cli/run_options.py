@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trt_dp.cli.help import DEVICES, ENGINE, HOSTS, INPUT, ORDER, OUTPUT, RELIABILITY
+
+if TYPE_CHECKING:
+    from trt_dp.dataset.reading import Reading
 
 DEFAULT_REQUESTS = "datasets/synthetic_2048_128.jsonl"
 Requests = Annotated[
@@ -124,7 +127,7 @@ Launcher = Annotated[
 Hosts = Annotated[
     str | None,
     typer.Option(
-        help="Machines that get workers, with commas between.",
+        help="Machines to run workers on, separated by commas.",
         rich_help_panel=HOSTS,
     ),
 ]
@@ -146,7 +149,7 @@ KeyFile = Annotated[
 Address = Annotated[
     str | None,
     typer.Option(
-        help="Address of this machine on which hosts reach it. [default: the one that leads to them]",
+        help="Address at which hosts reach this machine. [default: the one that leads to them]",
         rich_help_panel=HOSTS,
     ),
 ]
@@ -154,12 +157,12 @@ Port = Annotated[int, typer.Option(help="Port for hosts; 0 chooses one.", rich_h
 HostSeconds = Annotated[
     float,
     typer.Option(
-        help="Stop, resumably, after so long with fewer than --min-workers.",
+        help="Stop the run, to be resumed, after this long with fewer than --min-workers.",
         rich_help_panel=HOSTS,
     ),
 ]
 MinWorkers = Annotated[
-    int, typer.Option(help="Workers without which a run does not go on.", rich_help_panel=HOSTS)
+    int, typer.Option(help="Fewest workers with which a run continues.", rich_help_panel=HOSTS)
 ]
 AllowFewerWorkers = Annotated[
     bool,
@@ -181,7 +184,7 @@ LengthsFrom = Annotated[
     Path | None,
     typer.Option(
         metavar="RUN",
-        help="Folder of an earlier run of this dataset: expect answers as long as its answers.",
+        help="Folder of an earlier run of this dataset; answers are expected to be as long as there.",
         rich_help_panel=ORDER,
     ),
 ]
@@ -300,3 +303,26 @@ GraceSeconds = Annotated[
         rich_help_panel=RELIABILITY,
     ),
 ]
+
+
+def reading(
+    requests: list[str] | None,
+    request_path: list[str] | None,
+    format_: str | None,
+    *,
+    prompt_column: str | None,
+    messages_column: str | None,
+    ids_column: str | None,
+    id_column: str | None,
+) -> Reading:
+    """What the options of a command ask to be read."""
+    from trt_dp.dataset.reading import Reading
+
+    return Reading(
+        inputs=(*(requests or ()), *(request_path or ())) or (DEFAULT_REQUESTS,),
+        format=format_,
+        prompt_column=prompt_column,
+        messages_column=messages_column,
+        ids_column=ids_column,
+        id_column=id_column,
+    )

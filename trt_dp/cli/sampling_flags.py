@@ -50,7 +50,8 @@ PresencePenalty = Annotated[
 FrequencyPenalty = Annotated[
     float,
     typer.Option(
-        help="The same for each time that a token is in the answer.", rich_help_panel=SAMPLING
+        help="Make tokens less likely each time that they are in the answer.",
+        rich_help_panel=SAMPLING,
     ),
 ]
 MaxTokens = Annotated[
@@ -113,7 +114,7 @@ KeepSpecialTokens = Annotated[
     bool,
     typer.Option(
         "--keep-special-tokens",
-        help="Write special tokens in texts.",
+        help="Keep special tokens in the texts of answers.",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from trt_dp.cli import help as helps
 from trt_dp.cli import key_values
-from trt_dp.cli.help import DEVICES, ENGINE, OUTPUT, RELIABILITY
-from trt_dp.cli.serve_options import new_folder
+from trt_dp.cli import serve_options as options
+
+if TYPE_CHECKING:
+    from trt_dp.serving.launch import Layout
+    from trt_dp.serving.post import Limits
 
 EXAMPLES = """
 trt-dp serve engines/default                                  # two small servers of trt-dp itself
@@ -21,8 +23,6 @@ trt-dp serve MODEL --server vllm --neuron-cores 0-63 --n-workers 2 --batch-size 
 trt-dp serve engines/llama --server triton --mode orchestrator # or leader, instances
 trt-dp serve MODEL --server sglang --dry-run                  # files and commands only
 """
-
-_NETWORK = "Network"
 
 
 class Command(helps.Command):
@@ -37,183 +37,54 @@ class Command(helps.Command):
 
 def serve(
     ctx: typer.Context,
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            help="Folder of a model or engine, or a name that the server can fetch.",
-            show_default=False,
-        ),
-    ] = None,
-    server: Annotated[
-        str,
-        typer.Option(
-            help="vllm, trtllm, sglang, triton, or cpu: trt-dp's own, for tests and small use. "
-            "trt-dp plugins lists them.",
-            rich_help_panel=ENGINE,
-        ),
-    ] = "cpu",
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            help="Engine of the server cpu. [default: found from the folder]",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Set an option of that engine. Repeatable.",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None,
-    served_model_name: Annotated[
-        str | None,
-        typer.Option(help="What clients call the model.", rich_help_panel=ENGINE),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Most requests in flight in each server.", rich_help_panel=ENGINE),
-    ] = None,
-    context: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Most tokens of prompt and answer together.", rich_help_panel=ENGINE
-        ),
-    ] = None,
-    program: Annotated[
-        str | None,
-        typer.Option(
-            help="The server's program where it is not on PATH, such as .venv-vllm/bin/vllm.",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None,
-    n_workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Servers. [default: as many as the GPUs allow; 2 on a CPU]",
-            rich_help_panel=DEVICES,
-        ),
-    ] = None,
-    n_gpus: Annotated[
-        int | None,
-        typer.Option(
-            help="GPUs, or NeuronCores, among which each server divides its model; "
-            "CPU cores on a machine without a GPU. [default: 1 GPU]",
-            rich_help_panel=DEVICES,
-        ),
-    ] = None,
-    workers_per_gpu: Annotated[
-        int, typer.Option(help="Servers that share each GPU.", rich_help_panel=DEVICES)
-    ] = 1,
-    neuron_cores: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FIRST-LAST",
-            help="NeuronCores to divide among the servers instead of GPUs.",
-            rich_help_panel=DEVICES,
-        ),
-    ] = None,
-    host: Annotated[
-        str,
-        typer.Option(
-            help="Address to listen on. Whoever reaches it can use the servers.",
-            rich_help_panel=_NETWORK,
-        ),
-    ] = "127.0.0.1",
-    port: Annotated[
-        int,
-        typer.Option(
-            help="First port; the others follow it. 0 takes free ones.", rich_help_panel=_NETWORK
-        ),
-    ] = 8000,
-    mode: Annotated[
-        str | None,
-        typer.Option(
-            help="Of the server triton: leader, orchestrator or instances. [default: leader]",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None,
-    proxy: Annotated[
-        str | None,
-        typer.Option(
-            help="nginx: one port for all, the least busy server first.", rich_help_panel=_NETWORK
-        ),
-    ] = None,
-    deterministic: Annotated[
-        bool,
-        typer.Option(
-            "--deterministic",
-            help="Every request is greedy or has a seed: NGINX may send one that a dead server "
-            "had begun to another.",
-            rich_help_panel=_NETWORK,
-        ),
-    ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Folder for logs. [default: servers/<UTC time>]", rich_help_panel=OUTPUT),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Print files and commands; start nothing.", rich_help_panel=OUTPUT
-        ),
-    ] = False,
-    plain: Annotated[
-        bool,
-        typer.Option(
-            "--plain", help="Print lines instead of a live table.", rich_help_panel=OUTPUT
-        ),
-    ] = False,
-    load_seconds: Annotated[
-        float,
-        typer.Option(
-            help="Restart a server that takes longer than this to load.",
-            rich_help_panel=RELIABILITY,
-        ),
-    ] = 1800.0,
-    silent_seconds: Annotated[
-        float,
-        typer.Option(
-            help="Restart a server that does not say for this long that it is well.",
-            rich_help_panel=RELIABILITY,
-        ),
-    ] = 60.0,
-    max_restarts: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Give a server up after this many restarts in a row.",
-            rich_help_panel=RELIABILITY,
-        ),
-    ] = 5,
+    model: options.Model = None,
+    server: options.Server = "cpu",
+    engine: options.Engine = None,
+    set_: options.Set = None,
+    served_model_name: options.ServedModelName = None,
+    batch_size: options.BatchSize = None,
+    context: options.Context = None,
+    program: options.Program = None,
+    n_workers: options.NWorkers = None,
+    n_gpus: options.NGpus = None,
+    workers_per_gpu: options.WorkersPerGpu = 1,
+    neuron_cores: options.NeuronCores = None,
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8000,
+    mode: options.Mode = None,
+    proxy: options.Proxy = None,
+    deterministic: options.Deterministic = False,
+    output: options.Output = None,
+    dry_run: options.DryRun = False,
+    plain: options.Plain = False,
+    load_seconds: options.LoadSeconds = 1800.0,
+    silent_seconds: options.SilentSeconds = 60.0,
+    max_restarts: options.MaxRestarts = 5,
 ) -> None:
     """Start servers of OpenAI's API, each on its own devices, and keep them running until Ctrl-C.
 
     The endpoints are printed once all can be used. Words after -- are added to each server's command.
     """
-    from trt_dp.display.serve import on_stderr
     from trt_dp.placement.machine import look
-    from trt_dp.serving import serve as serving
     from trt_dp.serving.launch import as_shell
     from trt_dp.serving.layout import Asked, layout, proxy_named
     from trt_dp.serving.post import Limits
     from trt_dp.serving.servers import Wish
 
+    wish = Wish(
+        model=model,
+        served_name=served_model_name,
+        program=program,
+        batch_size=batch_size,
+        context=context,
+        engine=engine,
+        options=key_values.parse(set_),
+        words=ctx.obj,
+    )
     asked = Asked(
         server=server,
-        wish=Wish(
-            model=model,
-            served_name=served_model_name,
-            program=program,
-            batch_size=batch_size,
-            context=context,
-            engine=engine,
-            options=key_values.parse(set_),
-            words=ctx.obj,
-        ),
-        folder=output or new_folder(),
+        wish=wish,
+        folder=output or options.new_folder(),
         workers=n_workers,
         gpus_per_worker=n_gpus,
         workers_per_gpu=workers_per_gpu,
@@ -231,5 +102,12 @@ def serve(
     limits = Limits(
         load_seconds=load_seconds, silent_seconds=silent_seconds, max_restarts=max_restarts
     )
+    _serve(found, limits, plain=plain)
+
+
+def _serve(found: Layout, limits: Limits, *, plain: bool) -> None:
+    from trt_dp.display.serve import on_stderr
+    from trt_dp.serving.serve import serve
+
     with on_stderr(plain_=plain) as display:
-        serving.serve(found, limits, display, lambda it: typer.echo("\n".join(it.endpoints)))
+        serve(found, limits, display, lambda it: typer.echo("\n".join(it.endpoints)))

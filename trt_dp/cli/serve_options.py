@@ -1,109 +1,158 @@
-"""The options of run that start servers for it."""
+"""The options of serve, and those that sweep shares with it: what is served, on which devices, at which address."""
 
 from __future__ import annotations
 
-import contextlib
-import shlex
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from msgspec import Struct
 
-from trt_dp.cli.help import ENGINE
-from trt_dp.errors import UsageError
+from trt_dp.cli.help import DEVICES, ENGINE, NETWORK, OUTPUT, RELIABILITY
 
-if TYPE_CHECKING:
-    from trt_dp.serving.layout import Asked
-
-Serve = Annotated[
+Model = Annotated[
     str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="Folder of a model or engine, or a name that the server can fetch.",
+        show_default=False,
+    ),
+]
+Server = Annotated[
+    str,
     typer.Option(
-        metavar="SERVER",
-        help="Start servers of this kind (vllm, trtllm, sglang, cpu) for the engine openai, and end "
-        "them after the run. --engine-path or --model is what they serve.",
+        help="vllm, trtllm, sglang, triton, or cpu: trt-dp's own, for tests and small use. "
+        "trt-dp plugins lists them.",
         rich_help_panel=ENGINE,
     ),
 ]
-ServeWords = Annotated[
+Engine = Annotated[
     str | None,
     typer.Option(
-        metavar="WORDS",
-        help="Words to add to the command of each of these servers.",
+        help="Engine of the server cpu. [default: found from the folder]", rich_help_panel=ENGINE
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set an option of that engine. Repeatable.",
         rich_help_panel=ENGINE,
     ),
 ]
-
-
-class Choice(Struct, frozen=True, kw_only=True):
-    """What run is told of its engine and its devices; servers that it starts take most of it."""
-
-    engine: str | None
-    engine_path: Path | None
-    model: str | None
-    endpoints: list[str] | None
-    workers: int | None
-    gpus_per_worker: int | None
-    workers_per_gpu: int
-
-
-@contextlib.contextmanager
-def started(
-    server: str | None, words: str | None, choice: Choice, say: Callable[[str], None]
-) -> Iterator[Choice]:
-    """What the run is told in place of this, while its servers run; the same where none are asked for."""
-    if server is None:
-        if words is not None:
-            msg = "--serve-words is for servers that --serve starts"
-            raise UsageError(msg)
-        yield choice
-        return
-    _check(choice)
-    from trt_dp.placement.machine import look
-    from trt_dp.serving.during import served
-    from trt_dp.serving.layout import layout
-    from trt_dp.serving.post import Limits
-
-    with served(layout(_asked(server, words, choice), look()), Limits(), say) as endpoints:
-        yield Choice(
-            engine="openai",
-            engine_path=None,
-            model=None,
-            endpoints=list(endpoints),
-            workers=None,
-            gpus_per_worker=None,
-            workers_per_gpu=1,
-        )
-
-
-def _asked(server: str, words: str | None, choice: Choice) -> Asked:
-    from trt_dp.serving.layout import Asked
-    from trt_dp.serving.servers import Wish
-
-    named = choice.model if choice.engine_path is None else str(choice.engine_path)
-    return Asked(
-        server=server,
-        wish=Wish(model=named, words=_split(words)),
-        folder=new_folder(),
-        workers=choice.workers,
-        gpus_per_worker=choice.gpus_per_worker,
-        workers_per_gpu=choice.workers_per_gpu,
-        port=0,
-    )
-
-
-def _check(choice: Choice) -> None:
-    """Raises UsageError for options of run that contradict --serve."""
-    if choice.engine not in (None, "openai"):
-        msg = f"--serve is for the engine openai, not {choice.engine}"
-        raise UsageError(msg)
-    if choice.endpoints:
-        msg = "--serve starts the servers, and --endpoint names others: remove one of them"
-        raise UsageError(msg)
-    if choice.engine_path is not None and choice.model is not None:
-        msg = "--serve serves one model: give --engine-path or --model"
-        raise UsageError(msg)
+ServedModelName = Annotated[
+    str | None, typer.Option(help="What clients call the model.", rich_help_panel=ENGINE)
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Most requests in flight in each server.", rich_help_panel=ENGINE),
+]
+Context = Annotated[
+    int | None,
+    typer.Option(min=1, help="Most tokens of prompt and answer together.", rich_help_panel=ENGINE),
+]
+Program = Annotated[
+    str | None,
+    typer.Option(
+        help="The server's program where it is not on PATH, such as .venv-vllm/bin/vllm.",
+        rich_help_panel=ENGINE,
+    ),
+]
+Mode = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the server triton: leader, orchestrator or instances. [default: leader]",
+        rich_help_panel=ENGINE,
+    ),
+]
+NWorkers = Annotated[
+    int | None,
+    typer.Option(
+        help="Servers. [default: as many as the GPUs allow; 2 on a CPU]", rich_help_panel=DEVICES
+    ),
+]
+NGpus = Annotated[
+    int | None,
+    typer.Option(
+        help="GPUs, or NeuronCores, among which each server divides its model; "
+        "CPU cores on a machine without a GPU. [default: 1 GPU]",
+        rich_help_panel=DEVICES,
+    ),
+]
+WorkersPerGpu = Annotated[
+    int, typer.Option(help="Servers that share each GPU.", rich_help_panel=DEVICES)
+]
+NeuronCores = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FIRST-LAST",
+        help="NeuronCores to divide among the servers instead of GPUs.",
+        rich_help_panel=DEVICES,
+    ),
+]
+Host = Annotated[
+    str,
+    typer.Option(
+        help="Address to listen on. Whoever reaches it can use the servers.",
+        rich_help_panel=NETWORK,
+    ),
+]
+Port = Annotated[
+    int,
+    typer.Option(
+        help="First port; the others follow it. 0 takes free ones.", rich_help_panel=NETWORK
+    ),
+]
+Proxy = Annotated[
+    str | None,
+    typer.Option(
+        help="nginx: one port for all, the least busy server first.", rich_help_panel=NETWORK
+    ),
+]
+Deterministic = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic",
+        help="Every request is greedy or has a seed: NGINX may send one that a dead server "
+        "had begun to another.",
+        rich_help_panel=NETWORK,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(help="Folder for logs. [default: servers/<UTC time>]", rich_help_panel=OUTPUT),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Print files and commands; start nothing.", rich_help_panel=OUTPUT
+    ),
+]
+Plain = Annotated[
+    bool,
+    typer.Option("--plain", help="Print lines instead of a live table.", rich_help_panel=OUTPUT),
+]
+LoadSeconds = Annotated[
+    float,
+    typer.Option(
+        help="Restart a server that takes longer than this to load.", rich_help_panel=RELIABILITY
+    ),
+]
+SilentSeconds = Annotated[
+    float,
+    typer.Option(
+        help="Restart a server that does not say for this long that it is well.",
+        rich_help_panel=RELIABILITY,
+    ),
+]
+MaxRestarts = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Give a server up after this many restarts in a row.",
+        rich_help_panel=RELIABILITY,
+    ),
+]
 
 
 def new_folder() -> Path:
@@ -111,11 +160,3 @@ def new_folder() -> Path:
     from datetime import datetime, timezone
 
     return Path("servers") / datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
-
-
-def _split(words: str | None) -> tuple[str, ...]:
-    try:
-        return tuple(shlex.split(words or ""))
-    except ValueError as error:
-        msg = f"--serve-words cannot be split into words: {error}"
-        raise UsageError(msg) from error

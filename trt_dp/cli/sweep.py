@@ -9,6 +9,7 @@ import typer
 
 from trt_dp.cli import bench_options as options
 from trt_dp.cli import key_values, serve
+from trt_dp.cli import serve_options as servers
 from trt_dp.cli.help import DEVICES, ENGINE, OUTPUT, RELIABILITY
 
 if TYPE_CHECKING:
@@ -33,14 +34,7 @@ def sweep(
         Path,
         typer.Option(help="Folder for results. Reuse it to resume.", rich_help_panel=OUTPUT),
     ],
-    model_path: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[MODEL]",
-            help="As for trt-dp serve: a folder, or a name that the server can fetch.",
-            show_default=False,
-        ),
-    ] = None,
+    model_path: servers.Model = None,
     server: Annotated[
         str | None,
         typer.Option(
@@ -49,34 +43,11 @@ def sweep(
             rich_help_panel=ENGINE,
         ),
     ] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="Engine of the server cpu.", rich_help_panel=ENGINE)
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Set an option of that engine. Repeatable.",
-            rich_help_panel=ENGINE,
-        ),
-    ] = None,
-    program: Annotated[
-        str | None,
-        typer.Option(help="The server's program where it is not on PATH.", rich_help_panel=ENGINE),
-    ] = None,
-    context: Annotated[
-        int | None,
-        typer.Option(help="Most tokens of prompt and answer together.", rich_help_panel=ENGINE),
-    ] = None,
-    neuron_cores: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FIRST-LAST",
-            help="NeuronCores to divide among the servers instead of GPUs.",
-            rich_help_panel=DEVICES,
-        ),
-    ] = None,
+    engine: servers.Engine = None,
+    set_: servers.Set = None,
+    program: servers.Program = None,
+    context: servers.Context = None,
+    neuron_cores: servers.NeuronCores = None,
     tp: Annotated[
         str, typer.Option(help="Devices for each server, such as 8,4,2.", rich_help_panel=DEVICES)
     ] = "1",
@@ -130,16 +101,12 @@ def sweep(
     from trt_dp.cli import bench_plan, sweep_plan
 
     asked = bench_plan.Asked(
-        endpoint=[],
         model=model,
         tokenizer=tokenizer,
         chat=chat,
         vocab_size=vocab_size,
         body=body,
         stop_at_eos=stop_at_eos,
-        batch_size=1,
-        dp=1,
-        request_rate=None,
         max_requests=max_requests,
         warmup=warmup,
         seed=seed,

@@ -22,7 +22,7 @@ def watch(
         bool, typer.Option("--once", help="Print how far the run is, and exit.")
     ] = False,
 ) -> None:
-    """Show a run that another process works on, until it ends."""
+    """Show the progress of a run in another process, until the run ends."""
     from trt_dp.display.watch import watch
 
     watch(run, plain=plain, once=once)

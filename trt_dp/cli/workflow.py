@@ -92,7 +92,7 @@ def workflow(
     ] = Level.info,
     plain_: Annotated[
         bool,
-        typer.Option("--plain", help="No live view, only lines.", rich_help_panel=OUTPUT),
+        typer.Option("--plain", help="Print lines instead of a live view.", rich_help_panel=OUTPUT),
     ] = False,
 ) -> None:
     """Run a JSON workflow: nodes that load rows, prompt a model for each, and combine the answers.

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Struct
 
 from trt_dp import plugins
-from trt_dp.coordinator.record.journal import Journal
+from trt_dp.coordinator.record.journal import Journal, Mask
 from trt_dp.coordinator.run_folder import Folder, open_folder
 from trt_dp.dataset import open as dataset
 from trt_dp.dataset.index import Index
@@ -39,12 +39,21 @@ def find_writer(name: str) -> Writer:
     return writer
 
 
-def check_text(name: str, index: Index, *, detokenize: bool) -> None:
-    """Raises UsageError where this format needs text, and some answers will have none."""
-    writer = find_writer(name)
-    has_ids = bool((index.lines["kind"] == PromptKind.IDS).any())
-    if writer.needs_text and has_ids and not detokenize:
+def check_text(name: str, index: Index) -> None:
+    """Raises UsageError where this format needs text, and some answers would have none."""
+    if find_writer(name).needs_text and (index.lines["kind"] == PromptKind.IDS).any():
         msg = f"{name} needs answers as text, and some prompts are token ids: run with --detokenize"
+        raise UsageError(msg)
+
+
+def _check_has_text(path: Path, writer: Writer, index: Index, journal: Journal) -> None:
+    """Raises UsageError where this format needs text, and some answers have none."""
+    ids_only = (index.lines["kind"] == PromptKind.IDS) & ~journal.failed
+    if writer.needs_text and (count := int(ids_only.sum())):
+        msg = (
+            f"this format needs answers as text, and {count:,} answers of the run in {path} are token ids alone. "
+            "Export it as jsonl, csv or parquet, or run it again with --detokenize and another --output"
+        )
         raise UsageError(msg)
 
 
@@ -59,7 +68,8 @@ def export_run(path: Path, name: str, output: str | None = None) -> Written | No
         index = dataset.reopen(path, asked.source, asked.fingerprint)
         with contextlib.closing(Journal(folder.journal, len(index))) as journal:
             _check_finished(path, journal)
-            check_text(name, index, detokenize=asked.detokenize)
+            if not asked.detokenize:
+                _check_has_text(path, writer, index, journal)
             answers = answers_of(index, journal)
             if output == STDOUT:
                 writer.write(answers, sys.stdout.buffer, None)
@@ -95,11 +105,10 @@ def write(writer: Writer, answers: Answers, path: Path) -> Written:
 
 def answers_of(index: Index, journal: Journal) -> Answers:
     """Every completed request with its answer, in input order."""
-    completed = np.flatnonzero(journal.completed)
+    completed = journal.completed
 
     def batches() -> Iterator[list[Answered]]:
-        sizes = journal.lengths(completed) + index.lines["length"][completed]
-        for rows in _parts(completed, sizes):
+        for rows in _parts(completed, journal, index):
             fields, lines = index.fields(rows), journal.lines(rows)
             yield [
                 Answered(int(at), asked, line_of(line))
@@ -109,12 +118,13 @@ def answers_of(index: Index, journal: Journal) -> Answers:
     return Answers(batches, index.fingerprint)
 
 
-def _parts(rows: np.ndarray, sizes: np.ndarray) -> Iterator[np.ndarray]:
-    """These rows in parts of bounded size."""
-    for first in range(0, len(rows), _BATCH_ROWS):
-        some = rows[first : first + _BATCH_ROWS]
-        pieces = np.cumsum(sizes[first : first + _BATCH_ROWS], dtype=np.int64) // _BATCH_BYTES
-        yield from np.split(some, np.flatnonzero(np.diff(pieces)) + 1)
+def _parts(chosen: Mask, journal: Journal, index: Index) -> Iterator[np.ndarray]:
+    """The chosen requests in parts of bounded size."""
+    for first in range(0, len(chosen), _BATCH_ROWS):
+        rows = first + np.flatnonzero(chosen[first : first + _BATCH_ROWS])
+        sizes = journal.lengths(rows) + index.lines["length"][rows]
+        pieces = np.cumsum(sizes, dtype=np.int64) // _BATCH_BYTES
+        yield from np.split(rows, np.flatnonzero(np.diff(pieces)) + 1) if len(rows) else ()
 
 
 def _check_finished(path: Path, journal: Journal) -> None:

@@ -14,6 +14,7 @@ from trt_dp.coordinator.record.lane import Lane
 from trt_dp.coordinator.workers.limits import Limits
 from trt_dp.dataset.reading import Reading
 from trt_dp.errors import UsageError
+from trt_dp.system.ranges import check_least
 from trt_dp.types import Defaults, EngineSpec, Sampling
 
 
@@ -47,30 +48,29 @@ class Job(Struct, frozen=True):
 def check(job: Job) -> None:
     """Raises UsageError for a limit or a sampling setting that is out of range."""
     limits, defaults, sampling = job.limits, job.defaults, job.defaults.sampling
-    for name, value, least in (
-        ("--stall-seconds", limits.stall_seconds, 0.1),
-        ("--start-seconds", limits.start_seconds, 0.1),
-        ("--load-seconds", limits.load_seconds, 0.1),
-        ("--answer-seconds", limits.answer_seconds, 0.1),
-        ("--paused-seconds", limits.paused_seconds, 0.1),
-        ("--price-per-gpu-hour", job.price_per_gpu_hour or 0.0, 0.0),
-        ("--grace-seconds", job.grace_seconds, 0.0),
-        ("--max-restarts", limits.max_restarts, 0),
-        ("--host-seconds", limits.host_seconds, 0.1),
-        ("--min-workers", limits.min_workers, 1),
-        ("--port", job.port, 0),
-        ("--temperature", sampling.temperature, 0.0),
-        ("--top-k", sampling.top_k, 0),
-        ("--seed", sampling.seed, 0),
-        ("--min-p", sampling.min_p, 0.0),
-        ("--min-tokens", sampling.min_tokens, 0),
-        ("--max-tokens", 1 if defaults.max_tokens is None else defaults.max_tokens, 1),
-        ("--presence-penalty", sampling.presence_penalty, -2.0),
-        ("--frequency-penalty", sampling.frequency_penalty, -2.0),
-    ):
-        if not value >= least:  # so that NaN is refused too
-            msg = f"{name} is {value}: it must be at least {least}"
-            raise UsageError(msg)
+    check_least(
+        (
+            ("--stall-seconds", limits.stall_seconds, 0.1),
+            ("--start-seconds", limits.start_seconds, 0.1),
+            ("--load-seconds", limits.load_seconds, 0.1),
+            ("--answer-seconds", limits.answer_seconds, 0.1),
+            ("--paused-seconds", limits.paused_seconds, 0.1),
+            ("--price-per-gpu-hour", job.price_per_gpu_hour or 0.0, 0.0),
+            ("--grace-seconds", job.grace_seconds, 0.0),
+            ("--max-restarts", limits.max_restarts, 0),
+            ("--host-seconds", limits.host_seconds, 0.1),
+            ("--min-workers", limits.min_workers, 1),
+            ("--port", job.port, 0),
+            ("--temperature", sampling.temperature, 0.0),
+            ("--top-k", sampling.top_k, 0),
+            ("--seed", sampling.seed, 0),
+            ("--min-p", sampling.min_p, 0.0),
+            ("--min-tokens", sampling.min_tokens, 0),
+            ("--max-tokens", 1 if defaults.max_tokens is None else defaults.max_tokens, 1),
+            ("--presence-penalty", sampling.presence_penalty, -2.0),
+            ("--frequency-penalty", sampling.frequency_penalty, -2.0),
+        )
+    )
     _check_sampling(sampling)
     check_name(job.order)
     _check_lengths(defaults)

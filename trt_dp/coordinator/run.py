@@ -231,8 +231,8 @@ def _open_index(job: Job, display: Display, begun: Boarding | None) -> Index:
     if index.bad and not job.skip_bad:
         raise DatasetError(index.refusal())
     abilities.check_rows(job, index, display)
-    if job.output_format:
-        export.check_text(job.output_format, index, detokenize=job.detokenize)
+    if job.output_format and not job.detokenize:
+        export.check_text(job.output_format, index)
     return index
 
 

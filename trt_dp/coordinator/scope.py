@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from trt_dp.coordinator.boarding import Boarding
 from trt_dp.coordinator.job import Display, Job
@@ -13,6 +11,7 @@ from trt_dp.coordinator.record.journal import Journal
 from trt_dp.coordinator.record.tally import Tally
 from trt_dp.coordinator.run_folder import Folder
 from trt_dp.dataset.index import Index
+from trt_dp.dataset.line_table import Column
 from trt_dp.types import Placement
 
 
@@ -31,11 +30,10 @@ class Scope(Struct, frozen=True, kw_only=True):
 
 def tally_of(scope: Scope) -> Tally:
     """A tally of all requests and workers, with nothing in it."""
-    lines = scope.index.lines
-    return Tally(len(lines), len(scope.placements), input_tokens(scope), lines["output_tokens"])
+    wanted, place = scope.index.lines["output_tokens"], scope.folder.path
+    return Tally(len(wanted), len(scope.placements), input_tokens(scope), wanted, place)
 
 
-def input_tokens(scope: Scope) -> NDArray[np.int32] | None:
+def input_tokens(scope: Scope) -> Column | None:
     """The tokens of each prompt; None where prompts are text, which workers tokenize."""
-    tokens: NDArray[np.int32] = scope.index.lines["input_tokens"]
-    return None if scope.index.first_text is not None else tokens
+    return None if scope.index.first_text is not None else scope.index.lines["input_tokens"]

@@ -15,6 +15,7 @@ from trt_dp.coordinator.order.choose import choose
 from trt_dp.coordinator.order.contract import Order
 from trt_dp.coordinator.order.file import FileOrder
 from trt_dp.coordinator.order.ordering import answered, known
+from trt_dp.coordinator.order.runs import Runs
 from trt_dp.coordinator.outgoing import setups, works
 from trt_dp.coordinator.queue.blame import Blame, given_up
 from trt_dp.coordinator.queue.dispatcher import Dispatcher
@@ -90,11 +91,12 @@ class Session:
         completed = journal.completed
         bad = [place for place in index.bad if not completed[place]]
         self._fail(bad, {})
-        pending = np.flatnonzero(~journal.completed)
+        pending = Runs(~journal.completed)
         earlier = len(index) - len(pending) - len(bad)
         if earlier:
             say(f"resuming: {earlier:,} of {len(index):,} requests are already completed")
-        self._wanted_tokens = int(index.lines["output_tokens"][pending].sum(dtype=np.int64))
+        wanted = index.lines["output_tokens"]
+        self._wanted_tokens = int(wanted.sum(dtype=np.int64, where=~journal.completed))
         proven = bool((journal.completed & ~journal.failed).any())
         chosen = choose(self._scope.job.order, known(self._scope.job, self._scope.index, pending))
         self._order = chosen.order

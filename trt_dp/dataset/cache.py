@@ -15,17 +15,20 @@ from numpy.typing import NDArray
 from trt_dp.dataset import store
 from trt_dp.dataset.index import Index, Part
 from trt_dp.dataset.inputs import STDIN
-from trt_dp.dataset.piece import LINE
+from trt_dp.dataset.line_table import NAMES, LineTable, fits
 from trt_dp.dataset.reading import Asked
 from trt_dp.system import safe_files
 from trt_dp.types import PromptKind, Source
 
-_VERSION = 5
+_VERSION = 6
 _UNUSABLE = (  # all that numpy and zipfile raise for a damaged file
     *(OSError, EOFError, ValueError, TypeError, AttributeError, KeyError),
     *(NotImplementedError, RuntimeError, MemoryError, OverflowError, SyntaxError),
     *(zipfile.BadZipFile, zlib.error, msgspec.DecodeError),
 )
+
+
+_Arrays = dict[str, NDArray[Any]]
 
 
 class _Header(Struct):
@@ -60,7 +63,7 @@ def load(place: Path, asked: Asked | None) -> Index | None:
         asked=header.asked,
         source=source,
         fingerprint=header.fingerprint,
-        lines=lines,
+        lines=LineTable(lines),
         bad=header.bad,
         blanks=blanks,
         parts=header.parts,
@@ -85,7 +88,7 @@ def _still_there(source: Source, place: Path) -> Source | None:
     return now if same else None
 
 
-def _arrays(file: BinaryIO) -> tuple[_Header, NDArray[Any], NDArray[Any]]:
+def _arrays(file: BinaryIO) -> tuple[_Header, _Arrays, NDArray[Any]]:
     """The contents of a cache; refuses a compressed one, which is never ours and could unpack to any size."""
     with zipfile.ZipFile(file) as archive:
         if any(member.file_size != member.compress_size for member in archive.infolist()):
@@ -94,19 +97,15 @@ def _arrays(file: BinaryIO) -> tuple[_Header, NDArray[Any], NDArray[Any]]:
     file.seek(0)
     with np.load(file, allow_pickle=False) as arrays:
         header = msgspec.json.decode(arrays["facts"].tobytes(), type=_Header, strict=False)
-        return header, arrays["lines"], arrays["blanks"]
+        return header, {name: arrays[name] for name in NAMES}, arrays["blanks"]
 
 
-def _sound(header: _Header, lines: NDArray[Any], blanks: NDArray[Any]) -> bool:
+def _sound(header: _Header, lines: _Arrays, blanks: NDArray[Any]) -> bool:
     """Whether a cache can be about a file of this size: no line outside it, no negative count."""
-    if lines.dtype != LINE or blanks.dtype != np.int64 or lines.ndim != 1 or blanks.ndim != 1:
+    if blanks.dtype != np.int64 or blanks.ndim != 1 or not fits(lines, header.source.size):
         return False
-    if not len(lines) or min(int(lines[name].min()) for name in LINE.names or ()) < 0:
-        return False
-    stops = lines["offset"] + lines["length"]
-    known = all(0 <= place < len(lines) for place in header.bad)
-    known &= int(lines["kind"].max()) <= max(PromptKind)
-    return known and int(stops.max()) <= header.source.size and bool(header.parts)
+    known = all(0 <= place < len(lines["kind"]) for place in header.bad)
+    return known and int(lines["kind"].max()) <= max(PromptKind) and bool(header.parts)
 
 
 def keep(places: list[Path], index: Index) -> None:
@@ -121,13 +120,14 @@ def keep(places: list[Path], index: Index) -> None:
         notable=index.notable,
     )
     packed = np.frombuffer(msgspec.json.encode(header), np.uint8)
+    arrays: dict[str, Any] = {"facts": packed, "blanks": index.blanks, **index.lines.arrays()}
     for place in places:
         if safe_files.another_s(place):
             continue  # the two users would replace it in turns
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             with safe_files.atomic_write(place, mode=0o600) as file:
-                np.savez(file, facts=packed, lines=index.lines, blanks=index.blanks)
+                np.savez(file, **arrays)
         except OSError:
             continue
         return

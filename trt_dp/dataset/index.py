@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from trt_dp.dataset import json_row, store
 from trt_dp.dataset.fields import Fields
+from trt_dp.dataset.line_table import LineTable
 from trt_dp.dataset.reading import Asked
 from trt_dp.dataset.result_line import failure
 from trt_dp.errors import BadLine, DatasetChanged, DatasetError
@@ -37,7 +38,7 @@ class Index(Struct, frozen=True, kw_only=True):
     asked: Asked
     source: Source
     fingerprint: str
-    lines: NDArray[np.void]
+    lines: LineTable
     bad: dict[int, str]
     blanks: NDArray[np.int64]
     parts: list[Part]
@@ -52,7 +53,7 @@ class Index(Struct, frozen=True, kw_only=True):
         """Where these requests are, as a worker needs it."""
         spans = np.empty(len(indices), SPAN)
         spans["index"] = indices
-        lines = self.lines[indices]
+        lines = self.lines.rows(indices)
         for name in ("offset", "length", "input_tokens", "kind"):
             spans[name] = lines[name]
         return spans
@@ -118,7 +119,7 @@ class Index(Struct, frozen=True, kw_only=True):
 
     def read(self, indices: Iterable[int]) -> list[bytes]:
         """The lines of these requests; raises DatasetChanged if the file changed since it was checked."""
-        places = self.lines[list(indices)]
+        places = self.lines.rows(list(indices))
         spans = zip(places["length"].tolist(), places["offset"].tolist(), strict=True)
         try:
             with Path(self.source.path).open("rb") as file:
@@ -146,7 +147,7 @@ class Index(Struct, frozen=True, kw_only=True):
         if self.source.store:
             return store.record(content, int(self.lines["input_tokens"][index]))
         if index in self.bad:
-            return Fields(task_id=json_row.task_id(content))
+            return Fields(task_id=json_row.task_id(content), more=json_row.others(content))
         return json_row.from_json(content)
 
     def _heads(self, indices: list[int]) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Any
 
 import msgspec
@@ -9,7 +10,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from trt_dp.dataset import token_ids
 from trt_dp.dataset.fields import MAX_COUNT, Fields, check
-from trt_dp.dataset.row import exact_tokens, fields_of
+from trt_dp.dataset.row import OURS, exact_tokens, fields_of
 from trt_dp.errors import UNREADABLE, BadLine
 from trt_dp.system.reasons import why
 from trt_dp.types import Ids
@@ -42,6 +43,8 @@ _table = msgspec.json.Decoder(dict[str, Raw]).decode
 _any = msgspec.json.Decoder().decode
 _count = msgspec.json.Decoder(_Count).decode
 _encode = msgspec.json.Encoder(enc_hook=str).encode
+
+_TOLD = OURS | {"method", "url", "conversations"}
 
 KNOWN_IDS = ("input_ids", "logits", "input_len")
 
@@ -101,6 +104,35 @@ def task_id(row: bytes) -> int | str | None:
     except UNREADABLE:
         return None
     return found.custom_id if found.task_id is None else found.task_id
+
+
+def others(row: bytes) -> dict[str, Raw]:
+    """The fields of a row, valid or not, that are only passed on; of a batch line those of its body."""
+    try:
+        table = _table(row)
+        table |= _table(table.pop("body")) if "custom_id" in table and "body" in table else {}
+    except UNREADABLE:
+        return {}
+    return {name: raw for name, raw in table.items() if name not in _TOLD and _is_whole(raw)}
+
+
+def others_of(cells: dict[str, Any]) -> dict[str, Raw]:
+    """The same for cells that are only passed on."""
+    found = {}
+    for name, value in cells.items():
+        with contextlib.suppress(*UNREADABLE, TypeError, OverflowError):
+            found[name] = Raw(_encode(value))
+    return {name: raw for name, raw in found.items() if _is_whole(raw)}
+
+
+def _is_whole(raw: Raw) -> bool:
+    """Whether a value can be read again."""
+    try:
+        _any(raw)
+        str(raw, "utf-8")
+    except (*UNREADABLE, UnicodeDecodeError):
+        return False
+    return True
 
 
 def _outline(row: bytes) -> _Plain | None:

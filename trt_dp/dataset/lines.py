@@ -37,7 +37,7 @@ def row_of(line: bytes | int, parse: Parse) -> Row:
     try:
         return parse(line)
     except BadLine as reason:
-        return Bad(str(reason), json_row.task_id(line))
+        return Bad(str(reason), json_row.task_id(line), json_row.others(line))
 
 
 def too_long(length: int) -> str:

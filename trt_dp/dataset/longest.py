@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from msgspec import Struct
 
 from trt_dp.dataset.open import open_dataset
@@ -27,11 +28,11 @@ def longest(path: Path) -> Longest:
         place = index.place(first)
         msg = f"{path}: the prompt of {place} is text, so its length in tokens is unknown: pass the lengths yourself"
         raise DatasetError(msg)
-    good = index.lines[index.lines["kind"] != PromptKind.INVALID]
+    good = np.flatnonzero(index.lines["kind"] != PromptKind.INVALID)
     if not len(good):
         raise DatasetError(index.refusal("Fix the file"))
-    inputs = good["input_tokens"].astype("i8")
-    total = inputs + good["output_tokens"]
+    inputs = index.lines["input_tokens"][good].astype(np.int64)
+    total = inputs + index.lines["output_tokens"][good]
     return Longest(
         input_tokens=int(inputs.max()),
         total_tokens=int(total.max()),

@@ -20,6 +20,7 @@ from trt_dp.dataset import cache
 from trt_dp.dataset.formats import choose_reader, find_reader
 from trt_dp.dataset.index import Index, Part
 from trt_dp.dataset.inputs import STDIN, Opened, expand, opened
+from trt_dp.dataset.line_table import Gathered as LinesFound
 from trt_dp.dataset.lines import BOM
 from trt_dp.dataset.piece import LINE, Gathering, Piece
 from trt_dp.dataset.readers.contract import Options, Reader, Row
@@ -194,7 +195,7 @@ def _pieces(rows: Iterable[Row], source: Opened, store: Store) -> Iterator[Piece
     found = Gathering()
     for row in rows:
         found.add(row)
-        if found.size > _PIECE_BYTES or len(found) > _PIECE_ROWS:
+        if len(found.content) > _PIECE_BYTES or len(found) > _PIECE_ROWS:
             yield store.add(found, source.progress())
             found = Gathering()
     yield store.add(found, source.progress())
@@ -214,7 +215,7 @@ class _Gathered:
         self._asked = asked
         self._progress = progress
         self._parts: list[Part] = []
-        self._lines = [np.empty(0, LINE)]
+        self._lines = LinesFound()
         self._blanks = [np.empty(0, np.int64)]
         self._bad: dict[int, str] = {}
         self._notable: set[str] = set()
@@ -232,7 +233,7 @@ class _Gathered:
         """Take the pieces of an input as they come."""
         for piece in pieces:
             lines = np.frombuffer(piece.lines, LINE)
-            self._lines.append(lines)
+            self._lines.add(lines)
             self._blanks.append(np.array(piece.blanks, np.int64) + self._count)
             self._bad.update({self._count + at: reason for at, reason in piece.bad.items()})
             self._notable |= set(piece.notable)
@@ -246,7 +247,7 @@ class _Gathered:
         return Index(
             source=source,
             fingerprint=self._digest.hexdigest()[:32],
-            lines=np.concatenate(self._lines),
+            lines=self._lines.table(),
             bad=self._bad,
             blanks=np.concatenate(self._blanks),
             parts=self._parts,

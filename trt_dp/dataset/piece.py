@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from array import array
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ LINE = np.dtype(
 """Where a request lies and what it holds; `kind` is a PromptKind."""
 _MOST_NAMES = 100  # a hostile file may have a new one in each row
 _INVALID = (PromptKind.INVALID.value, 0)
-_INT32 = 4
+_INT32, _FIELDS = 4, len(LINE.names or ())
 
 
 class Piece(Struct):
@@ -41,12 +42,11 @@ class Piece(Struct):
 
 
 class Gathering:
-    """The rows of a piece as they are found; `records` is what a store holds of them."""
+    """The rows of a piece as they are found; `content` is what a store holds of them."""
 
     def __init__(self) -> None:
-        self.size = 0
-        self.records: list[bytes | memoryview] = []
-        self._lines: list[tuple[int, int, int, int, int]] = []
+        self.content = bytearray()
+        self._lines = array("q")  # the fields of a LINE, one row after the other
         self._bad: dict[int, str] = {}
         self._blanks: list[int] = []
         self._checksum = 0
@@ -54,14 +54,14 @@ class Gathering:
 
     def __len__(self) -> int:
         """How many rows there are."""
-        return len(self._lines)
+        return len(self._lines) // _FIELDS
 
     def add(self, row: Row, place: tuple[int, int] | None = None) -> None:
         """Add a row; it lies at this place of the user's file, or next in the store."""
         if isinstance(row, Block):
             self._add_block(row)
         elif isinstance(row, Blank):
-            self._blanks.append(len(self._lines))
+            self._blanks.append(len(self))
         elif isinstance(row, Bad) or row.input_ids is None:
             self._record(row, b"", place)
         else:
@@ -79,26 +79,30 @@ class Gathering:
         self, row: Fields | Bad, ids: bytes | memoryview, place: tuple[int, int] | None
     ) -> None:
         if isinstance(row, Bad):
-            self._bad[len(self._lines)] = row.reason
-            head, (kind, output_tokens) = to_json(Fields(task_id=row.task_id)), _INVALID
+            self._bad[len(self)] = row.reason
+            (kind, output_tokens), told = _INVALID, to_json(Fields(task_id=row.task_id))
+            head = to_json(Fields(task_id=row.task_id, more=row.more)) if row.more else told
         else:
-            head = to_json(row)
+            head = told = to_json(row)
             kind, output_tokens = _kind(row, len(ids)), row.exact_tokens or row.max_tokens or 0
             if (row.more or row.sampling is not NO_SAMPLING) and len(self._notable) < _MOST_NAMES:
                 self._notable |= notable(row)
             if row.max_tokens:
                 self._notable.add("max_tokens")
-        self._checksum = zlib.crc32(ids, zlib.crc32(head, self._checksum))
+        self._checksum = zlib.crc32(ids, zlib.crc32(told, self._checksum))
         length = len(head) + len(ids)
         if place is None:
-            place = (self.size, length)
-            self.records += (head, ids)
-            self.size += length
-        self._lines.append((*place, len(ids) // _INT32, output_tokens, kind))
+            place = (len(self.content), length)
+            self.content += head
+            self.content += ids
+        self._lines.extend((*place, len(ids) // _INT32, output_tokens, kind))
 
     def piece(self, stop: int, base: int = 0) -> Piece:
         """All of it, packed; `base` is where its records begin in the store."""
-        lines = np.array(self._lines, LINE)
+        fields = np.array(self._lines, np.int64).reshape(-1, _FIELDS)
+        lines = np.empty(len(fields), LINE)
+        for name, column in zip(LINE.names or (), fields.T, strict=True):
+            lines[name] = column
         lines["offset"] += base
         return Piece(
             lines=lines.tobytes(),

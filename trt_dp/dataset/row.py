@@ -44,6 +44,8 @@ _NAMES = frozenset(_Row.__struct_fields__)
 _SAMPLING = frozenset(SAMPLING)
 _FORMS = frozenset((*forms.FORMS, forms.ADAPTER))
 _OURS = _NAMES | _SAMPLING | UNSUPPORTED.keys()
+OURS = _OURS | _FORMS | {"input_ids", "logits", "input_len", "custom_id"}
+"""The names that mean something to us: what has another is only passed on."""
 _KNOWN = sorted({*_NAMES, *_SAMPLING, *_FORMS, "input_ids", "logits", "input_len"})
 _row = msgspec.json.Decoder(_Row).decode
 _sampling = msgspec.json.Decoder(SamplingFields).decode

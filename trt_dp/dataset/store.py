@@ -20,7 +20,6 @@ from trt_dp.errors import BadLine, WriteError
 NAME = "requests.store"
 PARTIAL = ".requests.store.partial"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-_PARTS = 1024  # as many as one system call takes
 _INT32 = np.dtype("<i4")
 
 
@@ -51,8 +50,7 @@ class Store:
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             start = os.lseek(self._file, 0, os.SEEK_END)
-            for first in range(0, len(rows.records), _PARTS):
-                _write(self._file, rows.records[first : first + _PARTS])
+            _write(self._file, rows.content)
         except OSError as error:
             msg = f"cannot write {self.path}: {error.strerror}. Free some space, or choose another --output"
             raise WriteError(msg) from error
@@ -62,14 +60,12 @@ class Store:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
 
-def _write(file: int, parts: list[bytes | memoryview]) -> None:
+def _write(file: int, content: bytearray) -> None:
     """Usually one system call; if the disk took only a part, write the rest, which says what is wrong."""
-    wanted = sum(map(len, parts))
-    written = os.writev(file, parts)
-    if written < wanted:
-        rest = memoryview(b"".join(parts))[written:]
-        while rest:
-            rest = rest[os.write(file, rest) :]
+    with memoryview(content) as whole:
+        written = 0
+        while written < len(whole):
+            written += os.write(file, whole[written:])
 
 
 def record(content: bytes, input_tokens: int) -> Fields:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from trt_dp.dataset import json_row
 from trt_dp.dataset.fields import SAMPLING, Fields
 from trt_dp.dataset.forms import FORMS
-from trt_dp.dataset.readers.contract import Options
+from trt_dp.dataset.readers.contract import Bad, Options
 from trt_dp.errors import DatasetError
 
 _USUAL = {
@@ -93,3 +93,8 @@ def _say(name: str, roles: dict[str, str], options: Options) -> None:
 def fields(cells: dict[str, Any], more: dict[str, Any]) -> Fields:
     """A row as Fields; raises BadLine with the reason."""
     return json_row.from_cells(cells, more)
+
+
+def bad(reason: str, task_id: int | str | None, more: dict[str, Any]) -> Bad:
+    """An invalid row, with the cells that are only passed on."""
+    return Bad(reason, task_id, json_row.others_of(more))

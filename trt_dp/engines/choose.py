@@ -12,7 +12,8 @@ from trt_dp.engines.folder import check_tokenizer, provenance, read_fields
 from trt_dp.errors import UsageError
 
 DEFAULT_FOLDER = Path("engines/default")
-_NO_FOLDER = "{}: build an engine with trt-dp build, or name one with --engine-path"
+_NO_FOLDER = "{}: build an engine with trt-dp build, or name one with {}"
+_NAMED_BY = "--engine-path"
 
 
 def server_options(endpoints: Sequence[str] | None, model: str | None) -> dict[str, str]:
@@ -21,18 +22,23 @@ def server_options(endpoints: Sequence[str] | None, model: str | None) -> dict[s
     return {key: value for key, value in named.items() if value}
 
 
-def choose_engine(name: str | None, folder: Path | None) -> tuple[str, str | None]:
-    """The engine's name, and the whole path of its folder; None for an engine that needs no folder and got none."""
+def choose_engine(
+    name: str | None, folder: Path | None, named_by: str = _NAMED_BY
+) -> tuple[str, str | None]:
+    """The engine's name, and the whole path of its folder; None for an engine that needs no folder and got none.
+
+    `named_by` is what a user names the folder with.
+    """
     if folder is not None and not folder.exists():
-        msg = f"{folder} does not exist: --engine-path names the folder of an engine"
+        msg = f"{folder} does not exist: {named_by} names the folder of an engine"
         raise UsageError(msg)
     if name is None:
         folder = folder or DEFAULT_FOLDER
-        return recognise(folder), str(folder.resolve())
+        return recognise(folder, named_by), str(folder.resolve())
     needs = about(plugins.find(plugins.ENGINES, name))
     if folder is None and needs.needs_folder:
         folder = DEFAULT_FOLDER
-        _check_folder(folder)
+        _check_folder(folder, named_by)
     if needs.needs_tokenizer:
         check_tokenizer(folder, f"the engine {name} needs a tokenizer")
     return name, None if folder is None else str(folder.resolve())
@@ -43,9 +49,9 @@ def context_of(folder: Path) -> int | None:
     return about_context(plugins.find(plugins.ENGINES, recognise(folder)), folder)
 
 
-def recognise(folder: Path) -> str:
+def recognise(folder: Path, named_by: str = _NAMED_BY) -> str:
     """The name of the engine that this folder is for; raises UsageError unless there is exactly one."""
-    _check_folder(folder)
+    _check_folder(folder, named_by)
     made_for = provenance(folder).get("engine")
     if isinstance(made_for, str):
         return made_for
@@ -58,10 +64,10 @@ def recognise(folder: Path) -> str:
     return found[0]
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path, named_by: str) -> None:
     if not folder.is_dir():
         what = f"{folder} is not a folder" if folder.exists() else f"{folder} does not exist"
-        raise UsageError(_NO_FOLDER.format(what))
+        raise UsageError(_NO_FOLDER.format(what, named_by))
 
 
 def _volunteers(folder: Path) -> tuple[list[str], list[str]]:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO
 
+from trt_dp.system.guarded import end_session
+
 _LAST_BYTES = 2000
 _KILL_SECONDS, _SOON = 5.0, 0.02
 _LEAVE_SECONDS = 4.0  # an agent that is asked ends its workers just as one that was hung up on
@@ -68,8 +70,10 @@ class Starter:
         self._process.kill()
 
     def forget(self) -> None:
-        """Free what is kept of it."""
+        """Free what is kept of it once it has ended, and end what it left behind, as mpirun does with an ssh."""
         self.hang_up()
+        if self.poll() is not None:
+            end_session(self._process.pid)
         self._said.close()
 
     def _tell(self, told: bytes) -> None:

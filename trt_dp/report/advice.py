@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from msgspec import Struct
 
-from trt_dp.report.columns import Columns, StateChange
+from trt_dp.report.columns import Columns, StateChange, answered_after
+from trt_dp.report.parts import extent
 from trt_dp.report.schema import Death
 from trt_dp.report.sections import Part
 
@@ -18,7 +19,8 @@ class Finding(Struct, frozen=True, kw_only=True):
     """What advice is drawn from."""
 
     parts: Sequence[Part]
-    columns: Columns
+    columns: Iterable[Columns]
+    mean_tokens: float
     deaths: Sequence[Death]
     speeds: list[float]
     last_sent: float
@@ -81,11 +83,11 @@ def _pace(_finding: Finding, _part: Part) -> str:
 
 
 def _long(finding: Finding, part: Part) -> str:
-    columns = finding.columns
-    made = columns.output_tokens[~columns.failed]
-    running = columns.answered_at > finding.last_sent
-    late = columns.output_tokens[running & (columns.output_tokens > 2 * made.mean())]
-    count, longest = len(late), int(late.max(initial=0))
+    late = extent(
+        part.output_tokens[part.output_tokens > 2 * finding.mean_tokens]
+        for part in answered_after(finding.columns, finding.last_sent)
+    )
+    count, longest = late.count, int(max(0.0, late.largest))
     what = "one long request" if count == 1 else f"{count:,} long requests"
     return (
         f"slots were empty while {what} of up to {longest:,} tokens still ran after the last request was sent. "

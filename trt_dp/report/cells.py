@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from trt_dp.report.columns import Columns, Floats, StateChange, Wasted
+from trt_dp.report.columns import Columns, Floats, StateChange, Wasted, by_worker
 from trt_dp.report.flow import amounts, occupancy
 
 _FULL = 0.9
@@ -31,20 +31,37 @@ class Cells(Struct, frozen=True, kw_only=True):
         return (self.decoding + self.prefilling + self.wasted) / np.maximum(self.seconds, 1e-12)
 
 
-def cells_of(
-    worker: int, columns: Columns, wasted: Wasted, ready: NDArray[np.bool_], edges: Floats
-) -> Cells:
-    """What this worker, whose columns these are, did between neighbouring edges."""
+def work_of(parts: Iterable[Columns], workers: int, edges: Floats) -> Floats:
+    """Tokens, and slot-seconds of decoding and of prefilling, of each worker between neighbouring edges."""
+    found = np.zeros((workers, 3, len(edges) - 1))
+    for part in parts:
+        for worker, mine in enumerate(by_worker(part, workers)):
+            found[worker] += _work(mine, edges)
+    return found
+
+
+def _work(columns: Columns, edges: Floats) -> list[Floats]:
     mine = ~columns.failed
     began, first = columns.began[mine], columns.first_token_at[mine]
     end, tokens = columns.answered_at[mine], columns.output_tokens[mine].astype(np.float64)
-    made_from = columns.made_from[mine]
+    return [
+        amounts(columns.made_from[mine], end, tokens, edges),
+        occupancy(first, end, edges),
+        amounts(began, first, first - began, edges),
+    ]
+
+
+def cells_of(
+    worker: int, work: Floats, wasted: Wasted, ready: NDArray[np.bool_], edges: Floats
+) -> Cells:
+    """What this worker, which did this work, did between neighbouring edges."""
     lost = wasted.worker == worker
+    tokens, decoding, prefilling = work
     return Cells(
         seconds=np.diff(edges),
-        tokens=amounts(made_from, end, tokens, edges),
-        decoding=occupancy(first, end, edges),
-        prefilling=amounts(began, first, first - began, edges),
+        tokens=tokens,
+        decoding=decoding,
+        prefilling=prefilling,
         wasted=occupancy(wasted.sent_at[lost], wasted.lost_at[lost], edges),
         ready=ready,
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
+
+from trt_dp.report.parts import Parts
 
 Floats = NDArray[np.float64]
 State = Literal["starting", "loading", "ready", "dead", "retired"]
@@ -48,42 +50,18 @@ class Wasted(Struct, frozen=True):
     lost_at: Floats
 
 
-def no_columns() -> Columns:
-    """The columns of a sitting that completed nothing."""
-    nothing = np.empty(0)
-    return Columns(
-        worker=np.empty(0, np.int32),
-        sent_at=nothing,
-        began=nothing,
-        first_token_at=nothing,
-        answered_at=nothing,
-        input_tokens=np.empty(0, np.int64),
-        output_tokens=np.empty(0, np.int64),
-        failed=np.empty(0, np.bool_),
-        again=np.empty(0, np.bool_),
-        made_from=nothing,
-    )
-
-
-def since_last_answer(worker: NDArray[np.int32], began: Floats, answered_at: Floats) -> Floats:
-    """From when tokens were made by engines that do not tell: since the worker's answers before, or its start.
-
-    Such an engine may have let a request wait, so that the whole time of each request would count too much.
-    """
-    order = np.lexsort((answered_at, worker))
-    ends, who = answered_at[order], worker[order]
-    changes = np.flatnonzero((np.diff(ends, prepend=-1.0) != 0) | (np.diff(who, prepend=-1) != 0))
-    before = np.where(changes > 0, ends[changes - 1], -np.inf)
-    before[np.diff(who[changes], prepend=-1) != 0] = -np.inf
-    since = np.empty(len(order))
-    since[order] = np.repeat(before, np.diff(np.append(changes, len(order))))
-    return np.maximum(since, began)
-
-
-def answered_after(columns: Columns, moment: float) -> Columns:
+def answered_after(parts: Iterable[Columns], moment: float) -> Parts[Columns]:
     """The columns of requests that were not completed yet at a moment."""
-    later = columns.answered_at > moment
-    return Columns(**{name: getattr(columns, name)[later] for name in Columns.__struct_fields__})
+    return Parts(lambda: (_where(part, part.answered_at > moment) for part in parts))
+
+
+def _where(columns: Columns, which: NDArray[np.bool_]) -> Columns:
+    return Columns(**{name: getattr(columns, name)[which] for name in Columns.__struct_fields__})
+
+
+def last_fresh_sent(parts: Iterable[Columns]) -> float:
+    """When the last request was sent that no worker had died with; 0 if there is none."""
+    return max((float(part.sent_at[~part.again].max(initial=0.0)) for part in parts), default=0.0)
 
 
 def by_worker(columns: Columns, workers: int) -> list[Columns]:

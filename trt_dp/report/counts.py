@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from trt_dp.report.columns import Columns, StateChange, Wasted, no_columns, nothing_wasted
+from trt_dp.report.columns import Columns, StateChange, Wasted, nothing_wasted
 from trt_dp.report.energy import Consumption
 from trt_dp.report.ledger import Books
 from trt_dp.report.schema import Activity, Death
@@ -30,7 +32,7 @@ class WorkerCounts(Struct, frozen=True):
 
 
 class Counts(Struct, frozen=True, kw_only=True):
-    """What was counted between the first request sent and the last answer; durations are sorted."""
+    """What was counted between the first request sent and the last answer; what is of each request, in parts."""
 
     serving_seconds: float
     sending: Activity
@@ -38,12 +40,12 @@ class Counts(Struct, frozen=True, kw_only=True):
     workers: list[WorkerCounts]
     failed: int
     redone: int
-    latency: Seconds
-    first_token: Seconds
-    queue_wait: Seconds
-    turnaround: Seconds
+    latency: Iterable[Seconds]
+    first_token: Iterable[Seconds]
+    queue_wait: Iterable[Seconds]
+    turnaround: Iterable[Seconds]
     deaths: list[Death] = []
-    columns: Columns = msgspec.field(default_factory=no_columns)
+    columns: Iterable[Columns] = ()
     wasted: Wasted = msgspec.field(default_factory=nothing_wasted)
     states: list[StateChange] = []
 

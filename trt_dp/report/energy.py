@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from msgspec import Struct
 
 from trt_dp.report.columns import Columns, Floats
+from trt_dp.report.parts import extent
 from trt_dp.report.sections import Energy, Gpu
 
 
@@ -32,14 +33,16 @@ class Consumption(Struct, frozen=True, kw_only=True):
     price_per_gpu_hour: float | None = None
 
 
-def energy(used: Consumption, columns: Columns, edges: Floats, served: float) -> Energy | None:
+def energy(
+    used: Consumption, columns: Iterable[Columns], edges: Floats, served: float
+) -> Energy | None:
     """The energy of a run; None where it had no GPU. What was not measured is null, not zero."""
     devices = {device for worker in used.devices for device in worker}
     if not devices:
         return None
     gpus = [_gpu(one, _last_answer(one.device, used, columns), edges, served) for one in used.gpus]
     joules = sum(gpu.energy_joules for gpu in gpus) if gpus else None
-    tokens = int(columns.output_tokens.sum())
+    tokens = int(extent(part.output_tokens for part in columns).total)
     hours = (edges[-1] - edges[0]) * len(devices) / 3600
     price = used.price_per_gpu_hour
     return Energy(
@@ -71,11 +74,15 @@ def _gpu(samples: GpuSamples, last_answer: float, edges: Floats, served: float) 
     )
 
 
-def _last_answer(device: str, used: Consumption, columns: Columns) -> float:
+def _last_answer(device: str, used: Consumption, columns: Iterable[Columns]) -> float:
     """When the last worker on this GPU answered for the last time; the first moment if none did."""
     mine = [number for number, devices in enumerate(used.devices) if device in devices]
-    answered = columns.answered_at[np.isin(columns.worker, mine)]
-    return float(answered.max()) if len(answered) else float(columns.sent_at.min(initial=np.inf))
+    found = extent(part.answered_at[np.isin(part.worker, mine)] for part in columns)
+    return found.largest if found.count else _first_sent(columns)
+
+
+def _first_sent(columns: Iterable[Columns]) -> float:
+    return extent(part.sent_at for part in columns).least
 
 
 def between(samples: GpuSamples, start: float, end: float) -> float:

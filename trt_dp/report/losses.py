@@ -7,23 +7,24 @@ seconds count by its speed, so the parts sum to the gap exactly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from trt_dp.report.advice import Finding, advise
-from trt_dp.report.cells import Cells, cells_of, full_speeds, ready_in
+from trt_dp.report.cells import Cells, cells_of, full_speeds, ready_in, work_of
 from trt_dp.report.columns import (
     Columns,
     Floats,
     StateChange,
     Wasted,
-    by_worker,
+    last_fresh_sent,
     states_by_worker,
 )
 from trt_dp.report.flow import occupancy
+from trt_dp.report.parts import extent
 from trt_dp.report.schema import Death
 from trt_dp.report.sections import Losses, Part
 
@@ -43,10 +44,11 @@ class Observed(Struct, frozen=True, kw_only=True):
     phases: dict[str, float]
     began: float
     workers: int
-    columns: Columns
+    columns: Iterable[Columns]
     wasted: Wasted
     states: Sequence[StateChange]
     deaths: Sequence[Death] = ()
+    fresh_at: float | None = None  # when the last request was sent that no worker had died with
 
     @property
     def first_ready(self) -> float:
@@ -61,8 +63,8 @@ class Observed(Struct, frozen=True, kw_only=True):
     @property
     def last_fresh(self) -> float:
         """When the last request was sent that no worker had died with: what is sent later is tried again."""
-        fresh = self.columns.sent_at[~self.columns.again]
-        return min(self.last_sent, max(self.first_ready, float(fresh.max(initial=0.0))))
+        fresh = last_fresh_sent(self.columns) if self.fresh_at is None else self.fresh_at
+        return min(self.last_sent, max(self.first_ready, fresh))
 
     @property
     def served(self) -> float:
@@ -82,41 +84,43 @@ class _Served(Struct, frozen=True):
 
 def attribute(run: Observed) -> Losses | None:
     """The losses of a run; None where no output token was made, so that no speed is known."""
-    made = run.columns.output_tokens[~run.columns.failed]
-    if not made.sum() or run.served <= run.first_ready:
+    made = extent(part.output_tokens[~part.failed] for part in run.columns)
+    if not made.total or run.served <= run.first_ready:
         return None
     served = _measure(run)
     if not served.speeds.sum():
         return None
-    seconds = _outside(run.phases) | _inside(run, served)
+    mean = made.total / made.count
+    seconds = _outside(run.phases) | _inside(run, served, mean)
     wall = sum(run.phases.values())
-    full = float(made.sum() / served.speeds.sum())
+    full = float(made.total / served.speeds.sum())
     alone = min(_longest_alone(run.columns), wall)
     _make_room(seconds, max(0.0, alone - full))
-    return _losses(run, served, seconds, (wall, full, alone))
+    finding = Finding(parts=_parts(seconds, wall - max(full, alone)), columns=run.columns, mean_tokens=mean,
+                      deaths=run.deaths, speeds=served.speeds.tolist(), last_sent=run.last_sent,
+                      served=run.served, states=run.states)  # fmt: skip
+    return _losses(served, finding, (wall, full, alone))
 
 
-def _losses(
-    run: Observed, served: _Served, seconds: dict[str, float], times: tuple[float, float, float]
-) -> Losses:
-    wall, full, alone = times
-    bound = max(full, alone)
-    lost = wall - bound
-    parts = [
+def _parts(seconds: dict[str, float], lost: float) -> list[Part]:
+    return [
         Part(cause=cause, seconds=seconds[cause], share=seconds[cause] / lost if lost else 0.0)
         for cause in CAUSES
     ]
-    finding = Finding(parts=parts, columns=run.columns, deaths=run.deaths, speeds=served.speeds.tolist(),
-                      last_sent=run.last_sent, served=run.served, states=run.states)  # fmt: skip
+
+
+def _losses(served: _Served, finding: Finding, times: tuple[float, float, float]) -> Losses:
+    wall, full, alone = times
+    bound = max(full, alone)
     return Losses(
         wall_seconds=wall,
         bound_seconds=bound,
         bound_by="the longest request" if alone > full else "full batches",
-        lost_seconds=lost,
+        lost_seconds=wall - bound,
         efficiency=bound / wall,
         full_batch=served.batch,
         full_speed_tok_s=served.speeds.tolist(),
-        parts=parts,
+        parts=list(finding.parts),
         advice=advise(finding),
     )
 
@@ -128,8 +132,8 @@ def _measure(run: Observed) -> _Served:
     edges = np.unique(np.concatenate((even, changes, [run.last_fresh, run.last_sent])))
     changes_of = states_by_worker(run.states, run.workers)
     cells = [
-        cells_of(worker, mine, run.wasted, ready_in(changes_of[worker], edges), edges)
-        for worker, mine in enumerate(by_worker(run.columns, run.workers))
+        cells_of(worker, work, run.wasted, ready_in(changes_of[worker], edges), edges)
+        for worker, work in enumerate(work_of(run.columns, run.workers, edges))
     ]
     speeds, batch, full = full_speeds(cells, edges[1:] <= run.last_fresh + 1e-9)
     return _Served(edges=edges, cells=cells, speeds=speeds, batch=batch, full=full)
@@ -145,8 +149,8 @@ def _outside(phases: dict[str, float]) -> dict[str, float]:
     }
 
 
-def _inside(run: Observed, served: _Served) -> dict[str, float]:
-    tail = _tail_shares(run, served)
+def _inside(run: Observed, served: _Served, mean_tokens: float) -> dict[str, float]:
+    tail = _tail_shares(run, served, mean_tokens)
     seconds = dict.fromkeys(("skew", "dispatch", "prefill", "pace", *tail, "restarts"), 0.0)
     pending = served.edges[1:] <= run.last_fresh + 1e-9
     for worker, cells in enumerate(served.cells):
@@ -185,25 +189,17 @@ def _causes(cells: Cells, served: _Served, worker: int) -> dict[str, Floats]:
     }
 
 
-def _tail_shares(run: Observed, served: _Served) -> dict[str, Floats]:
+def _tail_shares(run: Observed, served: _Served, mean_tokens: float) -> dict[str, Floats]:
     """What slots stand empty for once nothing fresh is pending: the requests that still run, by their kind.
 
     Where nothing runs, requests are still waiting to be tried again, or the last answers are on their way.
     """
-    columns, edges = run.columns, served.edges
-    tokens = columns.output_tokens
-    again = columns.again
-    long = (tokens > _LONG * tokens[~columns.failed].mean()) & ~again
-    slow = (served.speeds < _SLOW * served.speeds.max())[columns.worker] & ~long & ~again
-    running = {
-        name: occupancy(columns.began[which], columns.answered_at[which], edges)
-        for name, which in (
-            ("long", long),
-            ("uneven", slow),
-            ("restarts", again),
-            ("ragged", ~long & ~slow & ~again),
-        )
-    }
+    edges = served.edges
+    running = dict.fromkeys(("long", "uneven", "restarts", "ragged"), np.zeros(len(edges) - 1))
+    for part in run.columns:
+        for name, which in _kinds(part, served, mean_tokens).items():
+            more = occupancy(part.began[which], part.answered_at[which], edges)
+            running[name] = running[name] + more
     total = sum(running.values(), np.zeros(len(edges) - 1))
     shares = {name: each / np.maximum(total, 1e-12) for name, each in running.items()}
     waiting = "restarts" if run.last_fresh < run.last_sent else "ragged"
@@ -213,15 +209,33 @@ def _tail_shares(run: Observed, served: _Served) -> dict[str, Floats]:
     return shares
 
 
-def _longest_alone(columns: Columns) -> float:
+def _kinds(columns: Columns, served: _Served, mean_tokens: float) -> dict[str, NDArray[np.bool_]]:
+    """Which requests are long, which were made by a slow worker, which ran again, and which are none of these."""
+    again = columns.again
+    long = (columns.output_tokens > _LONG * mean_tokens) & ~again
+    slow = (served.speeds < _SLOW * served.speeds.max())[columns.worker] & ~long & ~again
+    return {"long": long, "uneven": slow, "restarts": again, "ragged": ~long & ~slow & ~again}
+
+
+def _longest_alone(parts: Iterable[Columns]) -> float:
     """The longest answer at the best speed at which any answer of its order of length was made."""
+    longest, lasted = 0, 0.0
+    for tokens, seconds in map(_decoded, parts):
+        if len(tokens) and tokens.max() > longest:
+            at = int(tokens.argmax())
+            longest, lasted = int(tokens[at]), float(seconds[at])
+    per_token = np.inf
+    for tokens, seconds in map(_decoded, parts):
+        comparable = tokens >= longest / 2
+        pace = (seconds[comparable] / tokens[comparable]).min(initial=np.inf)
+        per_token = min(per_token, float(pace))
+    return float(min(per_token * longest, lasted))
+
+
+def _decoded(columns: Columns) -> tuple[NDArray[np.int64], Floats]:
+    """Tokens of each answer that has some, and the seconds from the first to the last of them."""
     good = ~columns.failed & (columns.output_tokens > 0)
-    tokens = columns.output_tokens[good]
-    seconds = columns.answered_at[good] - columns.first_token_at[good]
-    longest = int(tokens.argmax())
-    comparable = tokens >= tokens[longest] / 2
-    per_token = float((seconds[comparable] / tokens[comparable]).min())
-    return float(min(per_token * tokens[longest], seconds[longest]))
+    return columns.output_tokens[good], columns.answered_at[good] - columns.first_token_at[good]
 
 
 def _make_room(seconds: dict[str, float], excess: float) -> None:

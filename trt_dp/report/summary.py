@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from msgspec import structs
+from numpy.typing import NDArray
 
-from trt_dp.report.columns import answered_after
+from trt_dp.report.columns import Columns, answered_after, last_fresh_sent
 from trt_dp.report.counts import Counts, Seconds, Story, Whole
 from trt_dp.report.definitions import DEFINITIONS
 from trt_dp.report.energy import Consumption, energy
@@ -13,6 +16,7 @@ from trt_dp.report.histogram import histogram
 from trt_dp.report.hosts import hosts
 from trt_dp.report.ledger import balance
 from trt_dp.report.losses import Observed, attribute
+from trt_dp.report.parts import Parts, at_ranks, extent
 from trt_dp.report.schema import (
     SCHEMA_VERSION,
     Coordinator,
@@ -33,7 +37,7 @@ _TAIL_BEFORE = 0.25
 def summarise(whole: Whole, counts: Counts, story: Story | None = None) -> Report:
     """The report of one session of a run."""
     answered_now = sum(worker.requests for worker in counts.workers)
-    workers = _workers(whole, counts, answered_now)
+    workers, observed = _workers(whole, counts, answered_now), _observed(whole, counts)
     report = Report(
         schema_version=SCHEMA_VERSION,
         engine=whole.engine,
@@ -54,11 +58,11 @@ def summarise(whole: Whole, counts: Counts, story: Story | None = None) -> Repor
         dropped_journal_bytes=whole.dropped_journal_bytes,
         results_sha256=whole.results_sha256,
         definitions=DEFINITIONS,
-        losses=attribute(_observed(whole, counts)),
+        losses=attribute(observed),
         timeline=_timeline(whole, counts),
-        tail=_tail(whole, counts),
+        tail=_tail(observed),
         histograms=_histograms(counts),
-        energy=_energy(whole, counts, story.consumption) if story else None,
+        energy=_energy(observed, story.consumption) if story else None,
     )
     return _with_story(report, story) if story else report
 
@@ -85,21 +89,22 @@ def _requests(whole: Whole, counts: Counts, answered_now: int) -> Requests:
     )
 
 
-def percentiles(seconds: Seconds) -> Percentiles:
-    """The percentiles of sorted durations, in milliseconds."""
-    if not len(seconds):
+def percentiles(parts: Iterable[Seconds]) -> Percentiles:
+    """The percentiles of durations, in milliseconds: those of all of them, however many there are."""
+    found = extent(parts)
+    if not found.count:
         return Percentiles()
-    p50, p90, p95, p99 = (_ms(seconds[int(len(seconds) * q)]) for q in (0.5, 0.9, 0.95, 0.99))
-    average = _ms(float(seconds.mean(dtype=np.float64)))
+    ranks = [int(found.count * q) for q in (0.5, 0.9, 0.95, 0.99)]
+    p50, p90, p95, p99 = map(_ms, at_ranks(parts, ranks, found.count))
     return Percentiles(
         p50=p50,
         p90=p90,
         p95=p95,
         p99=p99,
-        minimum=_ms(seconds[0]),
-        maximum=_ms(seconds[-1]),
-        average=average,
-        count=len(seconds),
+        minimum=_ms(found.least),
+        maximum=_ms(found.largest),
+        average=_ms(found.total / found.count),
+        count=found.count,
     )
 
 
@@ -112,6 +117,7 @@ def _observed(whole: Whole, counts: Counts) -> Observed:
         wasted=counts.wasted,
         states=counts.states,
         deaths=counts.deaths,
+        fresh_at=last_fresh_sent(counts.columns),
     )
 
 
@@ -124,40 +130,42 @@ def _timeline(whole: Whole, counts: Counts) -> Timeline | None:
     return timeline(counts.columns, counts.wasted, counts.states, edges, whole.began)
 
 
-def _energy(whole: Whole, counts: Counts, used: Consumption | None) -> Energy | None:
+def _energy(run: Observed, used: Consumption | None) -> Energy | None:
     """What the GPUs used, in the intervals of the timeline."""
-    if used is None or whole.wall_seconds <= 0:
+    wall = sum(run.phases.values())
+    if used is None or wall <= 0:
         return None
-    end = whole.began + whole.wall_seconds
-    edges = np.linspace(whole.began, end, intervals(len(counts.workers)) + 1)
-    return energy(used, counts.columns, edges, _observed(whole, counts).served)
+    edges = np.linspace(run.began, run.began + wall, intervals(run.workers) + 1)
+    return energy(used, run.columns, edges, run.served)
 
 
-def _tail(whole: Whole, counts: Counts) -> Timeline | None:
+def _tail(run: Observed) -> Timeline | None:
     """The end of the run, from a little before the last fresh request was sent to the last answer."""
-    run = _observed(whole, counts)
     seconds = run.served - run.last_fresh
-    if not len(counts.columns.worker) or seconds <= 0:
+    if not any(len(part.worker) for part in run.columns) or seconds <= 0:
         return None
     start = max(run.first_ready, run.last_fresh - _TAIL_BEFORE * seconds)
     edges = np.linspace(start, run.served, _TAIL_INTERVALS + 1)
-    late = answered_after(counts.columns, start)
-    return timeline(late, counts.wasted, counts.states, edges, whole.began)
+    late = answered_after(run.columns, start)
+    return timeline(late, run.wasted, run.states, edges, run.began)
 
 
 def _histograms(counts: Counts) -> dict[str, Histogram]:
     """The distributions of this sitting; none of what was not measured."""
-    columns = counts.columns
-    made = ~columns.failed
-    found = {
-        "latency": histogram(counts.latency * 1e3, "ms"),
-        "first_token": histogram(counts.first_token * 1e3, "ms"),
-        "queue_wait": histogram(counts.queue_wait * 1e3, "ms"),
-        "turnaround": histogram(counts.turnaround * 1e3, "ms"),
-        "input_tokens": histogram(columns.input_tokens[made], "tokens"),
-        "output_tokens": histogram(columns.output_tokens[made], "tokens"),
-    }
+    names = ("latency", "first_token", "queue_wait", "turnaround")
+    found = {name: histogram(_in_ms(getattr(counts, name)), "ms") for name in names}
+    for name in ("input_tokens", "output_tokens"):
+        found[name] = histogram(_made(counts.columns, name), "tokens", whole=True)
     return {name: each for name, each in found.items() if each.counts}
+
+
+def _in_ms(parts: Iterable[Seconds]) -> Parts[Seconds]:
+    return Parts(lambda: (part * np.float32(1e3) for part in parts))
+
+
+def _made(parts: Iterable[Columns], name: str) -> Parts[NDArray[np.int64]]:
+    """A column of the requests that were answered."""
+    return Parts(lambda: (getattr(part, name)[~part.failed] for part in parts))
 
 
 def _coordinator(whole: Whole, completed: int) -> Coordinator:

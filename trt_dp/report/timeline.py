@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -28,45 +28,68 @@ def intervals(workers: int) -> int:
     return max(_LEAST_INTERVALS, min(_MOST_INTERVALS, _MOST_VALUES // max(1, workers)))
 
 
+class _Flows:
+    """What went through each worker in each interval, added up part by part."""
+
+    def __init__(self, parts: Iterable[Columns], workers: int, edges: Floats) -> None:
+        shape = (workers, len(edges) - 1)
+        self.tokens, self.running = np.zeros(shape), np.zeros(shape)
+        self.completed = np.zeros(shape[1], np.int64)
+        self.pending = np.zeros(
+            shape[1], np.int64
+        )  # of what was completed, not sent yet at its end
+        for part in parts:
+            self._add(part, edges)
+
+    def _add(self, part: Columns, edges: Floats) -> None:
+        self.completed += np.histogram(part.answered_at, edges)[0]
+        sent = np.sort(part.sent_at)
+        self.pending += len(sent) - np.searchsorted(sent, edges[1:], side="right")
+        for worker, mine in enumerate(by_worker(part, len(self.tokens))):
+            end, tokens = mine.answered_at, mine.output_tokens.astype(np.float64)
+            self.tokens[worker] += amounts(mine.made_from, end, tokens, edges)
+            self.running[worker] += occupancy(mine.began, end, edges)
+
+
 def timeline(
-    columns: Columns, wasted: Wasted, states: Sequence[StateChange], edges: Floats, began: float
+    parts: Iterable[Columns],
+    wasted: Wasted,
+    states: Sequence[StateChange],
+    edges: Floats,
+    began: float,
 ) -> Timeline:
     """What each worker did between these edges; times are counted from `began`."""
     step = float(edges[1] - edges[0])
     workers = 1 + max(change.worker for change in states)
-    parts = zip(by_worker(columns, workers), states_by_worker(states, workers), strict=True)
-    completed, _ = np.histogram(columns.answered_at, edges)
+    flows = _Flows(parts, workers, edges)
     return Timeline(
         start_seconds=_rounded(edges[0] - began),
         interval_seconds=step,
         lanes=[
-            _lane(worker, mine, wasted, changes, (edges, began))
-            for worker, (mine, changes) in enumerate(parts)
+            _lane(worker, flows, wasted, changes, (edges, began))
+            for worker, changes in enumerate(states_by_worker(states, workers))
         ],
-        completed_per_second=_short(completed / step),
-        pending=_pending(columns, edges),
+        completed_per_second=_short(flows.completed / step),
+        pending=flows.pending.tolist(),
     )
 
 
 def _lane(
     worker: int,
-    columns: Columns,
+    flows: _Flows,
     wasted: Wasted,
     states: Sequence[StateChange],
     time: tuple[Floats, float],
 ) -> Lane:
     edges, began = time
     lost = wasted.worker == worker
-    tokens = columns.output_tokens.astype(np.float64)
-    start, end = columns.made_from, columns.answered_at
-    running = occupancy(columns.began, end, edges)
-    running += occupancy(wasted.sent_at[lost], wasted.lost_at[lost], edges)
+    vain = occupancy(wasted.sent_at[lost], wasted.lost_at[lost], edges)
     step = np.diff(edges)
     return Lane(
         worker=worker,
         states=_spans(states, edges, began),
-        tokens_per_second=_short(amounts(start, end, tokens, edges) / step),
-        running=_short(running / step),
+        tokens_per_second=_short(flows.tokens[worker] / step),
+        running=_short((flows.running[worker] + vain) / step),
     )
 
 
@@ -82,13 +105,6 @@ def _spans(changes: Sequence[StateChange], edges: Floats, began: float) -> list[
         for change, end in zip(changes, ends, strict=True)
         if end > edges[0] and change.at_seconds < edges[-1] and end > change.at_seconds
     ][:_MOST_SPANS]
-
-
-def _pending(columns: Columns, edges: Floats) -> list[int]:
-    """How many of the requests that were completed had not been sent yet at the end of each interval."""
-    sent = np.sort(columns.sent_at)
-    pending: list[int] = (len(sent) - np.searchsorted(sent, edges[1:], side="right")).tolist()
-    return pending
 
 
 def _short(values: Floats) -> list[float]:

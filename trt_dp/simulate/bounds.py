@@ -10,11 +10,39 @@ import numpy as np
 from trt_dp.simulate.engine import EngineShape
 from trt_dp.simulate.shapes import Workload
 from trt_dp.simulate.step_models import StepModel, Steps, alike
+from trt_dp.simulate.world import Setting
 
 
 def bound(work: Workload, shapes: Sequence[EngineShape]) -> float:
     """The least seconds for this work: all of it in full batches, or its longest request alone."""
     return max(full_batches(work, shapes), longest_alone(work, shapes))
+
+
+def bound_of_present(work: Workload, setting: Setting) -> float:
+    """The same, if engines that come late, die or change their speed only count while and as far as they are there."""
+    left = full_batches(work, setting.shapes) * sum(shape.speed for shape in setting.shapes)
+    changes = sorted(_changes(setting))
+    now = speed = 0.0
+    for at, change in [*changes, (float("inf"), 0.0)]:
+        if speed * (at - now) >= left:
+            break
+        left -= speed * (at - now)
+        now, speed = at, speed + change
+    return max(now + left / speed, longest_alone(work, setting.shapes))
+
+
+def _changes(setting: Setting) -> list[tuple[float, float]]:
+    """When the speed of all engines together changes, and by how much."""
+    speeds = [shape.speed for shape in setting.shapes]
+    ready = setting.ready_at or (0.0,) * len(speeds)
+    changes = list(zip(ready, speeds, strict=True))
+    for fault in setting.faults:
+        lost = speeds[fault.worker]
+        if fault.kind == "speed":
+            changes.append((fault.at, fault.speed - lost))
+        else:
+            changes += [(fault.at, -lost), (fault.at + fault.back_after, lost)]
+    return changes
 
 
 def full_batches(work: Workload, shapes: Sequence[EngineShape]) -> float:

@@ -62,6 +62,17 @@ def _backwards(dice: Dice) -> Workload:
     return workload(np.sort(lengths("long-tail", REQUESTS, dice)))
 
 
+def _two_a_slot(dice: Dice) -> Workload:
+    """So few requests that each slot gets about two."""
+    return workload(lengths("sixteen-k", 2048, dice), prompt=500)
+
+
+def _one_prefix(dice: Dice) -> Workload:
+    """Most requests begin alike: one group of prefixes is larger than a worker's share of all."""
+    work = shared_prefixes(dice)
+    return replace(work, prefixes=np.where(dice.random(len(work)) < 0.8, 0, work.prefixes))
+
+
 def _unknown(dice: Dice) -> Workload:
     """Only max_tokens is known, and it is the same for all."""
     return workload(lengths("long-tail", REQUESTS, dice), limit=TAIL_LONGEST)
@@ -74,8 +85,12 @@ CRASH = replace(EQUAL, faults=(Fault(worker=3, at=_HALFWAY, back_after=60.0),))
 EARLY_CRASH = replace(EQUAL, faults=(Fault(worker=3, at=5.0, back_after=3.0),))
 SLOWS_DOWN = replace(EQUAL, faults=(Fault(worker=3, at=_HALFWAY, kind="speed", speed=_SLOW),))
 LATE = replace(EQUAL, ready_at=(0.0,) * 7 + (20.0,))
-TIGHT = Setting(
-    shapes=engines(EngineShape(kv_tokens=TAIL_LONGEST * 256 // 3, admission="optimistic"))
+TIGHT, TIGHTER = (
+    Setting(shapes=engines(EngineShape(kv_tokens=TAIL_LONGEST * 256 // n, admission="optimistic")))
+    for n in (3, 6)
+)
+ROOFLINE, HALF_ROOFLINE = (
+    Setting(shapes=engines(EngineShape(model=Roofline()), workers)) for workers in (8, 4)
 )
 
 
@@ -114,28 +129,30 @@ CASES = (
     Case(name="long tail, nothing known", make=_unknown, setting=EQUAL, knowledge="limits"),
     _case("long tail, one of 8 at 70 %", "long-tail", SLOW, 90),
     _case("normal, one of 8 at 70 %", "normal", SLOW, 97),
-    _case("long tail, one slows down halfway", "long-tail", SLOWS_DOWN),
+    _case("long tail, one slows to 70 % halfway", "long-tail", SLOWS_DOWN),
     _case("long tail, one joins after 20 s", "long-tail", LATE),
     _case("long tail, KV cache for a third", "long-tail", TIGHT, 90),
+    _case("long tail, KV cache for a sixth", "long-tail", TIGHTER),
     _case("long tail, crash halfway, back after 60 s", "long-tail", CRASH, 85),
     Case(
-        name="512 requests up to 16 K, samples of 32 prompts",
+        name="512 requests up to 16 K, 32 prompts x 16",
         make=sampled_prompts,
         setting=EQUAL,
         target=1.67,
-        baseline="static",
+        baseline="groups",
     ),
     Case(
-        name="the same, on a GPU's roofline",
+        name="the same, roofline of a GPU",
         make=sampled_prompts,
-        setting=Setting(shapes=engines(EngineShape(model=Roofline()))),
+        setting=ROOFLINE,
         target=1.67,
-        baseline="static",
+        baseline="groups",
     ),
+    Case(name="2,048 requests up to 16 K, roofline", make=_two_a_slot, setting=HALF_ROOFLINE),
     _case(
         "long tail, roofline, attention after matrices",
         "long-tail",
-        Setting(shapes=engines(EngineShape(model=Roofline()))),
+        ROOFLINE,
     ),
     _case(
         "long tail, roofline, attention meanwhile",
@@ -147,6 +164,12 @@ CASES = (
         make=shared_prefixes,
         setting=Setting(shapes=engines(_PREFIX_ENGINE)),
         target=1.9,
+        baseline="static",
+    ),
+    Case(
+        name="one huge group of prefixes, 80 % of all",
+        make=_one_prefix,
+        setting=Setting(shapes=engines(_PREFIX_ENGINE)),
         baseline="static",
     ),
 )

@@ -47,7 +47,7 @@ class Needs(Struct, frozen=True, kw_only=True):
 def needs_of(index: Index, allowed: Allowed) -> Needs:
     """The needs of all valid requests."""
     places = np.flatnonzero(index.lines["kind"] != PromptKind.INVALID)
-    lines = index.lines[places]
+    lines = index.lines.rows(places)
     texts = lines["kind"] != PromptKind.IDS
     about = lines["length"].astype(np.int64) // _TEXT_BYTES_PER_TOKEN
     prompts = np.where(texts, about, lines["input_tokens"].astype(np.int64))

@@ -11,7 +11,7 @@ from msgspec import Struct
 from trt_dp.coordinator.order.choose import Known, choose
 from trt_dp.coordinator.order.contract import Order
 from trt_dp.coordinator.queue.dispatcher import Dispatcher
-from trt_dp.simulate.bounds import bound
+from trt_dp.simulate.bounds import bound, bound_of_present
 from trt_dp.simulate.cases import Case
 from trt_dp.simulate.shapes import Lengths, Workload, whole
 from trt_dp.simulate.static import by_groups, dealt
@@ -36,6 +36,7 @@ class Trial(Struct, frozen=True, kw_only=True):
 
     seconds: float
     bound: float
+    bound_of_present: float
     losses: Losses
     preemptions: float
     imbalance: float
@@ -45,6 +46,11 @@ class Trial(Struct, frozen=True, kw_only=True):
     def efficiency(self) -> float:
         """Percent of the bound."""
         return 100 * self.bound / self.seconds
+
+    @property
+    def of_present(self) -> float:
+        """Percent of the bound of the engines that were there."""
+        return 100 * self.bound_of_present / self.seconds
 
 
 class Study(Struct, frozen=True):
@@ -134,6 +140,7 @@ def judge(work: Workload, setting: Setting, simulated: Simulated) -> Trial:
     return Trial(
         seconds=seconds,
         bound=bound(work, setting.shapes),
+        bound_of_present=bound_of_present(work, setting),
         losses=Losses(
             down=100 * (whole - alive) / whole,
             idle=100 * (alive - busy) / whole,

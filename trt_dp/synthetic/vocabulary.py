@@ -32,6 +32,7 @@ class DemoTokenizer:
         self.own = set(range(SIZE))
         self.vocab_size = SIZE
         self.special = set(range(len(SPECIAL)))
+        self.hidden = {text: number for number, text in enumerate(SPECIAL)}
 
     def encode(self, texts: list[str], *, special: bool = False) -> list[list[int]]:
         """One id for each byte of UTF-8; the demo model has no special tokens around a prompt."""

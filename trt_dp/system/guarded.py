@@ -50,7 +50,7 @@ class Guarded:
         if status is not None and not self._ended:
             self._ended = True
             self._hang_up()
-            _end_session(self._guard.pid)  # in case the guard itself was killed
+            end_session(self._guard.pid)  # in case the guard itself was killed
             if self._scratch:
                 shutil.rmtree(self._scratch, ignore_errors=True)
         return status
@@ -67,8 +67,8 @@ class Guarded:
                 self._guard.stdin.close()
 
 
-def _end_session(session: int) -> None:
-    """Kill a guard's process group, and the groups that mpirun made in its session."""
+def end_session(session: int) -> None:
+    """Kill what is left of a session whose leader has ended: its process group, and those that mpirun made in it."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(session, signal.SIGKILL)
     for process in Path("/proc").glob("[0-9]*"):

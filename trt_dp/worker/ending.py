@@ -15,7 +15,7 @@ def ended(
     """The answer up to where it stops; its text too, if a stop string decided that."""
     sampling = request.sampling
     if sampling.stop_token_ids:
-        result = _at_stop_id(request, result)
+        result = _named(request, _at_stop_id(request, result))
     if not sampling.stop or tokenizer is None:
         return result, None
     found = find_stop(tokenizer, result.output_ids, sampling.stop, sampling.min_tokens)
@@ -30,6 +30,14 @@ def _at_stop_id(request: Request, result: Result) -> Result:
         if token in stops:
             return _cut(result, place, token)
     return result
+
+
+def _named(request: Request, result: Result) -> Result:
+    """A stop id that was asked for as a string is named by it."""
+    reason = result.stop_reason
+    if not isinstance(reason, int) or reason not in request.stop_names:
+        return result
+    return structs.replace(result, stop_reason=request.stop_names[reason])
 
 
 def _cut(result: Result, length: int, reason: int | str) -> Result:

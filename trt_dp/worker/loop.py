@@ -67,9 +67,6 @@ class Loop:
         self._setup = setup
         self._make = make
         self._early = early
-        self._rules = Rules(
-            engine=setup.engine, defaults=setup.defaults, detokenize=setup.detokenize
-        )
         if setup.source:
             self._open(Requests(setup.source, setup.tokenizer))
         self._rows: deque[Row] = deque()
@@ -86,6 +83,12 @@ class Loop:
         """Open what it takes to read these requests and to write their answers."""
         setup, named = self._setup, requests.tokenizer
         opened = tokenizer.open_tokenizer(named) if named else None
+        self._rules = Rules(
+            engine=setup.engine,
+            defaults=setup.defaults,
+            detokenize=setup.detokenize,
+            hidden=opened.hidden if opened else {},
+        )
         self._reader = RequestReader(requests.source)
         self._prompts = Prompts(setup.engine.path, opened, setup.defaults)
         self._writer = LineWriter(setup, opened)

@@ -27,6 +27,7 @@ class Rules(Struct, frozen=True):
     defaults: Defaults
     detokenize: bool
     context: int | None = None  # the most tokens that prompt and answer may have together
+    hidden: dict[str, int] = {}  # special tokens, which texts of answers leave out
 
 
 def asked_of(row: Row, prompt: Ids | AsItIs, rules: Rules) -> Asked:
@@ -35,6 +36,7 @@ def asked_of(row: Row, prompt: Ids | AsItIs, rules: Rules) -> Asked:
     sampling = sampling_of(row.index, fields, rules.defaults)
     if fields.sampling != _NOTHING_SAID:
         _check_abilities(rules.engine.name, sampling)
+    sampling, stop_names = _with_special_stops(sampling, rules.hidden)
     task_id = row.index if fields.task_id is None else fields.task_id
     ids = _NO_IDS if isinstance(prompt, AsItIs) else prompt
     first = Request(
@@ -43,6 +45,7 @@ def asked_of(row: Row, prompt: Ids | AsItIs, rules: Rules) -> Asked:
         input_ids=ids,
         output_tokens=_output_tokens(fields, len(ids), rules),
         sampling=sampling,
+        stop_names=stop_names,
     )
     if isinstance(prompt, AsItIs):
         first = structs.replace(
@@ -80,6 +83,22 @@ def sampling_of(index: int, fields: Fields, defaults: Defaults) -> Sampling:
         return structs.replace(wished, top_k=0, top_p=1.0, min_p=0.0, seed=0)
     seed = _mixed(run.seed, index) if said.seed is None else said.seed % _SEEDS
     return structs.replace(wished, seed=seed)
+
+
+def _with_special_stops(
+    sampling: Sampling, hidden: dict[str, int]
+) -> tuple[Sampling, dict[int, str]]:
+    """Stop strings that are special tokens as stop ids, with their names: no text of an answer has them."""
+    names = {hidden[one]: one for one in sampling.stop if one in hidden}
+    strings = tuple(one for one in sampling.stop if one not in hidden)
+    for one in strings:
+        if token := next((token for token in hidden if token and token in one), None):
+            msg = f"`stop` has {one!r}: texts of answers leave out {token}, so give it alone, or the text without it"
+            raise RequestRefused(msg)
+    if not names:
+        return sampling, names
+    ids = dict.fromkeys([*sampling.stop_token_ids, *names])
+    return structs.replace(sampling, stop=strings, stop_token_ids=tuple(ids)), names
 
 
 def _in_our_terms(values: dict[str, Any]) -> dict[str, Any]:

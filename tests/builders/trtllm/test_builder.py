@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import COMMAND, alive, children, start_trt_dp, wait_until, write_dataset
+from conftest import COMMAND, alive, children, start_trt_dp, status_of, wait_until, write_dataset
 
 from trt_dp import demo
 from trt_dp.builders.trtllm import tools
@@ -74,12 +74,7 @@ def command(monkeypatch, capfd):
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["trt-dp", *map(str, words)])
         monkeypatch.setattr(tools, "_LOOK_SECONDS", 0.01)
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as exit_:
-            status = exit_.code or 0
-        return subprocess.CompletedProcess(words, status, *capfd.readouterr())
+        return subprocess.CompletedProcess(words, status_of(cli.main), *capfd.readouterr())
 
     return run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -14,9 +14,16 @@ from trt_dp.coordinator.order.even import EvenOrder
 from trt_dp.coordinator.order.file import FileOrder
 from trt_dp.coordinator.order.guess import Exact, Learned
 from trt_dp.coordinator.order.lanes import Lanes
+from trt_dp.coordinator.order.plan import Load, Task, make_plan
 from trt_dp.coordinator.order.ranked import Ranked
+from trt_dp.coordinator.order.step_time import StepShape, StepTime
 from trt_dp.coordinator.queue.dispatcher import Dispatcher
 from trt_dp.errors import UsageError
+from trt_dp.simulate.engine import EngineShape
+from trt_dp.simulate.shapes import workload
+from trt_dp.simulate.step_models import Linear
+from trt_dp.simulate.study import simulate
+from trt_dp.simulate.world import Setting
 
 
 class Clock:
@@ -38,7 +45,6 @@ def known(limits, *, exact=True, earlier=None, prompts=None, clock=None) -> Know
     )
 
 
-@settings(max_examples=120, deadline=None)
 @given(st.data())
 @pytest.mark.parametrize("name", NAMES)
 def test_each_request_leaves_once_and_no_worker_idles_while_work_waits(name, data):
@@ -53,7 +59,7 @@ def test_each_request_leaves_once_and_no_worker_idles_while_work_waits(name, dat
     order = choose(name, replace(knows, prefixes=lambda: np.array(groups))).order
     queue = Dispatcher(order, workers, proven=True)
     held = {worker: [] for worker in range(workers)}
-    answered = set()
+    answered, deaths = set(), 2  # two deaths convict nobody
     for _ in range(40 * len(limits) + 200):
         if not queue.unfinished:
             break
@@ -71,6 +77,10 @@ def test_each_request_leaves_once_and_no_worker_idles_while_work_waits(name, dat
                 assert taken, "idle while work waits"
             held[asked] += taken
         clock.now += data.draw(st.sampled_from([0.0, 0.001, 5.0])) if len(answered) < 20 else 0.1
+        if deaths and data.draw(st.integers(0, 3), "dies") == 0:
+            deaths -= 1
+            queue.lose(worker)
+            held[worker] = []
         done, held[worker] = held[worker][:7], held[worker][7:]
         if done:
             queue.finish(worker, done)
@@ -232,3 +242,47 @@ def test_a_worker_that_is_done_takes_half_of_what_a_slow_one_has_left():
         queue.finish(0, some)
         taken += some
     assert sorted(taken) == list(range(64))
+
+
+def test_a_worker_whose_quota_ends_fills_up_from_the_largest():
+    """It does not run a small batch because its quota had little left."""
+    queue = Dispatcher(EvenOrder(np.arange(60)), 2)
+    first = queue.take(0, 20).tolist()
+    queue.finish(0, first)
+    assert len(queue.take(0, 20)) == 20  # ten of its own, and ten of the other's thirty
+
+
+def test_what_came_back_too_late_for_full_batches_goes_to_one_worker_at_once():
+    """A long request that lost its worker halfway starts at once where the batch is to shrink for it."""
+    pending = np.full(2000, 100.0)
+    loads = [
+        Load(worker=0, limit=64, rests=np.full(64, 50.0), work=3200.0, again=16),
+        Load(worker=1, limit=64, rests=np.full(64, 90.0), work=5760.0, again=16),
+    ]
+    for long, late in ((1000.0, False), (3000.0, True)):
+        task = Task(
+            loads=loads,
+            pending=np.append(pending, long),
+            work=float(pending.sum()) + 8960 + long,
+            steps=StepTime(StepShape(1 / 64, 0.0, 0.01)),
+            again=np.array([long]),
+        )
+        plan = make_plan(task, 0.0)
+        assert plan.wards == ({0: long} if late else {})
+        assert (plan.caps[0] < 64) == late
+        assert plan.caps[1] == 64
+        assert plan.end >= long * 0.01
+
+
+def test_step_times_are_learnt_from_answers():
+    """After a run, the time of a full batch and of each token of KV cache are known within a hundredth."""
+    dice, clock = np.random.default_rng(0), Clock()
+    outputs = np.clip(dice.lognormal(5, 1, 3000), 1, 2000).astype(int)
+    work = workload(outputs, prompt=50)
+    order = Lanes(np.arange(3000), Exact(outputs.astype(float)), clock, work.prompts.astype(float))
+    model = Linear(overhead=0.01, per_sequence=2e-5, per_kv_token=2e-8)
+    setting = Setting(shapes=(EngineShape(model=model, slots=64),) * 2)
+    simulate(work, setting, order, clock)
+    steps = order.steps
+    assert steps.seconds(0, 64, 0.0) == pytest.approx(0.01 + 64 * 2e-5, rel=0.01)
+    assert steps.shape.per_kv_token * steps.shape.seconds == pytest.approx(2e-8, rel=0.01)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Watcher, start_trt_dp, trt_dp, workers_of
+from conftest import Watcher, start_trt_dp, trt_dp, trt_dp_here, workers_of
 from msgspec import structs
 from tiny_engine import POSITIONS, VOCABULARY, tiny_engine
 
@@ -409,7 +409,7 @@ def test_a_killed_worker_changes_no_byte(folder, tmp_path):
 def test_a_refused_option_ends_the_run_with_one_sentence(dataset, folder, tmp_path):
     """A user sees one sentence and status 2 for a wrong option."""
     words = ["run", "--engine", "cpu", "--engine-path", folder, "--request-path", dataset]
-    ended = trt_dp(*words, "--output-dir", tmp_path / "out", "--set", "max_sequences=-3")
+    ended = trt_dp_here(*words, "--output-dir", tmp_path / "out", "--set", "max_sequences=-3")
     assert ended.returncode == 2
     assert "max_sequences=-3: it must be 1 or more" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -422,6 +422,6 @@ def test_a_run_of_other_sampling_is_shown_as_options(folder, tmp_path):
     words = ["run", "--engine-path", folder, "--request-path", requests, "--n-workers", "1"]
     words += ["--output-dir", tmp_path / "run"]
     assert trt_dp(*words, "--temperature", "0.5", "--top-k", "5").returncode == 0
-    refused = trt_dp(*words)
+    refused = trt_dp_here(*words)
     assert refused.returncode == 2
     assert "--temperature 0.5 --top-k 5" in refused.stderr

@@ -123,6 +123,9 @@ SCHEMA = '{"type":"object"}'
         ("vllm", Form("choice", '["a","b"]'), {"structured_outputs": {"choice": ["a", "b"]}}),
         ("vllm", Form("regex", "a+"), {"structured_outputs": {"regex": "a+"}}),
         ("sglang", Form("regex", "a+"), {"regex": "a+"}),
+        ("trtllm", Form("regex", "a+"), {"response_format": {"type": "regex", "regex": "a+"}}),
+        ("trtllm", Form("json", SCHEMA), {"response_format": {"type": "json", "schema": {"type": "object"}}}),
+        ("llamacpp", Form("json", SCHEMA), {"json_schema": {"type": "object"}, "response_format": None}),
         ("llamacpp", Form("grammar", "root ::= x"), {"grammar": "root ::= x"}),
         ("openai", Form("json_object"), {"response_format": {"type": "json_object"}}),
         ("openai", Form("json", SCHEMA), {"response_format": {"type": "json_schema", "json_schema":
@@ -139,7 +142,7 @@ def test_forms(dialect, form, said):
 
 def test_unknown_forms_are_refused():
     """A form that this kind of server is not known to force is refused, not forgotten."""
-    for dialect in ("openai", "trtllm", "triton"):
+    for dialect in ("openai", "llamacpp", "triton"):
         with pytest.raises(RequestRefused, match="regex"):
             asked(
                 structs.replace(TEXT, sampling=Sampling(structured_outputs=Form("regex", "a"))),

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import trt_dp
+from conftest import trt_dp_here
 
 from trt_dp.engines.triton import json_calls
 from trt_dp.engines.triton.core_form import ids_result
@@ -263,7 +263,7 @@ def test_chats_are_refused_by_the_engine_for_text(tmp_path):
     """A template writes the BOS, and the server's tokenizer would add another."""
     chats = tmp_path / "chats.jsonl"
     chats.write_text('{"messages": [{"role": "user", "content": "Hello"}]}\n')
-    said = trt_dp(
+    said = trt_dp_here(
         "run", chats, "--engine", "triton-text", "--endpoint", "http://127.0.0.1:9",
         "--output", tmp_path / "run",
     )  # fmt: skip

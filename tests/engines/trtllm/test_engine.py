@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import alive, children, read_lines, start_trt_dp, trt_dp, workers_of
+from conftest import alive, children, read_lines, start_trt_dp, trt_dp, trt_dp_here, workers_of
 from doubles.run.tensorrt_llm._answers import answer
 from doubles.run.tensorrt_llm._machine import SLOTS
 from msgspec import structs
@@ -26,7 +27,9 @@ from trtllm_engines import (
 )
 
 from trt_dp import plugins
+from trt_dp.doctor import examine as doctor
 from trt_dp.engines.trtllm.engine import TrtllmEngine
+from trt_dp.engines.trtllm.sampling import settings
 from trt_dp.errors import EngineRefused, RequestRefused, UsageError
 from trt_dp.types import EngineSpec, Placement, Request, Sampling
 
@@ -152,6 +155,76 @@ def test_what_would_be_clamped_is_refused(tmp_path, sampling):
     """A request with sampling that TensorRT-LLM would clamp is refused with the reason."""
     with pytest.raises(RequestRefused, match="is not"):
         ask(make(make_engine(tmp_path / "e")), [([1], 1)], sampling)
+
+
+MANNERS = {
+    "min_p": Sampling(temperature=1.0, min_p=0.1, seed=4),
+    "repetition_penalty": Sampling(repetition_penalty=1.2),
+    "presence_penalty": Sampling(presence_penalty=0.5),
+    "frequency_penalty": Sampling(frequency_penalty=-0.5),
+    "min_tokens": Sampling(min_tokens=4),
+}
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("name", MANNERS)
+def test_penalties_min_p_and_min_tokens_go_by_tensorrt_llms_names(tmp_path, name):
+    """The SamplingConfig takes each as it was asked for; penalties of the answer leave the prompt out."""
+    request = Request(0, 0, np.arange(1, 8), 9, MANNERS[name])
+    told = settings(request)
+    assert told[name] == getattr(MANNERS[name], name)
+    assert told.get("prompt_ignore_length") == (
+        7 if name in ("presence_penalty", "frequency_penalty") else None
+    )
+    api = importlib.import_module("tensorrt_llm.bindings.executor")
+    assert getattr(api.SamplingConfig(**told), name) == told[name]
+    assert settings(structs.replace(request, sampling=Sampling())) == {"top_k": 1}
+    results = ask(make(make_engine(tmp_path / "e")), [([1, 2], 6)], MANNERS[name])
+    assert results[0].error is None
+
+
+def test_a_version_that_counts_the_prompt_refuses_those_penalties(double, tmp_path):
+    """An older SamplingConfig cannot leave the prompt out: the request is refused, and others are answered."""
+    double("1.0.0")
+    engine = make(make_engine(tmp_path / "e", version="1.0.0"))
+    with pytest.raises(RequestRefused, match="counts the prompt in `presence_penalty`"):
+        ask(engine, [([1, 2], 3)], Sampling(presence_penalty=0.5))
+    assert ask(engine, [([1, 2], 3)], Sampling(repetition_penalty=1.5))[0].error is None
+
+
+@pytest.mark.usefixtures("double")
+def test_no_stop_id_ends_an_answer_before_min_tokens(tmp_path):
+    """The first EOS is held back, and a further stop id counts only after so many tokens."""
+    folder = make_engine(tmp_path / "e")
+    whole = expected([3, 1, 4], 12)
+    (folder / "generation_config.json").write_text(
+        json.dumps({"eos_token_id": [whole[2], whole[5]]})
+    )
+    early = ask(make(folder), [([3, 1, 4], 12)], Sampling())[0]
+    assert (early.output_ids, early.finish_reason) == (whole[:2], "stop")
+    late = ask(make(folder), [([3, 1, 4], 12)], Sampling(min_tokens=4))[0]
+    assert (late.output_ids[3:], late.finish_reason) == (whole[3:5], "stop")
+    beyond = ask(make(folder), [([3, 1, 4], 12)], Sampling(min_tokens=7))[0]
+    assert (len(beyond.output_ids), beyond.finish_reason) == (12, "length")
+
+
+@pytest.mark.usefixtures("double")
+def test_logprobs_are_among_all_ids(tmp_path):
+    """The Executor is told not to normalise them among the ids that were left to choose from."""
+    engine = make(make_engine(tmp_path / "e"), loader="executor")
+    wish = Sampling(ignore_eos=True, logprobs=1)
+    assert ask(engine, [([1, 2], 3)], wish)[0].logprobs == [-0.25] * 3
+    with pytest.raises(RequestRefused, match="after temperature and penalties"):
+        ask(engine, [([1, 2], 3)], structs.replace(wish, repetition_penalty=1.1))
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("name", MANNERS)
+def test_a_static_batch_refuses_what_only_one_of_it_asks_for(tmp_path, name):
+    """A whole batch has one setting, so such a request is refused by name."""
+    engine = make(make_engine(tmp_path / "e"), mode="static")
+    with pytest.raises(RequestRefused, match=name if name != "min_p" else "random seed"):
+        ask(engine, [([1, 2], 6)], MANNERS[name])
 
 
 # ── the end of an answer ─────────────────────────────────────────────────────────────────────────
@@ -460,22 +533,22 @@ def test_ranks_of_a_launcher_do_not_share(double, tmp_path):
 # ── runs ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def run(tmp_path: Path, folder: Path, requests, *words: object, **env: str):
+def run(tmp_path: Path, folder: Path, requests, *words: object, gpus: int = 2, **env: str):
     """A run as a user types it, with its lines by task_id."""
     dataset = write_requests(tmp_path / "requests.jsonl", requests)
     done = trt_dp(
         *("run", "--engine-path", folder, "--request-path", dataset),
         *("--output-dir", tmp_path / "out", "--no-timing", *words),
-        env=environment(**env),
+        env=environment(gpus, **env),
     )
     answers = {line["task_id"]: line for line in read_lines(tmp_path / "out" / "results.jsonl")}
     failures = {line["task_id"]: line for line in read_lines(tmp_path / "out" / "failures.jsonl")}
     return done, answers, failures
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_run_on_eight_gpus_with_every_kind_of_trouble(tmp_path, version):
-    """Four workers of two GPUs answer hundreds of requests, and each bad one has its reason."""
+@pytest.mark.parametrize(("version", "gpus"), [("1.0.0", 2), ("1.1.0", 4), ("1.2.1", 8)])
+def test_run_on_many_gpus_with_every_kind_of_trouble(tmp_path, version, gpus):
+    """Up to four workers of two GPUs answer hundreds of requests, and each bad one has its reason."""
     folder = make_engine(tmp_path / "e", tp=2, version=version)
     requests = some_requests(400)
     requests[10] = ([901], 5)
@@ -490,6 +563,7 @@ def test_run_on_eight_gpus_with_every_kind_of_trouble(tmp_path, version):
         folder,
         requests,
         *("--n-gpus", 2),
+        gpus=gpus,
         TRTLLM_DOUBLE_VERSION=version,
         TRTLLM_DOUBLE_FAULTS=faults,
     )
@@ -629,11 +703,12 @@ def test_engines_that_do_not_fit_together_are_refused(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_doctor_weighs_an_engine(tmp_path):
+def test_doctor_weighs_an_engine(tmp_path, monkeypatch):
     """Before any run the doctor says what of version, GPUs and memory will not do, and exits with 1."""
+    monkeypatch.setattr(doctor, "_names", {plugins.ENGINES: ["trtllm"], plugins.LAUNCHERS: []}.get)
     folder = _sized(tmp_path / "e", 45, tp=2, version="1.1.0")
     words = ("doctor", "--json", "--engine-path", folder, "--workers-per-gpu", 2)
-    done = trt_dp(*words, env=environment(**_with_weights(tmp_path, 45)))
+    done = trt_dp_here(*words, env=environment(**_with_weights(tmp_path, 45)))
     assert done.returncode == 1
     version, memory, gpus = json.loads(done.stdout)["advice"]["trtllm"]
     assert "was built with TensorRT-LLM 1.1.0, and 1.2.1 is installed" in version

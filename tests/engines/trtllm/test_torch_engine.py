@@ -154,6 +154,27 @@ def test_sampling_has_a_seed_for_each_request(make, tmp_path):
     assert [results[n].output_ids for n in range(3)] == wanted
 
 
+MANNERS = {
+    "min_p": Sampling(temperature=1.0, min_p=0.1, seed=4),
+    "repetition_penalty": Sampling(repetition_penalty=1.2),
+    "presence_penalty": Sampling(presence_penalty=0.5),
+    "min_tokens": Sampling(min_tokens=4),
+    "logprobs": Sampling(logprobs=1),
+}
+
+
+@pytest.mark.parametrize("name", MANNERS)
+def test_what_its_sampler_does_not_heed_is_refused_by_name(double, make, tmp_path, name):
+    """Before 1.3 the LLM API takes some settings and ignores them; from 1.3 on they are passed."""
+    double("1.2.1")
+    with pytest.raises(RequestRefused, match=f"1.2.1 does not heed `{name}`"):
+        ask(make(make_checkpoint(tmp_path / "old")), [([1, 2], 6)], MANNERS[name])
+    double("1.3.0")
+    result = ask(make(make_checkpoint(tmp_path / "new")), [([1, 2], 6)], MANNERS[name])[0]
+    assert (len(result.output_ids), result.error) == (6, None)
+    assert result.logprobs == ([-0.25] * 6 if name == "logprobs" else None)
+
+
 def test_failures_have_reasons(double, make, tmp_path):
     """What TensorRT-LLM refuses, fails or shortens is a failure, and the rest is answered."""
     double(faults="901=error,902=request")

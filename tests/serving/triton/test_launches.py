@@ -6,7 +6,7 @@ import os
 import shlex
 
 import pytest
-from conftest import trt_dp
+from conftest import trt_dp_here
 from trtllm_engines import make_engine
 
 from trt_dp.placement.machine import Machine
@@ -21,7 +21,7 @@ GPUS = {**os.environ, "CUDA_VISIBLE_DEVICES": "0,1,2,3"}
 def serve(tmp_path, engine, *words, env=GPUS):
     """A dry run of it."""
     line = ("serve", engine, "--server", "triton", "--port", "0", "--dry-run")
-    return trt_dp(*line, "--output", tmp_path / "servers", *words, env=env)
+    return trt_dp_here(*line, "--output", tmp_path / "servers", *words, env=env)
 
 
 def commands(said):
@@ -112,7 +112,7 @@ def test_mistakes_are_one_sentence(tmp_path, words, complaint):
 
 def test_only_triton_has_modes(tmp_path):
     """--mode means nothing to other servers, and says so."""
-    said = trt_dp("serve", tmp_path, "--server", "cpu", "--engine", "echo", "--mode", "leader")
+    said = trt_dp_here("serve", tmp_path, "--server", "cpu", "--engine", "echo", "--mode", "leader")
     assert "--mode is for --server triton" in said.stderr
 
 

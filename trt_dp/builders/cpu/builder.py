@@ -21,7 +21,7 @@ class Options(Struct, frozen=True):
     precision: Annotated[
         str,
         Meta(
-            description="Of the weights: f32, bf16, f16, int8, int4, or stored (as in the file). "
+            description="Precision of the weights: f32, bf16, f16, int8, int4, or stored (as in the file). "
             "[default: f32; for GGUF files stored]"
         ),
     ] = ""

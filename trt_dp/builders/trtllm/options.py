@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from trt_dp.builders.options import flag
 from trt_dp.errors import UsageError
+from trt_dp.system.ranges import check_least
 
 CALIBRATION = "cnn_dailymail"
 DTYPES = ("auto", "float16", "bfloat16", "float32")
@@ -109,11 +110,8 @@ def check_options(options: Options) -> None:
     _check_choice("--quantization", options.quantization, QUANTIZATIONS)
     _check_choice("--kv-cache-type", options.kv_cache_type, KV_CACHE_TYPES)
     _check_choice("--gemm-plugin", options.gemm_plugin, GEMM_PLUGINS)
-    for name in (*ENGINE_SIZE, *_CONVERSION):
-        value = getattr(options, name)
-        if isinstance(value, int) and value < 1:
-            msg = f"{flag(name)} is {value}: it must be at least 1"
-            raise UsageError(msg)
+    sizes = {flag(name): getattr(options, name) for name in (*ENGINE_SIZE, *_CONVERSION)}
+    check_least((name, size, 1) for name, size in sizes.items() if isinstance(size, int))
     _check_lengths(options.max_input_len, options.max_seq_len)
     _check_conversion(options)
     _check_extra(options.extra)

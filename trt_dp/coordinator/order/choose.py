@@ -16,6 +16,8 @@ from trt_dp.coordinator.order.guess import Exact, Floats, Guess, Learned
 from trt_dp.coordinator.order.lanes import Lanes
 from trt_dp.coordinator.order.longest import Longest
 from trt_dp.coordinator.order.prefix import PrefixOrder
+from trt_dp.coordinator.order.runs import Runs
+from trt_dp.dataset.line_table import LineTable
 from trt_dp.dataset.prefixes import ALONE
 from trt_dp.errors import UsageError
 
@@ -23,6 +25,8 @@ NAMES = ("auto", "file", "longest", "lanes", "prefix")
 
 _BYTES_PER_TOKEN = 4
 _PROMPT_COST = 0.05  # of an output token: prompts are read many at a time
+_MANY, _SLOTS, _NOTICED = 1_000_000, 4096, 50
+_UNUSED = 16  # where lengths are not known, answers use a 16th of max_tokens or more
 _SPREAD_OF_GROUPS, _SPREAD_OF_RUNS = 0.8, 0.3
 
 
@@ -32,7 +36,7 @@ class Known(Struct, frozen=True, kw_only=True):
     With `exact`, every answer is as long as its max_tokens. Lengths of an earlier run are 0 where it has none.
     """
 
-    pending: Indices
+    pending: Indices | Runs
     prompts: NDArray[np.integer[Any]]
     limits: NDArray[np.integer[Any]]
     exact: bool
@@ -61,23 +65,30 @@ def choose(name: str, known: Known) -> Chosen:
         return Chosen(FileOrder(known.pending), "")
     if name == "prefix":
         return _prefix(known)
+    if name == "auto" and (why := _too_many(known)):
+        return Chosen(FileOrder(known.pending), f"order: as in the file, because {why}")
     guess, what = _guess(known)
     if name == "longest":
         return Chosen(_longest(known, guess), f"order: longest first, {what}")
     if _all_alike(known):
         why = "order: as in the file, because all answers are equally long"
         return Chosen(EvenOrder(known.pending), why)
+    return _lanes(known, guess, what)
+
+
+def _lanes(known: Known, guess: Guess | None, what: str) -> Chosen:
     if guess is None:
         return Chosen(FileOrder(known.pending), f"order: as in the file, {what}")
     prompts = known.prompts.astype(np.float64)
-    return Chosen(Lanes(known.pending, guess, known.clock, prompts), f"order: lanes, {what}")
+    return Chosen(Lanes(known.pending[:], guess, known.clock, prompts), f"order: lanes, {what}")
 
 
 def _prefix(known: Known) -> Chosen:
     groups = known.prefixes() if known.prefixes else np.full(len(known.limits), ALONE)
     costs = known.limits + known.prompts * _PROMPT_COST
-    order = PrefixOrder(known.pending, groups, costs.astype(np.float64))
-    mine = groups[known.pending]
+    pending = known.pending[:]
+    order = PrefixOrder(pending, groups, costs.astype(np.float64))
+    mine = groups[pending]
     shared = int((mine != ALONE).sum())
     count = len(np.unique(mine[mine != ALONE]))
     return Chosen(
@@ -87,19 +98,38 @@ def _prefix(known: Known) -> Chosen:
 
 def _all_alike(known: Known) -> bool:
     """Whether every answer has the same exact length: then no order is better than another."""
-    lengths = known.limits[known.pending]
+    whole = len(known.pending) == len(known.limits)
+    lengths = known.limits if whole else known.limits[known.pending[:]]
     return known.exact and bool(len(lengths) == 0 or lengths.min() == lengths.max())
 
 
-def prompt_tokens(lines: NDArray[np.void]) -> NDArray[np.int64]:
+def _too_many(known: Known) -> str:
+    """Why no order would end a run sooner that anybody notices; empty if one may.
+
+    An order can save as much as the longest answer takes in every slot of every worker.
+    """
+    count, longest = len(known.pending), int(known.limits.max(initial=1))
+    if count < _MANY or known.earlier is not None:
+        return ""
+    total = int(known.limits.sum(dtype=np.int64)) if known.exact else count * longest // _UNUSED
+    if longest * _SLOTS * _NOTICED > total:
+        return ""
+    return f"with {count:,} requests the last ones are less than {1 / _NOTICED:.0%} of the run in any order"
+
+
+def prompt_tokens(lines: LineTable) -> NDArray[np.integer[Any]]:
     """How long prompts are; those given as text by the length of their line."""
-    text = lines["length"] // _BYTES_PER_TOKEN
-    return np.where(lines["input_tokens"] > 0, lines["input_tokens"], text).astype(np.int64)
+    tokens = lines["input_tokens"]
+    return (
+        tokens
+        if tokens.all()
+        else np.where(tokens > 0, tokens, lines["length"] // _BYTES_PER_TOKEN)
+    )
 
 
 def _longest(known: Known, guess: Guess | None) -> Order:
     best = guess or Exact(known.limits.astype(np.float64))
-    return Longest(known.pending, best, known.clock)
+    return Longest(known.pending[:], best, known.clock)
 
 
 def _guess(known: Known) -> tuple[Guess | None, str]:
@@ -129,7 +159,7 @@ def _from_run(earlier: NDArray[np.integer[Any]], limits: Floats) -> Guess:
 
 def group_requests(prompts: NDArray[Any], limits: NDArray[Any]) -> Indices:
     """Requests with the same max_tokens, and prompts of about the same length, are of one group."""
-    bucket = np.ceil(np.log2(np.maximum(1, prompts))).astype(np.int64)
+    bucket = np.ceil(np.log2(np.maximum(1.0, prompts.astype(np.float64)))).astype(np.int64)
     keys = limits.astype(np.int64) * 64 + bucket
     groups: Indices = np.unique(keys, return_inverse=True)[1].reshape(-1)
     return groups

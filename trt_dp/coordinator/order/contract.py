@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 Indices = NDArray[np.int64]
 Clock = Callable[[], float]
 
+SUSPECTS_TOGETHER = (
+    16  # so many of those that were in a worker that died may run beside other work in another
+)
 NOTHING = np.empty(0, np.int64)
 
 

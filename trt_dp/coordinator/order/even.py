@@ -10,6 +10,7 @@ from trt_dp.coordinator.order.contract import (
     Indices,
     as_they_came,
 )
+from trt_dp.coordinator.order.runs import Runs
 
 
 class EvenOrder:
@@ -19,7 +20,7 @@ class EvenOrder:
     flight itself: so a slow or a dead worker holds nothing up.
     """
 
-    def __init__(self, indices: Indices) -> None:
+    def __init__(self, indices: Indices | Runs) -> None:
         self._indices = indices
         self._next = 0
         self._quotas: dict[int, int] = {}

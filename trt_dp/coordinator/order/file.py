@@ -12,12 +12,13 @@ from trt_dp.coordinator.order.contract import (
     as_they_came,
     equal_share,
 )
+from trt_dp.coordinator.order.runs import Runs
 
 
 class FileOrder:
     """Requests leave in the order in which they are given here, whoever asks."""
 
-    def __init__(self, indices: Indices) -> None:
+    def __init__(self, indices: Indices | Runs) -> None:
         self._indices = indices
         self._next = 0
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from trt_dp.coordinator.order.contract import (
     NOTHING,
+    SUSPECTS_TOGETHER,
     Answered,
     Asking,
     Clock,
@@ -26,6 +27,7 @@ from trt_dp.coordinator.order.step_time import StepShape, StepTime, unknown_shap
 
 _REPLANS = 150
 _SLOW = 1.15
+_SOON = 1.02
 _LANE = 1.05  # a worker that reaches no further than this is no lane
 
 
@@ -73,6 +75,7 @@ class Lanes:
         self._probe: Probe | None = None
         self._limits: dict[int, int] = {}
         self._died: set[int] = set()
+        self._room_again: dict[int, int] = {}
         self._steps: StepTime | None = None
         self._plan = Plan(0.0, {})
         self._unsure = guess.surprise() > 0
@@ -83,6 +86,11 @@ class Lanes:
     def __len__(self) -> int:
         """How many are pending."""
         return len(self._pending)
+
+    @property
+    def steps(self) -> StepTime | None:
+        """What was learnt of the time of steps; nothing before the first worker asks."""
+        return self._steps
 
     def take(self, asking: Asking) -> Indices:
         """The longest that this worker can end in time; the shortest, if it has nothing and can end none in time."""
@@ -105,6 +113,7 @@ class Lanes:
     def again(self, asking: Asking, waiting: Indices) -> Indices:
         """The longest of these that this worker can end in time."""
         steps = self._know(asking)
+        self._room_again[asking.worker] = asking.again
         if self._probe is None or not self._probe.over:
             taken = as_they_came(asking, waiting)
         else:
@@ -113,6 +122,7 @@ class Lanes:
             some = Back(waiting[falling], lengths[falling])
             taken = self._by_plan(partial(self._choose_again, some), asking, steps)
         if len(taken):
+            self._room_again[asking.worker] -= len(taken)
             self._in_flight.add(asking.worker, taken, steps, self._clock())
         return taken
 
@@ -233,7 +243,14 @@ class Lanes:
         area = float((means * (self._prompts[mine] + done + means / 2)).sum())
         others = max(0.0, limit * self._horizon - work)  # tokens that will take the slots of these
         context = (area + others * self._context) / max(1.0, work + others)
-        return Load(worker=worker, limit=limit, rests=np.sort(medians), work=work, context=context)
+        return Load(
+            worker=worker,
+            limit=limit,
+            rests=np.sort(medians),
+            work=work,
+            context=context,
+            again=self._room_again.get(worker, SUSPECTS_TOGETHER),
+        )
 
     def _choose(self, asking: Asking, steps: StepTime) -> Indices:
         plan = self._plan
@@ -248,13 +265,14 @@ class Lanes:
         return self._pending.take(room, self._budget(asking.worker, steps))
 
     def _choose_again(self, back: Back, asking: Asking, steps: StepTime) -> Indices:
-        """A ward takes those that are too long for full batches at once, however large its own still is."""
+        """A worker whose batch shrinks takes those that are too long for full batches at once, beyond its cap."""
         worker, cap = asking.worker, min(asking.limit, self._plan.caps.get(asking.worker, 1))
-        in_time = self._budget(worker, steps, asking.limit if worker in self._plan.wards else cap)
-        late = back.between(in_time, self._plan.wards.get(worker, 0.0))
-        late = late[: min(asking.again, asking.limit - asking.in_flight)]
+        # what came back waits for room, and should not wait for the next plan as well
+        full = self._budget(worker, steps, asking.limit) * _SOON
+        reach = max(self._plan.wards.get(worker, 0.0), self._budget(worker, steps, cap) * _SOON)
+        late = back.between(full, reach)[: min(asking.again, asking.limit - asking.in_flight)]
         room = min(asking.again, cap - asking.in_flight) - len(late)
-        return np.concatenate([late, back.between(0.0, in_time)[: max(0, room)]])
+        return np.concatenate([late, back.between(0.0, full)[: max(0, room)]])
 
     def _deal(self, asking: Asking, room: int) -> Indices:
         """The first fill: what only this worker can end in time, and an even share of the rest.

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from functools import partial
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trt_dp.coordinator.job import Job
 from trt_dp.coordinator.order.choose import Known, prompt_tokens
-from trt_dp.coordinator.order.contract import Answered, Indices
+from trt_dp.coordinator.order.contract import Answered
 from trt_dp.coordinator.order.earlier_run import lengths_of_run
+from trt_dp.coordinator.order.runs import Runs
 from trt_dp.dataset.index import Index
 from trt_dp.dataset.prefixes import prefix_groups
 from trt_dp.types import MOST_TOKENS, Records
 
 
-def known(job: Job, index: Index, pending: Indices) -> Known:
+def known(job: Job, index: Index, pending: Runs) -> Known:
     """What is known of requests before any of them is answered."""
     return Known(
         pending=pending,
@@ -26,7 +27,7 @@ def known(job: Job, index: Index, pending: Indices) -> Known:
         exact=not (_may_stop(job) or index.may_end_early),
         earlier=lengths_of_run(job.lengths_from, index) if job.lengths_from else None,
         clock=perf_counter,
-        prefixes=partial(prefix_groups, index, pending),
+        prefixes=lambda: prefix_groups(index, pending[:]),
     )
 
 
@@ -36,12 +37,13 @@ def _may_stop(job: Job) -> bool:
     return bool(job.defaults.stop_at_eos or sampling.stop or sampling.stop_token_ids)
 
 
-def _limits(job: Job, index: Index) -> NDArray[np.int32]:
+def _limits(job: Job, index: Index) -> NDArray[np.integer[Any]]:
     """How many tokens each answer can have, as far as the coordinator knows."""
-    limits: NDArray[np.int32] = index.lines["output_tokens"]
+    limits = index.lines["output_tokens"]
     if not index.without_length:
         return limits
-    return np.where(limits == 0, job.defaults.max_tokens or MOST_TOKENS, limits).astype(np.int32)
+    open_ended = job.defaults.max_tokens or MOST_TOKENS
+    return np.where(limits == 0, np.int32(open_ended), limits).astype(np.int32)
 
 
 def answered(worker: int, records: Records) -> Answered:

@@ -13,14 +13,14 @@ LENIENT = 1.005
 _ROUNDS = 18
 _DOUBLINGS = 40
 _COARSE = 0.5
-_TOGETHER = 16  # of what came back, in one worker
 _NOTHING = np.empty(0, np.float64)
 
 
 class Load(Struct):
     """A worker: how many it takes, and what those in flight still have to do: each, the least first, and all together.
 
-    `context` is how many tokens of KV cache each of them has on average until it ends.
+    `context` is how many tokens of KV cache each of them has on average until it ends, and `again` how many more of
+    those that came back from workers it may get.
     """
 
     worker: int
@@ -28,6 +28,7 @@ class Load(Struct):
     rests: Floats = _NOTHING
     work: float = 0.0
     context: float = 0.0
+    again: int = 0
 
     @property
     def longest(self) -> float:
@@ -137,7 +138,8 @@ def _find_wards(task: Task, seconds: float, caps: dict[int, float]) -> dict[int,
 
     Those workers take it at once and add nothing else, until their batch is as small as the longest of it needs.
     """
-    again, wards = task.again, {}
+    again = task.again
+    wards: dict[int, float] = {}
     left = len(again)
     for load in sorted(task.loads, key=lambda load: (caps[load.worker], load.work)):
         budget = seconds / _tau(task, load, caps[load.worker])
@@ -156,7 +158,7 @@ def _find_wards(task: Task, seconds: float, caps: dict[int, float]) -> dict[int,
 def _ward(task: Task, load: Load, longest: float, seconds: float, late: int) -> tuple[int, int]:
     """How many of those that are late can start here now and end in time, and beside how many others."""
     room = _room(task, load, longest, seconds) - float(load.rests.sum())
-    count = int(min(_TOGETHER, late, room / longest))
+    count = int(min(load.again, late, room / longest))
     if count < 1:
         return 0, 0
     return count, max(0, int(_cap(task, load, longest, seconds, count)))

@@ -75,13 +75,17 @@ class Dispatcher:
         returned = list(indices)
         self._remove(worker, returned)
         self._pending.forget(worker, returned)
+        if blame == "none":
+            self._quarantine.release(worker, returned)
+            self._again.add(returned)
+            return []
+        proven = self._quarantine.proven
+        worn = self._again.worn_out(returned, proven=proven)
+        rest = [one for one in returned if one not in worn]
+        self._quarantine.release(worker, worn if blame == "batch" else returned)
         if blame == "batch":
-            return self._quarantine.lose(worker, sorted(returned))
-        self._quarantine.release(worker, returned)
-        if blame == "request":
-            return self._again.accuse(worker, returned, proven=self._quarantine.proven)
-        self._again.add(returned)
-        return []
+            return worn + self._quarantine.lose(worker, sorted(rest))
+        return worn + self._again.accuse(worker, rest, proven=proven)
 
     def _remove(self, worker: int, indices: list[int]) -> None:
         mine = self._in_flight.get(worker, set())

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from trt_dp.coordinator.order.contract import NOTHING, Indices
+from trt_dp.coordinator.order.contract import NOTHING, SUSPECTS_TOGETHER, Indices
 
-SUSPECTS_TOGETHER = 16
 DEATHS_ALONE = 2
 _NOWHERE = -1
 

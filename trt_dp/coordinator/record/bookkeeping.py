@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from trt_dp.coordinator.record.journal import Journal, Mask
 from trt_dp.coordinator.record.tally import Tally
+from trt_dp.dataset.line_table import Column
 from trt_dp.report.ledger import Books
 from trt_dp.report.sections import Account
 
@@ -28,9 +28,7 @@ def opening(journal: Journal) -> Opening:
     return Opening(~completed, int(completed.sum()) - failed, failed)
 
 
-def books(
-    before: Opening, journal: Journal, tally: Tally, input_tokens: NDArray[np.int32] | None
-) -> Books:
+def books(before: Opening, journal: Journal, tally: Tally, input_tokens: Column | None) -> Books:
     """What this sitting did, from both sides."""
     after = opening(journal)
     return Books(
@@ -53,6 +51,6 @@ def how_to_resume(what: str, journal: Journal, folder: Path) -> str:
     )
 
 
-def _account(which: Mask, input_tokens: NDArray[np.int32] | None) -> Account:
+def _account(which: Mask, input_tokens: Column | None) -> Account:
     tokens = 0 if input_tokens is None else int(input_tokens[which].sum(dtype=np.int64))
     return Account(requests=int(which.sum()), input_tokens=tokens)

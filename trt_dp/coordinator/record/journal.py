@@ -18,6 +18,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from trt_dp.coordinator.record.compact import Compact, Offsets
 from trt_dp.errors import FolderError, JournalError
 from trt_dp.system import safe_files
 from trt_dp.types import END_OF_LINE, RECORD, Records
@@ -44,9 +45,9 @@ class Journal:
 
     def __init__(self, path: Path, requests: int) -> None:
         self._path = path
-        self._offset = np.full(requests, -1, np.int64)
-        self._length = np.zeros(requests, np.int32)
-        self._timing_length = np.zeros(requests, np.uint16)
+        self._offset = Offsets(requests)
+        self._length = Compact(requests)
+        self._timing_length = Compact(requests)
         self.failed: Mask = np.zeros(requests, np.bool_)
         self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
         self._end = 0
@@ -60,7 +61,7 @@ class Journal:
     @property
     def completed(self) -> Mask:
         """True for every request that has its one answer or failure."""
-        return self._offset >= 0
+        return self._length.nonzero()
 
     def append(self, records: Records, lines: bytes) -> None:
         """Complete these requests; on any error the journal on disk stays as it was before."""
@@ -80,7 +81,7 @@ class Journal:
 
     def export(self, path: Path, selected: Mask) -> Exported:
         """Write the lines of the selected requests to `path` in order, all or nothing."""
-        chosen, digest = np.flatnonzero(selected & self.completed), hashlib.sha256()
+        chosen, digest = selected & self.completed, hashlib.sha256()
         try:
             with safe_files.atomic_write(path, buffering=_PIECE, sync=True) as out:
                 for window in self._windows(chosen):
@@ -93,20 +94,21 @@ class Journal:
                 "Fix the cause, then repeat the command"
             )
             raise JournalError(msg) from error
-        return Exported(len(chosen), digest.hexdigest())
+        return Exported(int(chosen.sum()), digest.hexdigest())
 
     def line(self, index: int) -> bytes:
         """The line of one completed request."""
         return os.pread(self._file.fileno(), int(self._length[index]), int(self._offset[index]))
 
-    def lengths(self, indices: Indices) -> NDArray[np.int32]:
+    def lengths(self, indices: Indices) -> Indices:
         """How long the lines of these requests are."""
         return self._length[indices]
 
     def lines(self, indices: Indices) -> list[bytes]:
         """The lines of these completed requests."""
-        text, ends = self._read(indices), np.cumsum(self._length[indices], dtype=np.int64)
-        starts = ends - self._length[indices]
+        text, lengths = self._read(indices), self._length[indices]
+        ends = np.cumsum(lengths)
+        starts = ends - lengths
         return [text[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
 
     def close(self) -> None:
@@ -131,12 +133,12 @@ class Journal:
         lengths = records["length"].astype(np.int64)
         starts = lines_at + np.cumsum(lengths) - lengths
         index = records["index"]
-        fresh = self._offset[index] < 0
+        fresh = self._length[index] == 0
         if not fresh.all():
             index, starts, records = index[fresh], starts[fresh], records[fresh]
-        self._offset[index] = starts
-        self._length[index] = records["length"]
-        self._timing_length[index] = records["timing_length"]
+        self._offset.put(index, starts)
+        self._length.put(index, records["length"])
+        self._timing_length.put(index, records["timing_length"])
         self.failed[index] = records["failed"]
 
     def _recover(self) -> None:
@@ -149,7 +151,7 @@ class Journal:
             msg = f"{self._path} is from another version of trt-dp. Choose another folder, or start over with --fresh"
             raise FolderError(msg)
         self._end = len(_MAGIC)
-        for records, length in _blocks(self._path, size, self._end, len(self._offset)):
+        for records, length in _blocks(self._path, size, self._end, len(self.failed)):
             self._note(records, self._end + _BLOCK.size + records.nbytes)
             self._end += _BLOCK.size + records.nbytes + length
         self.dropped_bytes = max(0, size - self._end)
@@ -157,11 +159,13 @@ class Journal:
             os.pwrite(fd, _MAGIC, 0)
         self._cut_back()
 
-    def _windows(self, chosen: Indices) -> Iterator[Indices]:
+    def _windows(self, chosen: Mask) -> Iterator[Indices]:
         """These requests in parts whose lines have the size of a piece; one line may be larger."""
         for first in range(0, len(chosen), _WINDOW):
-            window = chosen[first : first + _WINDOW]
-            pieces = np.cumsum(self._length[window], dtype=np.int64) // _PIECE
+            window = first + np.flatnonzero(chosen[first : first + _WINDOW])
+            if not len(window):
+                continue
+            pieces = np.cumsum(self._length[window]) // _PIECE
             yield from np.split(window, np.flatnonzero(np.diff(pieces)) + 1)
 
     def _read(self, window: Indices) -> bytes:
@@ -183,8 +187,9 @@ class Journal:
         timings = self._timing_length[window]
         if not timings.any():
             return lines
-        ends = np.cumsum(self._length[window], dtype=np.int64)
-        starts = (ends - self._length[window]).tolist()
+        lengths = self._length[window]
+        ends = np.cumsum(lengths)
+        starts = (ends - lengths).tolist()
         stops = (ends - timings - len(END_OF_LINE)).tolist()
         kept = [lines[start:stop] for start, stop in zip(starts, stops, strict=True)]
         return END_OF_LINE.join([*kept, b""])

@@ -1,73 +1,78 @@
-"""What is noted of each request while it runs: when it was sent, and the records that came back, kept as they are."""
+"""What is noted of each request while it runs: who has it since when, and once it is completed a row of the spool."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trt_dp.report.columns import Columns, Floats, Wasted, since_last_answer
+from trt_dp.coordinator.record.spool import Came, Rows, Spool
+from trt_dp.report.columns import Columns, Floats, Wasted
 from trt_dp.report.counts import Seconds
-from trt_dp.types import RECORD, Records
+from trt_dp.report.parts import Parts
+from trt_dp.types import Records
 
-_NOBODY = -1
 _SAME_SECONDS = 1e-4
 
+T = TypeVar("T")
 Indices = NDArray[np.int64]
 _NONE = np.empty(0, np.int64)
 
 
 class RequestColumns:
-    """Per request who has it and when it was sent; per message the records of its answers, put together at the end."""
+    """Of requests in flight who has them and since when; of completed ones a row each, put away part by part."""
 
-    def __init__(self, requests: int) -> None:
-        self.sent_at = np.zeros(requests, np.float64)
-        self._worker = np.full(requests, _NOBODY, np.int32)
-        self._again = np.zeros(requests, np.bool_)
-        self._records: list[Records] = [np.empty(0, RECORD)]
-        self._moments: list[float | Floats] = [np.empty(0)]
+    def __init__(self, requests: int, folder: Path | None = None) -> None:
+        self.was_sent = np.zeros(requests, np.bool_)
+        self._in_flight: dict[int, dict[int, float]] = {}
+        self._again: set[int] = set()
+        self._last: dict[int, tuple[float, float]] = {}
+        self._spool = Spool(folder)
         self._wasted: list[tuple[int, Floats, float]] = []
 
     def send(self, worker: int, indices: Indices, now: float) -> Indices:
         """These were sent to a worker; returns those that had been sent before and came back without an answer."""
-        again = indices[self.sent_at[indices] > 0] if self._wasted else _NONE
-        self.sent_at[indices] = now
-        self._worker[indices] = worker
-        return again
+        listed = indices.tolist()
+        self._in_flight.setdefault(worker, {}).update(dict.fromkeys(listed, now))
+        self.was_sent[indices] = True
+        return np.array([i for i in listed if i in self._again], np.int64) if self._again else _NONE
 
-    def answer(self, records: Records, now: float) -> None:
+    def answer(self, worker: int, records: Records, now: float) -> None:
         """Answers came, some of them perhaps failures."""
-        self._records.append(records)
-        self._moments.append(now)
+        mine, indices = self._in_flight[worker], records["index"].tolist()
+        came = Came(
+            worker=worker,
+            moment=now,
+            before=self._before(worker, now),
+            sent_at=[mine.pop(index) for index in indices],
+            again=[index in self._again for index in indices] if self._again else False,
+            records=records,
+        )
+        self._spool.add(came)
 
     def lose(self, worker: int, now: float) -> Indices:
         """What this worker has in flight is lost; returns which requests these are."""
-        mine = self._worker == worker
-        mine[self.gathered()[0]["index"]] = False
-        lost = np.flatnonzero(mine)
+        lost = np.array(sorted(self._in_flight.get(worker, ())), np.int64)
         self.give_back(worker, lost, now)
         return lost
 
     def give_back(self, worker: int, indices: Indices, now: float) -> None:
         """This worker had these in flight, and they came back without an answer."""
-        self._wasted.append((worker, self.sent_at[indices].copy(), now))
-        self._worker[indices] = _NOBODY
-        self._again[indices] = True
+        mine, listed = self._in_flight.get(worker, {}), indices.tolist()
+        self._wasted.append((worker, np.array([mine.pop(index) for index in listed]), now))
+        self._again.update(listed)
 
-    def gathered(self) -> tuple[Records, Floats]:
-        """All records so far as one array, and when each came."""
-        if len(self._records) > 1:
-            counts = [len(records) for records in self._records]
-            parts = zip(self._moments, counts, strict=True)
-            self._moments = [np.concatenate([np.broadcast_to(at, n) for at, n in parts])]
-            self._records = [np.concatenate(self._records)]
-        return self._records[0], np.asarray(self._moments[0])
-
-    def durations(self) -> tuple[Seconds, Seconds, Seconds, Seconds]:
-        """Latency, first token, queue wait and turnaround of what was completed; NaN where it is not known."""
-        records, moments = self.gathered()
-        good = records[~records["failed"]]
-        turnaround = (moments - self.sent_at[records["index"]]).astype(np.float32)
-        return good["total_seconds"], good["first_token_seconds"], good["queue_seconds"], turnaround
+    def durations(self) -> tuple[Parts[Seconds], Parts[Seconds], Parts[Seconds], Parts[Seconds]]:
+        """Latency, first token and queue wait of what was answered, and turnaround; only where they are known."""
+        return (
+            self._each(lambda rows: _told(rows, "total_seconds")),
+            self._each(lambda rows: _told(rows, "first_token_seconds")),
+            self._each(lambda rows: _told(rows, "queue_seconds")),
+            self._each(lambda rows: _known(rows["answered_at"] - rows["sent_at"])),
+        )
 
     def wasted(self) -> Wasted:
         """What was in flight at each death."""
@@ -79,40 +84,74 @@ class RequestColumns:
             np.repeat(np.array([now for _, _, now in self._wasted], np.float64), counts),
         )
 
-    def columns(self) -> Columns:
+    def columns(self) -> Parts[Columns]:
         """What was completed, on the coordinator's clock."""
-        records, answered = self.gathered()
-        index = records["index"]
-        sent, worker = self.sent_at[index], self._worker[index]
-        began = _began(records, sent, answered)
-        first = _first_token_at(records, began, answered)
-        return Columns(
-            worker=worker,
-            sent_at=sent,
-            began=began,
-            first_token_at=began if first is None else first,
-            made_from=since_last_answer(worker, began, answered) if first is None else first,
-            answered_at=answered,
-            input_tokens=records["input_tokens"].astype(np.int64),
-            output_tokens=np.where(records["failed"], 0, records["output_tokens"]).astype(np.int64),
-            failed=records["failed"].copy(),
-            again=self._again[index],
-        )
+        tells = any(_tells_first_token(rows) for rows in self._spool.parts())
+        return self._each(lambda rows: _columns(rows, tells_first_token=tells))
+
+    def _each(self, change: Callable[[Rows], T]) -> Parts[T]:
+        return Parts(lambda: map(change, self._spool.parts()))
+
+    def _before(self, worker: int, now: float) -> float:
+        """When this worker's answers before these came; those of one moment came together."""
+        before, last = self._last.get(worker, (-np.inf, -np.inf))
+        if now != last:
+            before = last
+        self._last[worker] = before, now
+        return before
 
 
-def _began(records: Records, sent: Floats, answered: Floats) -> Floats:
+def _columns(rows: Rows, *, tells_first_token: bool) -> Columns:
+    began, answered = _began(rows), rows["answered_at"]
+    first = _first_token_at(rows, began) if tells_first_token else began
+    return Columns(
+        worker=rows["worker"].astype(np.int32),
+        sent_at=rows["sent_at"],
+        began=began,
+        first_token_at=first,
+        made_from=first if tells_first_token else np.maximum(rows["before"], began),
+        answered_at=answered,
+        input_tokens=rows["input_tokens"].astype(np.int64),
+        output_tokens=np.where(rows["failed"], 0, rows["output_tokens"]).astype(np.int64),
+        failed=rows["failed"],
+        again=rows["again"],
+    )
+
+
+def _told(rows: Rows, name: str) -> Seconds:
+    """What engines said of requests that were answered."""
+    return _known(rows[name][~rows["failed"]])
+
+
+def _known(values: Seconds | Floats) -> Seconds:
+    """The durations that were measured; what is infinite is no duration."""
+    found: Seconds = values[np.isfinite(values)].astype(np.float32)
+    return found
+
+
+def _began(rows: Rows) -> Floats:
     """When the engine began with each; when it was sent, where that is not known."""
-    lasted = (records["total_seconds"] - records["queue_seconds"]).astype(np.float64)
-    known = np.isfinite(lasted) & ~records["failed"]
+    sent, answered = rows["sent_at"], rows["answered_at"]
+    lasted = (rows["total_seconds"] - rows["queue_seconds"]).astype(np.float64)
+    known = np.isfinite(lasted) & ~rows["failed"]
     began: Floats = np.clip(np.where(known, answered - lasted, sent), sent, answered)
     return began
 
 
-def _first_token_at(records: Records, began: Floats, answered: Floats) -> Floats | None:
-    """When each answer's first token came; None for engines that do not tell."""
-    rest = (records["total_seconds"] - records["first_token_seconds"]).astype(np.float64)
-    known = np.isfinite(rest) & ~records["failed"]
-    if not (rest[known] > _SAME_SECONDS).any():
-        return None
+def _tells_first_token(rows: Rows) -> bool:
+    """Whether the engine says when an answer's first token came: before its end."""
+    rest, known = _after_first_token(rows)
+    return bool((rest[known] > _SAME_SECONDS).any())
+
+
+def _first_token_at(rows: Rows, began: Floats) -> Floats:
+    """When each answer's first token came."""
+    rest, known = _after_first_token(rows)
+    answered = rows["answered_at"]
     first: Floats = np.clip(answered - np.where(known, rest, 0.0), began, answered)
     return first
+
+
+def _after_first_token(rows: Rows) -> tuple[Floats, NDArray[np.bool_]]:
+    rest = (rows["total_seconds"] - rows["first_token_seconds"]).astype(np.float64)
+    return rest, np.isfinite(rest) & ~rows["failed"]

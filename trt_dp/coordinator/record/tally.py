@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from trt_dp.coordinator.record.lane import Lane, Way
 from trt_dp.coordinator.record.request_columns import RequestColumns
+from trt_dp.dataset.line_table import Column
 from trt_dp.report.columns import State, StateChange
 from trt_dp.report.counts import Counts, WorkerCounts
 from trt_dp.report.schema import Activity, Death
@@ -48,19 +50,21 @@ class Tally:
     """The numbers of one session of a run; `counts` returns them at the end.
 
     `input_tokens` and `wanted_tokens` are those of the dataset's index. Without the former, as where prompts
-    are text, the ledger counts no tokens.
+    are text, the ledger counts no tokens. What a long sitting notes goes into a file in `folder`.
     """
 
     def __init__(
         self,
         requests: int,
         workers: int,
-        input_tokens: NDArray[np.int32] | None = None,
-        wanted_tokens: NDArray[np.int32] | None = None,
+        input_tokens: Column | None = None,
+        wanted_tokens: Column | None = None,
+        folder: Path | None = None,
     ) -> None:
-        self._requests = RequestColumns(requests)
+        self._requests = RequestColumns(requests, folder)
         self._input_tokens = input_tokens
-        self._wanted = np.zeros(requests, np.int32) if wanted_tokens is None else wanted_tokens
+        none = np.broadcast_to(np.uint8(0), requests)
+        self._wanted = none if wanted_tokens is None else wanted_tokens
         self.wanted_done = 0
         self._sending, self._receiving = _Stretch(), _Stretch()
         self.lanes = [Lane() for _ in range(workers)]
@@ -81,7 +85,7 @@ class Tally:
     @property
     def was_sent(self) -> NDArray[np.bool_]:
         """Which requests were sent at least once."""
-        return self._requests.sent_at > 0
+        return self._requests.was_sent
 
     @property
     def serving_seconds(self) -> float:
@@ -141,8 +145,8 @@ class Tally:
         lane.output_tokens += output_tokens
         lane.hold(-len(records), now)
         self.output_tokens += output_tokens
-        self.wanted_done += int(self._wanted[records["index"]].sum())
-        self._requests.answer(records, now)
+        self.wanted_done += int(self._wanted[records["index"]].sum(dtype=np.int64))
+        self._requests.answer(worker, records, now)
         self._receiving.add(started, now, len(records))
 
     def lost(self, worker: int, given_up: int, reason: str) -> None:
@@ -175,7 +179,7 @@ class Tally:
         """Everything, for the report."""
         end, noted = self._receiving.last, self._requests
         serving = end - self._sending.first if self._receiving.requests else 0.0
-        latency, first_token, queue_wait, turnaround = map(_known, noted.durations())
+        latency, first_token, queue_wait, turnaround = noted.durations()
         return Counts(
             serving_seconds=serving,
             sending=self._sending.activity(),
@@ -208,7 +212,11 @@ class Tally:
         ]
 
     def _tokens(self, indices: NDArray[np.int64]) -> int:
-        return 0 if self._input_tokens is None else int(self._input_tokens[indices].sum())
+        return (
+            0
+            if self._input_tokens is None
+            else int(self._input_tokens[indices].sum(dtype=np.int64))
+        )
 
 
 def _counts(lane: Lane, end: float) -> WorkerCounts:
@@ -222,10 +230,3 @@ def _counts(lane: Lane, end: float) -> WorkerCounts:
         deaths=lane.deaths,
         facts=lane.facts,
     )
-
-
-def _known(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The durations that were measured, sorted; what is infinite is no duration."""
-    known = values[np.isfinite(values)]
-    known.sort()
-    return known

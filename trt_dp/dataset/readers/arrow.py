@@ -102,7 +102,7 @@ def _block(batch: pa.RecordBatch, columns: tables.Columns) -> Block:
     if not wrong and (plain := _plain(values, columns)) is not None:
         return Block(plain, ids, lengths)
     found = [
-        Bad(wrong[number], _id(row, columns)) if number in wrong else _row(row, columns, column)
+        _bad(wrong[number], row, columns) if number in wrong else _row(row, columns, column)
         for number, row in enumerate(cells)
     ]
     return Block(found, ids, lengths)
@@ -145,8 +145,12 @@ def _row(row: dict[str, Any], columns: tables.Columns, ids: str | None) -> Field
     try:
         fields = tables.fields(known, more)
     except BadLine as reason:
-        return Bad(str(reason), _id(row, columns))
+        return _bad(str(reason), row, columns)
     return fields if ids is None else msgspec.structs.replace(fields, input_ids=None)
+
+
+def _bad(reason: str, row: dict[str, Any], columns: tables.Columns) -> Bad:
+    return tables.bad(reason, _id(row, columns), {name: row[name] for name in columns.more})
 
 
 def _id(row: dict[str, Any], columns: tables.Columns) -> int | str | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Raw, Struct
 from numpy.typing import NDArray
 
 from trt_dp.dataset.fields import Fields
@@ -24,10 +24,11 @@ class Options(Struct, frozen=True, kw_only=True):
 
 
 class Bad(NamedTuple):
-    """An invalid row: why, and its id where that can be read."""
+    """An invalid row: why, and its id and the fields that are only passed on, where they can be read."""
 
     reason: str
     task_id: int | str | None = None
+    more: dict[str, Raw] = {}  # noqa: RUF012 - nobody changes it
 
 
 class Blank(NamedTuple):

@@ -59,4 +59,4 @@ class NvidiaDocument:
         """The samples in order; an invalid one has no id either."""
         del options
         for found in array.rows(opened, from_sample, _samples):
-            yield Bad(found.reason) if isinstance(found, Bad) else found
+            yield found._replace(task_id=None) if isinstance(found, Bad) else found

@@ -78,7 +78,7 @@ def _row(values: dict[str, str], count: int, columns: tables.Columns) -> Fields 
     try:
         return tables.fields(_typed(known), more)
     except BadLine as reason:
-        return Bad(str(reason), known.get("task_id"))
+        return tables.bad(str(reason), known.get("task_id"), more)
 
 
 def _typed(cells: dict[str, str]) -> dict[str, Any]:

@@ -36,8 +36,14 @@ class _Choice(Struct):
     delta: _Said | None = None
     finish_reason: str | None = None
     stop_reason: int | str | None = None
+    matched_stop: int | str | None = None  # SGLang's name for it
     logprobs: _Logprobs | None = None
     token_ids: list[int] | None = None
+
+    @property
+    def stopped_by(self) -> int | str | None:
+        """The stop string or the id that ended the answer, where the server says it."""
+        return self.matched_stop if self.stop_reason is None else self.stop_reason
 
     @property
     def words(self) -> str:
@@ -92,7 +98,7 @@ def join(chunks: list[Body]) -> Answer | None:
         reasoning="".join(part.thoughts for part in parts),
         ids=[one for part in parts for one in part.token_ids or ()],
         finish_reason=next((part.finish_reason for part in parts if part.finish_reason), None),
-        stop_reason=next((one.stop_reason for one in parts if one.stop_reason is not None), None),
+        stop_reason=next((one.stopped_by for one in parts if one.stopped_by is not None), None),
         logprobs=_logprobs(parts),
         usage=usages[-1] if usages else _Usage(),
         first=first,

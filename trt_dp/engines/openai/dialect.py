@@ -37,13 +37,14 @@ DIALECTS = {
     for one in (
         Dialect(name="openai", chat_limit="max_completion_tokens"),
         Dialect(name="vllm", returns_ids=True, more=_ALL, neutral=_NEUTRAL),
-        Dialect(name="trtllm", more=_ALL),
+        Dialect(name="trtllm", more=_ALL, neutral=_NEUTRAL | {"top_k": 0}),
         Dialect(name="sglang", returns_ids=True, more=_ALL, neutral=_NEUTRAL),
         Dialect(name="triton", ids=False, more=frozenset({"min_tokens", "ignore_eos"})),
         Dialect(
             name="llamacpp",
             more=_ALL - {"min_tokens", "stop_token_ids"},
             names={"repetition_penalty": "repeat_penalty"},
+            neutral={"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0},
             seeds=2**31,
         ),
         Dialect(name="trt-dp", returns_ids=True, ids_with_stop=False, more=_ALL, seeds=2**64),

@@ -15,8 +15,11 @@ _OWN_FIELD = {
     ("sglang", "regex"): "regex",
     ("sglang", "grammar"): "ebnf",
     ("llamacpp", "grammar"): "grammar",
+    ("llamacpp", "json"): "json_schema",  # its completions ignore `response_format`
 }
-_RESPONSE_FORMAT = ("openai", "sglang", "llamacpp", "trt-dp")
+# where TensorRT-LLM looks for a form in `response_format`
+_TRTLLM = {"json": "schema", "regex": "regex", "grammar": "ebnf"}
+_RESPONSE_FORMAT = ("openai", "sglang", "trt-dp", "trtllm")
 
 
 def form_fields(form: Form, dialect: Dialect) -> dict[str, Any]:
@@ -26,7 +29,12 @@ def form_fields(form: Form, dialect: Dialect) -> dict[str, Any]:
             "structured_outputs": {form.kind: True if form.kind == "json_object" else _value(form)}
         }
     if own := _OWN_FIELD.get((dialect.name, form.kind)):
-        return {own: form.value}
+        return {own: _value(form)}
+    if dialect.name == "llamacpp" and form.kind == "json_object":
+        return {"json_schema": {"type": "object"}}
+    if dialect.name == "trtllm" and (field := _TRTLLM.get(form.kind)):
+        kind = "json" if field == "schema" else field
+        return {"response_format": {"type": kind, field: _value(form)}}
     if dialect.name in _RESPONSE_FORMAT and form.kind == "json_object":
         return {"response_format": {"type": "json_object"}}
     if dialect.name in _RESPONSE_FORMAT and form.kind == "json":

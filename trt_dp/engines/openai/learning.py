@@ -9,13 +9,13 @@ _LOOK_AGAIN_SECONDS = 60.0
 
 
 class Concurrency:
-    """Grows by half while that makes answers come faster.
+    """Doubles while that makes answers come faster: a level costs two rounds of answers, which may be long ones.
 
     When the server says that it is too busy it is halved, and grows by one at a time from then on.
     """
 
     def __init__(self, fixed: int = 0) -> None:
-        self.limit = fixed or _FIRST
+        self.limit = self._before = fixed or _FIRST
         self._fixed = fixed
         self._grows = not fixed
         self._best = 0.0
@@ -51,13 +51,17 @@ class Concurrency:
             self._set(self.limit + 1)
         elif self._grows and speed > self._best * _BETTER:
             self._best = speed
-            self._set(self.limit + max(1, self.limit // 2))
+            self._grow(self.limit * 2)
         elif self._grows:
             self._grows, self._again_at = False, now + _LOOK_AGAIN_SECONDS
-            self._set(self.limit * 2 // 3)
+            self._set(self._before)
         elif now >= self._again_at:
             self._grows, self._best = not self._fixed, speed
-            self._set(self.limit + max(1, self.limit // 2))
+            self._grow(self.limit + max(1, self.limit // 2))
+
+    def _grow(self, limit: int) -> None:
+        self._before = self.limit
+        self._set(limit)
 
     def _set(self, limit: int) -> None:
         self.limit = min(_MOST, max(1, limit))

@@ -34,7 +34,7 @@ def result_of(sent: Sent, answer: Answer, reply: Reply, dialect: Dialect) -> Res
         request.index,
         ids or [],
         finish_reason=_REASONS.get(reason, reason),
-        stop_reason=answer.stop_reason,
+        stop_reason=_stop_reason(answer, request),
         logprobs=answer.logprobs if request.sampling.logprobs is not None else None,
         text=None
         if ids == []
@@ -44,6 +44,13 @@ def result_of(sent: Sent, answer: Answer, reply: Reply, dialect: Dialect) -> Res
         output_tokens=answer.usage.completion_tokens if ids is None else None,
         timing=_timing(answer, reply, sent.began) if reply.times else None,
     )
+
+
+def _stop_reason(answer: Answer, request: Request) -> int | str | None:
+    """What ended the answer; some servers name the EOS too, which is no stop of the request's."""
+    named = answer.stop_reason
+    asked_for = isinstance(named, str) or named in request.sampling.stop_token_ids
+    return named if asked_for else None
 
 
 def _ids(answer: Answer, dialect: Dialect) -> list[int] | None:

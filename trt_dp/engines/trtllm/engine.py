@@ -23,10 +23,11 @@ from trt_dp.engines.trtllm.folder import (
     limits,
     read_engine,
 )
-from trt_dp.engines.trtllm.inflight import Inflight, check_sampling
+from trt_dp.engines.trtllm.inflight import Inflight
 from trt_dp.engines.trtllm.library import engine_library
 from trt_dp.engines.trtllm.load import Loader, Ranks, Scheduler, SessionSettings
 from trt_dp.engines.trtllm.ranks import LiveRanks
+from trt_dp.engines.trtllm.sampling import SAMPLES, check_sampling, check_static
 from trt_dp.engines.trtllm.static import Static
 from trt_dp.engines.trtllm.stop_ids import stop_ids
 from trt_dp.errors import EngineRefused, RequestRefused, UsageError
@@ -49,6 +50,7 @@ class TrtllmEngine:
 
     needs_folder = True
     needs_gpu = True
+    samples = SAMPLES
     packages = ("tensorrt-llm", "tensorrt", "torch", "transformers", "mpi4py")
 
     def __init__(
@@ -140,8 +142,10 @@ class TrtllmEngine:
         """Take a request; raises RequestRefused for one beyond what the engine was built for."""
         check_request(request, self._limits)
         check_sampling(request.sampling)
-        if self._mode == "static" and request.sampling.temperature > 0:
-            msg = "mode=static has one random seed for a whole batch, so answers would depend on the schedule"
+        if self._mode == "static":
+            check_static(request.sampling)
+        if request.sampling.logprobs is not None and self._settings.loader == "runner":
+            msg = "`logprobs` are beyond TensorRT-LLM's ModelRunner: add --set loader=executor"
             raise RequestRefused(msg)
         self._driver.submit(request)
 

@@ -6,15 +6,15 @@ import datetime as dt
 import time
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from trt_dp.engines.trtllm.library import first_line
+from trt_dp.engines.trtllm.sampling import made, settings
 from trt_dp.engines.trtllm.stats import Iterations
 from trt_dp.errors import RequestRefused
-from trt_dp.types import Facts, Failure, Request, Result, Sampling, Timing
+from trt_dp.types import Facts, Failure, Request, Result, Timing
 
 _WAIT = dt.timedelta(milliseconds=50)
-_TOP_K_MAX = 1024
 _ALL_IDS = -1  # an end_id that no token has: an answer continues to the requested length
 
 
@@ -27,11 +27,17 @@ class Ending(Struct, frozen=True):
 
     stops: tuple[int, ...] = ()
     eos: tuple[int, ...] = ()  # those of the stops that need no mention
+    least: int = 0  # no stop id ends an answer before
 
     @property
     def end_id(self) -> int:
         """What ends an answer first of all."""
         return self.stops[0] if self.stops else _ALL_IDS
+
+    @property
+    def words(self) -> list[int]:
+        """The stop ids besides: none with a least length, which TensorRT-LLM heeds for its end_id alone."""
+        return [] if self.least else list(self.stops[1:])
 
     @property
     def pad_id(self) -> int:
@@ -42,6 +48,7 @@ class Ending(Struct, frozen=True):
         self, index: int, ids: list[int], reason: str, timing: Timing | None = None
     ) -> Result:
         """An answer without the stop id that ended it, and the reason why it ended."""
+        ids, reason = self._cut(ids, reason)
         stop = self.stops[0] if reason == "stop" and self.stops else None
         if ids and ids[-1] in self.stops:
             ids, stop, reason = ids[:-1], ids[-1], "stop"
@@ -53,12 +60,21 @@ class Ending(Struct, frozen=True):
             stop_reason=None if stop in self.eos else stop,
         )
 
+    def _cut(self, ids: list[int], reason: str) -> tuple[list[int], str]:
+        """Up to and with the first stop id beyond the least length, where TensorRT-LLM did not look for it."""
+        if self.least:
+            for place, one in enumerate(ids[self.least :], self.least):
+                if one in self.stops:
+                    return ids[: place + 1], "stop"
+        return ids, reason
+
 
 def ending_of(request: Request, eos: tuple[int, ...]) -> Ending:
     """Where this request's answer ends, besides at its length."""
     sampling = request.sampling
     known = () if sampling.ignore_eos else eos
-    return Ending((*known, *(one for one in sampling.stop_token_ids if one not in known)), known)
+    stops = (*known, *(one for one in sampling.stop_token_ids if one not in known))
+    return Ending(stops, known, sampling.min_tokens)
 
 
 class Inflight:
@@ -72,7 +88,7 @@ class Inflight:
         self._api = api
         self._session = session
         self._eos = eos
-        self._output = api.OutputConfig(exclude_input_from_output=True, return_perf_metrics=True)
+        self._outputs = [_output_config(api, logprobs=wanted) for wanted in (False, True)]
         self._reasons = {
             api.FinishReason.END_ID: "stop",
             api.FinishReason.STOP_WORDS: "stop",
@@ -87,14 +103,14 @@ class Inflight:
         """Take a request; raises RequestRefused with TensorRT-LLM's reason if it makes none of it."""
         more: dict[str, Any] = {}
         ending = ending_of(request, self._eos)
-        if ending.stops[1:]:
-            more["stop_words"] = [[one] for one in ending.stops[1:]]
+        if ending.words:
+            more["stop_words"] = [[one] for one in ending.words]
         try:
-            made = self._api.Request(
+            asked = self._api.Request(
                 input_token_ids=request.input_ids.tolist(),
                 max_tokens=request.output_tokens,
-                sampling_config=self._sampling_config(request.sampling),
-                output_config=self._output,
+                sampling_config=made(self._api.SamplingConfig, beam_width=1, **settings(request)),
+                output_config=self._outputs[request.sampling.logprobs is not None],
                 end_id=ending.end_id,
                 pad_id=ending.pad_id,
                 **more,
@@ -104,7 +120,7 @@ class Inflight:
             raise RequestRefused(msg) from error
         if not self._live and not self._waiting:  # nothing was to be heard until now
             self._heard = time.monotonic()
-        self._waiting.append((request, made))
+        self._waiting.append((request, asked))
 
     def step(self) -> list[Result]:
         """Hand over what waits, and give what is answered; returns within a moment when nothing is."""
@@ -170,40 +186,30 @@ class Inflight:
         if reason is None:
             name = getattr(given, "name", str(given))
             problem = f"TensorRT-LLM ended it with {name} after {len(ids)} tokens"
+        logprobs = None if request.sampling.logprobs is None else _logprobs(result)
+        if logprobs is not None and len(logprobs) < len(ids):
+            problem = f"TensorRT-LLM gave {len(logprobs)} log-probabilities for {len(ids)} tokens"
         if problem or reason is None:
             return Result(
                 request.index, error=Failure("engine_error", problem or ""), timing=timing
             )
-        return ending.result(request.index, ids, reason, timing)
-
-    def _sampling_config(self, wish: Sampling) -> Any:
-        """Greedy, or with a random stream of the request's own, so that no answer depends on the schedule."""
-        if wish.temperature == 0:
-            return self._api.SamplingConfig(beam_width=1, top_k=1)
-        top_k = {"top_k": wish.top_k} if wish.top_k else {}
-        return self._api.SamplingConfig(
-            beam_width=1,
-            top_p=wish.top_p,
-            temperature=wish.temperature,
-            seed=wish.seed % 2**64,
-            **top_k,
-        )
+        return with_logprobs(ending.result(request.index, ids, reason, timing), logprobs)
 
 
-def check_sampling(sampling: Sampling) -> None:
-    """Raises RequestRefused for what TensorRT-LLM would clamp in silence or refuse without a reason."""
-    wrong = {
-        f"temperature {sampling.temperature} is not 0 (greedy) or more": not (
-            0 <= sampling.temperature < float("inf")
-        ),
-        f"top_k {sampling.top_k} is not 0 (all) to {_TOP_K_MAX}, TensorRT-LLM's limit": not (
-            0 <= sampling.top_k <= _TOP_K_MAX
-        ),
-        f"top_p {sampling.top_p} is not above 0 and at most 1": not 0 < sampling.top_p <= 1,
-    }
-    for msg, is_so in wrong.items():
-        if is_so:
-            raise RequestRefused(msg)
+def with_logprobs(result: Result, logprobs: list[float] | None) -> Result:
+    """The answer with those of its own ids."""
+    if logprobs is None:
+        return result
+    return structs.replace(result, logprobs=logprobs[: len(result.output_ids)])
+
+
+def _output_config(api: Any, *, logprobs: bool) -> Any:
+    wanted = {"return_log_probs": True} if logprobs else {}
+    return api.OutputConfig(exclude_input_from_output=True, return_perf_metrics=True, **wanted)
+
+
+def _logprobs(result: Any) -> list[float]:
+    return [float(value) for value in result.log_probs[0]] if result.log_probs else []
 
 
 def problem_of(request: Request, count: int, reason: str | None, *, stopping: bool) -> str | None:

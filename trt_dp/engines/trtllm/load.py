@@ -130,6 +130,7 @@ def _by_executor(library: Library, model: Model, settings: SessionSettings) -> L
             host_cache_size=settings.host_cache_mb * _MIB or None,
         ),
         enable_chunked_context=settings.chunked_context,
+        normalize_log_probs=False,  # among all ids, not among the few that were left to choose from
         max_batch_size=settings.max_batch_size,
         max_num_tokens=settings.max_num_tokens or None,
         parallel_config=_parallel(library, spawn=settings.spawn),

@@ -143,5 +143,5 @@ class Static:
 
 
 def _stop_words(ending: Ending, count: int) -> list[list[list[int]]] | None:
-    more = [[one] for one in ending.stops[1:]]
+    more = [[one] for one in ending.words]
     return [more] * count if more else None

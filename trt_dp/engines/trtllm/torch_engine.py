@@ -22,9 +22,10 @@ from trt_dp.engines.gpu_sharing import Seat
 from trt_dp.engines.trtllm import torch_arguments
 from trt_dp.engines.trtllm.advice import of_memory
 from trt_dp.engines.trtllm.folder import check_vocabulary, is_checkpoint, read_json
-from trt_dp.engines.trtllm.inflight import check_sampling, ending_of, problem_of
+from trt_dp.engines.trtllm.inflight import ending_of, problem_of, with_logprobs
 from trt_dp.engines.trtllm.library import first_line, torch_library
 from trt_dp.engines.trtllm.load import world
+from trt_dp.engines.trtllm.sampling import SAMPLES, check_sampling, check_torch, made, settings
 from trt_dp.engines.trtllm.stop_ids import stop_ids
 from trt_dp.engines.trtllm.torch_arguments import TorchSettings
 from trt_dp.errors import EngineRefused, UsageError
@@ -46,6 +47,7 @@ class TrtllmTorchEngine:
 
     needs_folder = True
     needs_gpu = True
+    samples = SAMPLES
     packages = ("tensorrt-llm", "torch", "transformers", "mpi4py")
 
     def __init__(
@@ -129,6 +131,7 @@ class TrtllmTorchEngine:
         if self._vocabulary:
             check_vocabulary(request, self._vocabulary)
         check_sampling(request.sampling)
+        check_torch(request.sampling, self._version)
         if not self._in_flight:
             self._heard = time.monotonic()
         answering = asyncio.run_coroutine_threadsafe(self._answer(request), self._loop)
@@ -206,19 +209,18 @@ class TrtllmTorchEngine:
             problem = f"TensorRT-LLM ended it with {reason} after {len(ids)} tokens"
         if problem:
             return Result(request.index, error=Failure("engine_error", problem))
-        return ending.result(request.index, ids, reason)
+        logprobs = None if request.sampling.logprobs is None else _logprobs(ids, output.logprobs)
+        return with_logprobs(ending.result(request.index, ids, reason), logprobs)
 
     def _sampling_params(self, request: Request) -> Any:
         """An end_id is always given: without one TensorRT-LLM asks a tokenizer, and none is loaded."""
-        wish, ending = request.sampling, ending_of(request, self._eos)
-        how: dict[str, Any] = {"top_k": 1}
-        if wish.temperature:
-            how = {"temperature": wish.temperature, "top_p": wish.top_p}
-            how["seed"] = wish.seed % 2**64
-            how.update({"top_k": wish.top_k} if wish.top_k else {})
-        if ending.stops[1:]:
-            how.update(stop_token_ids=list(ending.stops[1:]))
-        return self._api.SamplingParams(
+        ending, how = ending_of(request, self._eos), settings(request)
+        if ending.words:
+            how["stop_token_ids"] = ending.words
+        if request.sampling.logprobs is not None:
+            how["logprobs"] = 1
+        return made(
+            self._api.SamplingParams,
             max_tokens=request.output_tokens,
             end_id=ending.end_id,
             pad_id=ending.pad_id,
@@ -239,6 +241,14 @@ class TrtllmTorchEngine:
                 outcome = self._done.get_nowait()
         except queue.Empty:
             return results
+
+
+def _logprobs(ids: list[int], given: list[Any]) -> list[float]:
+    """Those of the ids themselves; at each place TensorRT-LLM gives some ids with theirs, or one number."""
+    return [
+        float(one) if isinstance(one, float) else float(one[token].logprob)
+        for token, one in zip(ids, given, strict=True)
+    ]
 
 
 def _checkpoint(path: str | None) -> tuple[Path, int]:

@@ -44,7 +44,7 @@ def main() -> int:
 
 def settings_of(given: argparse.Namespace) -> Settings:
     """The command line as settings; raises UsageError."""
-    name, path = choose_engine(given.engine, given.model)
+    name, path = choose_engine(given.engine, given.model, named_by="MODEL")
     options = dict(word.partition("=")[::2] for word in given.set)
     plugins.check_options(plugins.ENGINES, name, options)
     return Settings(

@@ -51,7 +51,11 @@ class App:
         defaults = Defaults(sampling=sampling)
         self._prompts = Prompts(settings.engine.path, loaded.tokenizer, defaults)
         self._rules = Rules(
-            engine=settings.engine, defaults=defaults, detokenize=True, context=loaded.context
+            engine=settings.engine,
+            defaults=defaults,
+            detokenize=True,
+            context=loaded.context,
+            hidden=loaded.tokenizer.hidden if loaded.tokenizer else {},
         )
         self._routes: dict[tuple[str, str], Callable[[Heard, Connection], Awaitable[None]]] = {
             ("GET", "/health"): self._health,

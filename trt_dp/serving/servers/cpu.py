@@ -22,7 +22,7 @@ def _check(wish: Wish) -> None:
     if importlib.util.find_spec("httptools") is None:
         msg = "the server cpu needs httptools: pip install 'trt-dp[server]'"
         raise UsageError(msg)
-    name, _ = choose_engine(wish.engine, _folder(wish))
+    name, _ = choose_engine(wish.engine, _folder(wish), named_by="MODEL")
     plugins.check_options(plugins.ENGINES, name, wish.options)
 
 

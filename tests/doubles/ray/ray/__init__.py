@@ -44,27 +44,31 @@ class _Kind:
     def __init__(self, kind):
         self._kind = kind
 
-    def options(self, **_options):
+    def options(self, scheduling_strategy, **_options):
+        self._group = scheduling_strategy.group
         return self
 
     def remote(self):
-        return _Actor(self._kind())
+        return _Actor(self._kind(), self._group)
 
 
 class _Actor:
-    def __init__(self, one):
+    def __init__(self, one, group):
         self._one = one
+        self._group = group
 
     def __getattr__(self, name):
-        return _Method(getattr(self._one, name))
+        return _Method(getattr(self._one, name), self._group)
 
 
 class _Method:
-    def __init__(self, call):
+    def __init__(self, call, group):
         self._call = call
+        self._group = group
 
     def remote(self, *words):
-        return _pool.submit(self._call, *words)
+        self._group.tasks.append(_pool.submit(self._call, *words))
+        return self._group.tasks[-1]
 
 
 def placed(bundle):

@@ -18,12 +18,21 @@ def answer(
     vocabulary: int,
     ends: Sequence[int] = (),
     seed: int = 0,
+    least: int = 0,
 ) -> list[int]:
     """A whole answer: `count` ids, or those before one that ends it."""
     ids = []
     for place in range(count):
         one = token(prompt, place, vocabulary, seed)
+        if place < least and one in ends[:1]:  # the end_id is held back, other stops are not
+            one = (one + 1) % vocabulary
         if one in ends:
             break
         ids.append(one)
     return ids
+
+
+def shift(how) -> int:
+    """Other penalties or another min_p: other answers. What they are in TensorRT-LLM is not proven by this."""
+    told = (how.repetition_penalty, how.presence_penalty, how.frequency_penalty, how.min_p)
+    return zlib.crc32(repr(told).encode()) if any(one is not None for one in told) else 0

@@ -1,3 +1,3 @@
 class PlacementGroupSchedulingStrategy:
     def __init__(self, placement_group, placement_group_bundle_index):
-        pass
+        self.group = placement_group

@@ -101,7 +101,7 @@ class _Executor:
         _check(isinstance(given["model_path"], Path), "model_path is a Path")
         _check(given["model_type"] is ModelType.DECODER_ONLY, "decoder only")  # noqa: F821
         self._engine = engine = _machine.EngineConfig(given["model_path"])
-        self._chunked = config.enable_chunked_context
+        self._chunked, self._normalized = config.enable_chunked_context, config.normalize_log_probs
         _check(
             not self._chunked or engine.paged_context, "chunked context needs paged context FMHA"
         )
@@ -218,7 +218,9 @@ class _Executor:
         greedy = how.top_k == 1 or (how.top_k is None and how.top_p is None)
         seed = 0 if greedy else how.seed or 0
         prompt, place = request.input_token_ids, len(one.ids)
-        new = _answers.token(prompt, place, self._engine.vocabulary, seed)
+        new = _answers.token(prompt, place, self._engine.vocabulary, seed + _answers.shift(how))
+        if new == request.end_id and place < (how.min_tokens or 0):  # other stops are not held back
+            new = (new + 1) % self._engine.vocabulary
         one.first = one.first or time.monotonic()
         if new == request.end_id:  # as in the real one: the end_id is left out, stop words are not
             return self._finish(one, FinishReason.END_ID)  # noqa: F821
@@ -234,11 +236,15 @@ class _Executor:
     def _finish(self, one: _Active, reason) -> bool:
         output = one.request.output_config
         prompt = [] if output and output.exclude_input_from_output else one.request.input_token_ids
+        value = (
+            0.0 if self._normalized else -0.25
+        )  # of one id among one: no probability of the model's
         result = Read(
             _HERE,
             "Result",
             is_final=True,
             output_token_ids=[[*prompt, *one.ids]],
+            log_probs=[[value] * len(one.ids)] if output and output.return_log_probs else None,
             finish_reasons=[reason],
             sequence_index=0,
             request_perf_metrics=self._metrics(one)

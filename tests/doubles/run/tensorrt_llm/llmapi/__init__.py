@@ -24,6 +24,14 @@ class CompletionOutput:
 
     def __init__(self, token_ids: list[int], finish_reason: str) -> None:
         self.index, self.token_ids, self.finish_reason = 0, token_ids, finish_reason
+        self.logprobs: list = []
+
+
+class Logprob:
+    """A log-probability and its rank; not by a model, so nothing is proven of its value."""
+
+    def __init__(self, logprob: float) -> None:
+        self.logprob, self.rank = logprob, 1
 
 
 @recorded(_HERE)
@@ -86,11 +94,17 @@ class LLM:
         if fault == "request":
             raise RequestError("[TensorRT-LLM][ERROR] Assertion failed: mMaxNewTokens > 0")
         loop = asyncio.get_running_loop()
-        return RequestOutput(lambda: self._answer(ids, sampling_params, fault), loop)
+        return RequestOutput(lambda: self._told(ids, sampling_params, fault), loop)
 
     def shutdown(self):
         self._pool.shutdown()
         self._open = False
+
+    def _told(self, ids, params, fault):
+        output = self._answer(ids, params, fault)
+        if params.logprobs:
+            output.logprobs = [{token: Logprob(-0.25)} for token in output.token_ids]
+        return output
 
     def _answer(self, ids, params, fault):
         if fault == "error":
@@ -103,7 +117,8 @@ class LLM:
         count = min(params.max_tokens, self._max_seq_len - len(ids))
         ends = [] if params.ignore_eos else [params.end_id, *(params.stop_token_ids or [])]
         seed = 0 if params.top_k == 1 else params.seed or 0
-        tokens = _answers.answer(ids, count, self._vocabulary, ends, seed)
+        seed += _answers.shift(params)
+        tokens = _answers.answer(ids, count, self._vocabulary, ends, seed, params.min_tokens or 0)
         if len(tokens) == count:
             return CompletionOutput(tokens, "length")
         last = _answers.token(ids, len(tokens), self._vocabulary, seed)

@@ -1,0 +1,141 @@
+"""What many agents with many workers cost their coordinator: CPU, connections and memory.
+
+All of them are processes of this machine and share its cores, so the rate says nothing about real hosts. Each agent is
+told of GPUs that are not there, so that it gets its own workers; echo does not look for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / name) for name in ("", "support")]
+
+from conftest import write_dataset  # noqa: E402 - the way to it is made above
+
+TRT_DP = [sys.executable, "-m", "trt_dp"]
+STEADY = ["--set", "step_seconds=1", "--set", "batch=8", "--set", "capacity=16"]  # 8 a second each
+LEAST_MEMORY = 2_500_000_000
+
+
+def main() -> int:
+    """Start them all, answer, and print what it took; 1 if an answer is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--agents", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=8, help="of each agent")
+    parser.add_argument("--requests", type=int, default=100_000)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="agents-") as name:
+        folder = Path(name)
+        requests = write_dataset(folder / "requests.jsonl", asked.requests)
+        alone = [*TRT_DP, "run", requests, "--engine", "echo", "--no-timing", "--plain"]
+        subprocess.run([*alone, "--output", folder / "alone"], check=True, capture_output=True)
+        run = begin(folder, requests, asked.agents * asked.workers)
+        agents = [join(folder / "key", number, asked.workers) for number in range(asked.agents)]
+        try:
+            watch(run, folder / "run", asked.agents * asked.workers)
+        finally:
+            run.terminate()
+        same = all_same(folder / "alone/results.jsonl", folder / "run/results.jsonl")
+        for agent in agents:
+            agent.wait(60)
+    print("the results are those of a local run" if same else "THE RESULTS DIFFER")
+    return 0 if same and run.returncode == 0 else 1
+
+
+def begin(folder: Path, requests: Path, workers: int) -> subprocess.Popen[bytes]:
+    """The coordinator, waiting for agents."""
+    line = [*TRT_DP, "run", requests, "--engine", "echo", "--no-timing", "--plain", *STEADY]
+    line += ["--output", folder / "run", "--key-file", folder / "key", "--address", "127.0.0.1"]
+    line += ["--start-seconds", "900", "--stall-seconds", "900", "--n-workers", str(workers)]
+    run = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=(folder / "said").open("w"))
+    while not (folder / "key").exists():
+        time.sleep(0.05)
+    return run
+
+
+def join(key: Path, number: int, workers: int) -> subprocess.Popen[bytes]:
+    """An agent with devices of its own."""
+    gpus = ",".join(str(number * workers + one) for one in range(workers))
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpus, "PATH": "/usr/bin:/bin"}
+    line = [*TRT_DP, "agent", "--key-file", str(key)]
+    return subprocess.Popen(line, env=environment, stderr=subprocess.DEVNULL)
+
+
+def watch(run: subprocess.Popen[bytes], output: Path, workers: int) -> None:
+    """Print what the coordinator uses, once all are up and at the end."""
+    began = time.monotonic()
+    coordinator = psutil.Process(run.pid)
+    up: tuple[float, float] | None = None
+    while run.poll() is None:
+        time.sleep(0.5)
+        if psutil.virtual_memory().available < LEAST_MEMORY:
+            sys.exit("stopped: too little memory is left on this machine")
+        status = _status(output)
+        used = _used(coordinator)
+        if used is None or not status:
+            continue
+        now = (time.monotonic(), used, status["completed"])
+        states = [lane["state"] for lane in status["lanes"]]
+        if up is None and states.count("ready") >= workers:
+            up = now
+            print(f"all {workers} workers up after {now[0] - began:.0f} s, {used:.1f} s of CPU")
+            print(f"{len(coordinator.net_connections('tcp')) - 1} connections, {_memory(run.pid)}")
+        last = now
+    if up and last[2] > up[2]:
+        count, seconds, cpu = last[2] - up[2], last[0] - up[0], last[1] - up[1]
+        print(
+            f"then {count / seconds:,.0f} requests/s, {1e6 * cpu / count:.1f} us of CPU for each,"
+        )
+        print(f"{cpu / seconds:.0%} of a core")
+
+
+def _status(output: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((output / "status.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _used(process: psutil.Process) -> float | None:
+    """Seconds of CPU so far."""
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return None
+    return times.user + times.system
+
+
+def _memory(coordinator: int) -> str:
+    """Of the coordinator, and of everything that takes part; shared pages count once."""
+    everybody = [one for one in psutil.process_iter() if _takes_part(one)]
+    mine = psutil.Process(coordinator).memory_full_info().uss
+    whole = sum(one.memory_full_info().pss for one in everybody)
+    return f"coordinator {mine / 1e6:.0f} MB, all {len(everybody)} processes {whole / 1e9:.1f} GB"
+
+
+def _takes_part(process: psutil.Process) -> bool:
+    try:
+        line = " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+    return "agents-" in line or "trt_dp.worker" in line or "guard.py" in line
+
+
+def all_same(one: Path, other: Path) -> bool:
+    """Whether two files hold the same bytes."""
+    return other.exists() and one.read_bytes() == other.read_bytes()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
