@@ -131,7 +131,7 @@ class Dispatcher:
 
     @property
     def _came_back(self) -> int:
-        return len(self._again) + len(self._quarantine)
+        return len(self._again) + self._quarantine.waiting_beside
 
     def _asking(self, worker: int, limit: int, most: int | None = None) -> Asking:
         waiting = (self._again.waiting, self._quarantine.waiting) if self._came_back else (NOTHING,)

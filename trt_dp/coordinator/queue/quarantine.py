@@ -55,6 +55,11 @@ class Quarantine:
         self._workers -= 1
 
     @property
+    def waiting_beside(self) -> int:
+        """How many suspects wait that may run beside other work."""
+        return len(self._waiting)
+
+    @property
     def waiting(self) -> Indices:
         """The suspects that may run beside other work."""
         return (
