@@ -60,6 +60,27 @@ def open_dataset(
     return index
 
 
+def glance(what: str | Path | Reading) -> Index:
+    """The index of what is only looked at; that of JSON lines is kept beside them, so that the next look takes no time.
+
+    A run does not use it: there, requests with ids are kept in another form.
+    """
+    asked = look(reading_of(what))
+    index = cache.load(kept, asked) if (kept := _kept_for_looking(asked)) else None
+    if index is None:
+        index = open_dataset(what, None, ignore)
+        if kept and not index.source.store:
+            cache.keep([kept], index)
+    return index
+
+
+def _kept_for_looking(asked: Asked) -> Path | None:
+    if len(asked.files) != 1 or asked.files[0].path == STDIN:
+        return None
+    path = Path(asked.files[0].path)
+    return path.with_name(f".{path.name}.plan.npz")
+
+
 def keep(index: Index, folder: Path) -> Index:
     """Put a new store in its place in the run folder, with its index beside it."""
     if not index.source.store:

@@ -42,8 +42,14 @@ class Work(Struct, frozen=True, tag="work"):
     lines: bytes | None = None
 
 
+class Cancel(Struct, frozen=True, tag="cancel"):
+    """Another worker answered these: packed int64 indices. Each is given back, unless its answer is on its way."""
+
+    indices: bytes
+
+
 class Stop(Struct, frozen=True, tag="stop"):
-    """No more requests will come: finish, close the engine and exit."""
+    """No more requests will come: finish what is not cancelled, close the engine and exit."""
 
 
 # ── worker to coordinator ────────────────────────────────────────────────────────────────────────
@@ -178,7 +184,7 @@ class Pong(Struct, frozen=True, tag="pong"):
     """The agent is alive."""
 
 
-ToWorker = Setup | Requests | Work | Stop
+ToWorker = Setup | Requests | Work | Cancel | Stop
 ToAgent = Welcome | TurnedAway | Start | Kill | Ping
 FromWorker = Hello | Ready | EngineFacts | Refused | Fault | Done | GivenBack | Capacity | Beat
 FromAgent = Host | Logged | Ended | Pong

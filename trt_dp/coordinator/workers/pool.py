@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 from msgspec import structs
 
 from trt_dp.coordinator.workers import watch
@@ -30,7 +31,7 @@ from trt_dp.coordinator.workers.slot import KILLED_SECONDS, Slot, share_deaths, 
 from trt_dp.launchers import Launcher
 from trt_dp.placement.environment import clean
 from trt_dp.types import SPAN, Placement
-from trt_dp.wire.messages import Host, Requests, Setup, Stop, Work
+from trt_dp.wire.messages import Cancel, Host, Requests, Setup, Stop, Work
 
 Happening = tuple[int, Event]
 _FATE = "a worker in lock step with it died"
@@ -123,6 +124,10 @@ class Pool:
         """Give work to a ready worker; if it is dying, its Lost is on the way."""
         self._slots[worker].hold(len(work.spans) // SPAN.itemsize)
         self._slots[worker].send(work)
+
+    def cancel(self, worker: int, index: int) -> None:
+        """Another worker has answered this request."""
+        self._slots[worker].send(Cancel(np.int64(index).tobytes()))
 
     def discard(self, worker: int, reason: str) -> None:
         """End a worker that cannot be trusted; its Lost follows."""
