@@ -92,10 +92,11 @@ def rounds(answer: Callable[[], object]) -> None:
 
 
 def generate(model: Path, data: Path, part: str) -> None:
-    """LLM.generate with one part of the file, cut as vLLM's example for data parallelism does."""
+    """LLM.generate with one part of the file, cut as vLLM's example for data parallelism does, on a core of its own."""
+    number, parts = map(int, part.split("/"))
+    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[number]})  # before its threads start
     from vllm import LLM, SamplingParams
 
-    number, parts = map(int, part.split("/"))
     requests = read(data)
     size = -(-len(requests) // parts)
     mine = requests[number * size : (number + 1) * size]

@@ -8,8 +8,12 @@ import re
 import pytest
 from chromium import AXE, CHROMIUM, accessibility, chromium, opened
 from conftest import run_echo, write_dataset
+from measured import outcome
 
 from trt_dp import api
+from trt_dp.bench.sweep.grid import Setting
+from trt_dp.bench.sweep.outcome import Outcome
+from trt_dp.bench.sweep.page import page
 
 pytestmark = [
     pytest.mark.browser,
@@ -19,16 +23,21 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """A run with failures and deaths, and a comparison of two."""
+    """A run with failures and deaths, a comparison of two, and a sweep with a setting that failed."""
     folder = tmp_path_factory.mktemp("pages")
     dataset = write_dataset(folder / "<i>requests.jsonl", 300)
     options = {"fail": "3,17", "crash": "40", "capacity": "16", "step_seconds": "0.01"}
     run_echo(dataset, folder / "run", options)
     api.write_page([folder / "run", folder / "run"], folder / "both.html")
-    return {"one": folder / "run" / "report.html", "both": folder / "both.html"}
+    good = [outcome(Setting(1, dp, 1), 100.0 * dp, ttft=12.0 * dp) for dp in (1, 2, 4)]
+    bad = Outcome(setting=Setting(8, 1, 1), failed="<script>console.error('no')</script>")
+    swept = page("<b>Sweep", [*good, bad], good[1], "trt-dp serve '<m>' --n-workers 2")
+    (folder / "sweep.html").write_text(swept)
+    run, both = folder / "run" / "report.html", folder / "both.html"
+    return {"one": run, "both": both, "sweep": folder / "sweep.html"}
 
 
-@pytest.mark.parametrize("which", ["one", "both"])
+@pytest.mark.parametrize("which", ["one", "both", "sweep"])
 def test_the_page_opens_without_an_error_or_a_request(pages, tmp_path, which):
     """Nothing is logged on the console, and no address but the file's own is asked for."""
     dom, console, addresses = opened(pages[which], tmp_path)
@@ -60,7 +69,7 @@ def test_every_figure_that_chromium_shows_stands_in_report_json(pages, tmp_path)
 
 
 @pytest.mark.skipif(not AXE.exists(), reason="axe-core is missing: scripts/browser-test")
-@pytest.mark.parametrize("which", ["one", "both"])
+@pytest.mark.parametrize("which", ["one", "both", "sweep"])
 @pytest.mark.parametrize("scheme", [0, 1], ids=["dark", "light"])
 def test_axe_finds_no_serious_problem(pages, tmp_path, which, scheme):
     """No accessibility problem that axe-core calls serious or critical, in light and dark."""
@@ -69,9 +78,10 @@ def test_axe_finds_no_serious_problem(pages, tmp_path, which, scheme):
 
 
 @pytest.mark.parametrize("width", [360, 1180])
-def test_the_page_is_drawn_and_prints(pages, tmp_path, width):
+@pytest.mark.parametrize("which", ["one", "sweep"])
+def test_the_page_is_drawn_and_prints(pages, tmp_path, which, width):
     """A screenshot and a PDF come out, on a phone's width and on a desk's."""
-    chromium(pages["one"], f"--window-size={width},1600", f"--screenshot={tmp_path / 'shot.png'}")
+    chromium(pages[which], f"--window-size={width},1600", f"--screenshot={tmp_path / 'shot.png'}")
     assert (tmp_path / "shot.png").stat().st_size > 20_000
-    chromium(pages["one"], f"--print-to-pdf={tmp_path / 'page.pdf'}", "--no-pdf-header-footer")
+    chromium(pages[which], f"--print-to-pdf={tmp_path / 'page.pdf'}", "--no-pdf-header-footer")
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")

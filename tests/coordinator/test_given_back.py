@@ -112,6 +112,19 @@ def test_nothing_that_comes_back_is_lost_or_held_twice(requests, workers, steps)
     assert sorted(ended) == list(range(requests))
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("blame", ["request", "batch"])
+def test_an_engine_that_never_answers_does_not_try_for_ever(blame, workers):
+    """Where nothing is ever answered and requests are blamed for that, each is given up after several tries."""
+    queue = Dispatcher(np.arange(20), workers)
+    given_up: list[int] = []
+    for turn in range(2000):
+        mine = queue.take(turn % workers, 8).tolist()
+        given_up += queue.give_back(turn % workers, mine, blame)
+        assert queue.unfinished + len(given_up) == 20
+    assert sorted(given_up) == list(range(20))
+
+
 def test_a_worker_cannot_give_back_what_it_does_not_have():
     """What a worker gives back must be in flight there."""
     queue = Dispatcher(np.arange(4), 2)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from trt_dp.bench.load import Load
 from trt_dp.bench.prompts import Wording
 from trt_dp.bench.record import Error, Record
 from trt_dp.bench.result import Measurement, Served
 from trt_dp.bench.summary import summarise
+from trt_dp.bench.sweep.grid import Setting
+from trt_dp.bench.sweep.outcome import Outcome
 from trt_dp.synthetic.vocabulary import sized
 
 URLS = ["http://a", "http://b"]
@@ -71,3 +75,11 @@ def measurement(rows: list[Record] | None = None, **more: object) -> Measurement
         warmup=[],
         summary=summarise(rows, URLS),
     )
+
+
+def outcome(setting: Setting, speed: float, ttft: float = 10.0, **more) -> Outcome:
+    """A measured setting with these numbers."""
+    told = measurement(**more).summary
+    spread = structs.replace(told.ttft_ms, p50=ttft)
+    changed = {"output_tok_s": speed, "ttft_ms": spread, "failed": 0}
+    return Outcome(setting=setting, summary=structs.replace(told, **changed))

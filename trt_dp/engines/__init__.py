@@ -40,8 +40,8 @@ class Engine(Protocol):
     def step(self) -> Sequence[Result | Returned]:
         """Work for a moment and return what is completed: at most one result for each submitted request.
 
-        A request that got no answer for a reason that may pass is given back as Returned and runs again. Nothing
-        is given up before the engine has answered once, so an engine that never can must raise.
+        A request that got no answer for a reason that may pass is given back as Returned and runs again. Before the
+        engine has answered once, it takes eight tries to give one up, so an engine that never can should raise.
 
         An answer has `output_tokens` ids unless something stopped it. The id that did (an EOS, or one of
         `stop_token_ids`) is not in it. Whoever does not look for `stop` or `stop_token_ids` may answer to the full

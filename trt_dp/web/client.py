@@ -29,7 +29,7 @@ class Client:
 
     def __init__(self, trust: ssl.SSLContext | None = None) -> None:
         check_installed()
-        self._trust = trust or ssl.create_default_context()
+        self._trust = trust
         self._epoll = select.epoll()
         self._book = AddressBook()
         self._buffer = memoryview(bytearray(_BUFFER))
@@ -129,12 +129,17 @@ class Client:
             self._drop(connection)
             return
         self.heard = time.monotonic()
-        if fault := connection.progress(mask, self._buffer, self._trust):
+        if fault := connection.progress(mask, self._buffer, self._trusted):
             self._fail(connection, fault)
         elif connection.parser.whole:
             self._complete(connection)
         else:
             self._watch(connection)
+
+    def _trusted(self) -> ssl.SSLContext:
+        """What certificates are verified by; the system's are read once a server needs it, for that takes a while."""
+        self._trust = self._trust or ssl.create_default_context()
+        return self._trust
 
     def _watch(self, connection: Connection) -> None:
         if connection.wants != connection.watched:

@@ -9,12 +9,14 @@ import select
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from enum import Enum
 
 from trt_dp.web.addresses import Found
 from trt_dp.web.answer import AnswerParser
 from trt_dp.web.exchange import Fault, Reply
 
+Trust = Callable[[], ssl.SSLContext]
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 
 
@@ -61,7 +63,7 @@ class Connection:
         self.since = reply.submitted
         self._send()
 
-    def progress(self, mask: int, buffer: memoryview, trust: ssl.SSLContext) -> Fault | None:
+    def progress(self, mask: int, buffer: memoryview, trust: Trust) -> Fault | None:
         """Go as far as the socket allows; `parser.whole` tells whether the answer is complete."""
         self.since = time.monotonic()
         if self.state is State.CONNECTING and (fault := self._connected(trust)):
@@ -74,14 +76,14 @@ class Connection:
             self._send()
         return None
 
-    def _connected(self, trust: ssl.SSLContext) -> Fault | None:
+    def _connected(self, trust: Trust) -> Fault | None:
         if code := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             return _no_connection(code)
         self.state = State.OPEN
         to = self.reply.exchange.to
         if to.tls:
             self.state = State.SHAKING_HANDS
-            self._socket = trust.wrap_socket(
+            self._socket = trust().wrap_socket(
                 self._socket,
                 server_hostname=to.host,
                 do_handshake_on_connect=False,

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from conftest import alive, marked, start_trt_dp, trt_dp, wait_until
 from doubles.paced_server import PacedServer
-from measured import IDS, load, measurement
+from measured import IDS, load, outcome
 from typer.testing import CliRunner
 
 from trt_dp.bench.measure import Plan
@@ -44,14 +44,6 @@ class Quiet:
 
     def show(self, phase, standing) -> None:
         pass
-
-
-def outcome(setting: Setting, speed: float, ttft: float = 10.0, **more) -> Outcome:
-    """A measured setting with these numbers."""
-    told = measurement(**more).summary
-    spread = msgspec.structs.replace(told.ttft_ms, p50=ttft)
-    changed = {"output_tok_s": speed, "ttft_ms": spread, "failed": 0}
-    return Outcome(setting=setting, summary=msgspec.structs.replace(told, **changed))
 
 
 def kind(machine: Machine, *command: str, **more) -> Commands:

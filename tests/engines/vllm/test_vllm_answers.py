@@ -136,3 +136,18 @@ def test_a_bad_id_does_not_reach_vllm(engine):
             engine.submit(asked)
     full = answers(engine, request(0, [1] * 500, 12))
     assert len(full[0].output_ids) == 12
+
+
+def test_progress_is_what_an_answer_grew_by(engine):
+    """Step by step its ids and log-probabilities are told, and they begin the answer; others are not told of."""
+    wish = structs.replace(IGNORE, logprobs=1)
+    for index in (0, 1):
+        engine.submit(request(index, [1, 40, 41], COUNT, wish))
+    told, found = [], {}
+    while len(found) < 2:
+        found |= {one.index: one for one in engine.step()}
+        told += engine.progress({0} - found.keys())
+    assert {one.index for one in told} == {0}
+    assert len(told) == COUNT - 1
+    assert [one for part in told for one in part.output_ids] == found[0].output_ids[:-1]
+    assert [one for part in told for one in part.logprobs] == found[0].logprobs[:-1]

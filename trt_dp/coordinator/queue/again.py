@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from trt_dp.coordinator.order.contract import Indices
 
 _NOBODY = -1
+_TRIES_UNPROVEN = 8
 
 
 class Again:
@@ -20,6 +22,7 @@ class Again:
             int, int
         ] = {}  # and the worker that blames the request for it, if one does
         self._accusers: dict[int, list[int]] = {}
+        self._blamed: Counter[int] = Counter()
 
     def __len__(self) -> int:
         """How many wait."""
@@ -40,6 +43,12 @@ class Again:
     def add(self, indices: Iterable[int]) -> None:
         """These came back for a reason that is not theirs."""
         self._waiting.update(dict.fromkeys(indices, _NOBODY))
+
+    def worn_out(self, indices: Iterable[int], *, proven: bool) -> list[int]:
+        """Of these, which were blamed again, those with eight such tries where the engine never answered anything."""
+        blamed = list(indices)
+        self._blamed.update(blamed)
+        return [] if proven else [one for one in blamed if self._blamed[one] >= _TRIES_UNPROVEN]
 
     def accuse(self, worker: int, indices: Iterable[int], *, proven: bool) -> list[int]:
         """These may be the cause themselves; returns those that have had their second try.

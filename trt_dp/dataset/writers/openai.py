@@ -11,7 +11,6 @@ from trt_dp.dataset.writers.contract import Answered, Answers, Line, Output
 
 _encode = msgspec.json.Encoder().encode
 _json = msgspec.json.Decoder().decode
-_STATUS = {"bad_line": 400, "refused": 400}
 
 
 class OpenaiBatch:
@@ -34,15 +33,13 @@ def _line(answered: Answered, run: str) -> dict[str, Any]:
     """A line; its ids are made from the run and the request's place, so that they never change."""
     mark = hashlib.sha256(f"{run} {answered.index}".encode()).hexdigest()[:32]
     error, task_id = answered.line.error, answered.fields.task_id
-    if error:
-        said = {"message": error.message, "type": error.kind, "param": None, "code": error.kind}
-        status, body = _STATUS.get(error.kind, 500), {"error": said}
-    else:
-        status, body = 200, _body(answered, mark)
+    response = None
+    if error is None:
+        response = {"status_code": 200, "request_id": mark, "body": _body(answered, mark)}
     return {
         "id": f"batch_req_{mark}",
         "custom_id": str(answered.index if task_id is None else task_id),
-        "response": {"status_code": status, "request_id": mark, "body": body},
+        "response": response,
         "error": {"code": error.kind, "message": error.message} if error else None,
     }
 
@@ -81,7 +78,7 @@ def _chat_logprobs(output: Output) -> dict[str, Any] | None:
         {"token": f"token_id:{token}", "logprob": value, "bytes": None, "top_logprobs": []}
         for token, value in tokens
     ]
-    return {"content": content, "refusal": None}
+    return {"content": content}
 
 
 def _text_choice(number: int, output: Output) -> dict[str, Any]:
@@ -99,8 +96,8 @@ def _text_logprobs(output: Output) -> dict[str, Any] | None:
     return {
         "tokens": [f"token_id:{token}" for token in output.output_ids],
         "token_logprobs": output.logprobs,
-        "top_logprobs": None,
-        "text_offset": None,
+        "top_logprobs": [],
+        "text_offset": [],
     }
 
 
