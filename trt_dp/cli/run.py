@@ -48,6 +48,7 @@ def run(
     model: options.Model = None,
     serve: servers.Serve = None,
     serve_words: servers.ServeWords = None,
+    serve_set: servers.ServeSet = None,
     n_workers: options.NWorkers = None,
     n_gpus: options.NGpus = None,
     workers_per_gpu: options.WorkersPerGpu = 1,
@@ -135,9 +136,10 @@ def run(
     if launcher and (told := launching.submitted(start)):
         typer.echo(told)
         return
+    wanted = servers.Servers(kind=serve, words=serve_words, options=serve_set)
     with (
         display.on_stderr(plain=plain_, metrics=(metrics_host, metrics_port)) as progress,
-        servers.started(serve, serve_words, choice, progress.say) as chosen,
+        servers.started(wanted, choice, progress.say) as chosen,
     ):
         outcome = api.run(
             reading,

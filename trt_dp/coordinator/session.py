@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from time import perf_counter
 
 import numpy as np
-from msgspec import Struct
 
 from trt_dp.coordinator.abilities import group
+from trt_dp.coordinator.boarding import Boarding
 from trt_dp.coordinator.growth import Growth, Shortage
 from trt_dp.coordinator.intake import Desk, Intake
-from trt_dp.coordinator.job import Display, Job, Snapshot
+from trt_dp.coordinator.job import Snapshot
 from trt_dp.coordinator.lookout import Lookout
 from trt_dp.coordinator.order.choose import choose
 from trt_dp.coordinator.order.contract import NOTHING, Indices
@@ -23,12 +23,9 @@ from trt_dp.coordinator.queue.copies import copies_of
 from trt_dp.coordinator.queue.dispatcher import Dispatcher
 from trt_dp.coordinator.reception import AnyLauncher, growth, limits_with, reception
 from trt_dp.coordinator.record.bookkeeping import books, how_to_resume, opening
-from trt_dp.coordinator.record.event_log import EventLog
-from trt_dp.coordinator.record.journal import Journal
 from trt_dp.coordinator.record.recorder import Recorder
-from trt_dp.coordinator.record.tally import Tally
 from trt_dp.coordinator.remaining import Remaining
-from trt_dp.coordinator.run_folder import Folder
+from trt_dp.coordinator.scope import Scope, input_tokens, tally_of
 from trt_dp.coordinator.stopping import Stopping
 from trt_dp.coordinator.stopping import told as stopping_told
 from trt_dp.coordinator.stopwatch import Stopwatch
@@ -39,8 +36,6 @@ from trt_dp.coordinator.workers.hosts import Hosts
 from trt_dp.coordinator.workers.meeting import Meeting
 from trt_dp.coordinator.workers.pool import Pool
 from trt_dp.coordinator.workers.refusals import Refusals
-from trt_dp.dataset.index import Index
-from trt_dp.dataset.line_table import Column
 from trt_dp.errors import Interrupted, NoWorkersLeft
 from trt_dp.launchers import HostLauncher, Launcher
 from trt_dp.report.ledger import Books
@@ -59,18 +54,6 @@ _TURN_SECONDS = 0.25
 _CLOSE_SECONDS = 30.0
 
 
-class Scope(Struct, frozen=True, kw_only=True):
-    """What a session works on: the job, its requests and their journal, the workers' places, and the display."""
-
-    job: Job
-    index: Index
-    journal: Journal
-    placements: tuple[Placement, ...]
-    folder: Folder
-    display: Display
-    log: EventLog
-
-
 class Session:
     """One session of a run: it feeds the workers until every request is completed."""
 
@@ -86,7 +69,7 @@ class Session:
         self._growth: Growth | None = None
         self._shortage = Shortage(scope.job.limits, self._say)
         self._signals: Sequence[int] = ()
-        self.tally = _tally(scope)
+        self.tally = tally_of(scope)
         self.recorder = Recorder(self.tally, scope.log)
         self._intake = self._new_intake()
         self._before = opening(scope.journal)
@@ -139,24 +122,43 @@ class Session:
 
     def serve(self, launcher: AnyLauncher, signals: Sequence[int]) -> None:
         """Start the workers, and feed them until every request is completed; raises if that cannot be."""
+        self._signals = signals
+        if self._scope.boarding:
+            self._pool = self._board(self._scope.boarding)
+        else:
+            self._pool = self._open(launcher)
+        self._loop(self._pool, Stopping(signals, self._scope.job.grace_seconds))
+        self._stopwatch.end("feed", self.tally.last_send)
+        self._stopwatch.end("drain")
+        self._pool.stop()
+
+    def _board(self, boarding: Boarding) -> Pool:
+        """Take over workers that were started before, and hear now what has happened to them."""
+        scope = self._scope
+        setup = setups(scope.job, scope.index, scope.folder)
+        self._pool, happened = boarding.hand_over(setup)
+        for place in scope.placements:
+            self.recorder.entered(place.worker, "starting")
+        for worker, event in happened:
+            self._attend(self._pool, worker, event)
+        return self._pool
+
+    def _open(self, launcher: AnyLauncher) -> Pool:
+        """Start the workers, or let hosts join."""
         scope = self._scope
         admission, self._hosts = reception(launcher, scope.job.address, scope.job.port)
         limits = limits_with(scope.job.limits, launcher)
         setup = setups(scope.job, scope.index, scope.folder)
-        self._pool = Pool(admission, self._hosts, setup, limits, scope.folder.logs)
+        self._pool = pool = Pool(admission, self._hosts, setup, limits, scope.folder.logs)
         if together := group(scope.job, len(scope.placements)):
-            self._pool.tie(Meeting(*together))
-        self._signals = signals
+            pool.tie(Meeting(*together))
         if isinstance(launcher, HostLauncher):
             self._growth = growth(scope.job, launcher, self._say)
             self._say(f"hosts join at {admission.door.address}")
             self._hosts.begin(admission.credentials)
         else:
-            self._start(self._pool, launcher, scope.placements)
-        self._loop(self._pool, Stopping(signals, scope.job.grace_seconds))
-        self._stopwatch.end("feed", self.tally.last_send)
-        self._stopwatch.end("drain")
-        self._pool.stop()
+            self._start(pool, launcher, scope.placements)
+        return pool
 
     @property
     def placements(self) -> Sequence[Placement]:
@@ -165,7 +167,7 @@ class Session:
 
     def books(self) -> Books:
         """What was submitted to this sitting and what became of it, for the ledger."""
-        return books(self._before, self._scope.journal, self.tally, _input_tokens(self._scope))
+        return books(self._before, self._scope.journal, self.tally, input_tokens(self._scope))
 
     def close(self, *, at_once: bool) -> None:
         """Wait for the workers to leave, or end them; afterwards none is left."""
@@ -326,13 +328,3 @@ class Session:
             left_seconds=self._lookout.seconds(perf_counter) if self._lookout else None,
             lanes=self.tally.lanes,
         )
-
-
-def _tally(scope: Scope) -> Tally:
-    wanted, place = scope.index.lines["output_tokens"], scope.folder.path
-    return Tally(len(wanted), len(scope.placements), _input_tokens(scope), wanted, place)
-
-
-def _input_tokens(scope: Scope) -> Column | None:
-    """The tokens of each prompt; None where prompts are text, which workers tokenize."""
-    return None if scope.index.first_text is not None else scope.index.lines["input_tokens"]

@@ -16,7 +16,7 @@ from trt_dp.engines.about import about
 from trt_dp.errors import EngineRefused, RequestRefused
 from trt_dp.system.redact import scrub
 from trt_dp.system.safe_text import brief
-from trt_dp.types import Blame, EngineSpec, Failure, Placement, Request, Result, Returned, Timing
+from trt_dp.types import Blame, EngineSpec, Failure, Placement, Request, Result, Returned
 from trt_dp.wire.channel import Channel
 from trt_dp.wire.messages import (
     Beat,
@@ -25,6 +25,7 @@ from trt_dp.wire.messages import (
     EngineFacts,
     GivenBack,
     Ready,
+    Requests,
     Setup,
     Stop,
     ToCoordinator,
@@ -32,10 +33,11 @@ from trt_dp.wire.messages import (
     Work,
 )
 from trt_dp.worker.answers import Answers, LineWriter
-from trt_dp.worker.asked import Asked, Row, place_of, timing_of
+from trt_dp.worker.asked import Asked, Row, own_timing, place_of, timing_of
 from trt_dp.worker.prompts import Prompts
 from trt_dp.worker.requests import RequestReader
 from trt_dp.worker.resolve import Rules, asked_of
+from trt_dp.worker.waiting import wait_for_requests
 
 _FACTS_SECONDS = 1.0
 _GATHER_SECONDS = 0.03
@@ -57,20 +59,19 @@ class Loop:
     A row is unread, then its requests wait, then they are the engine's until they have results.
     """
 
-    def __init__(self, channel: Channel[ToWorker], setup: Setup, make: MakeEngine) -> None:
+    def __init__(
+        self,
+        channel: Channel[ToWorker],
+        setup: Setup,
+        make: MakeEngine,
+        early: Sequence[ToWorker] = (),
+    ) -> None:
         self._channel = channel
         self._setup = setup
         self._make = make
-        opened = tokenizer.open_tokenizer(setup.tokenizer) if setup.tokenizer else None
-        self._reader = RequestReader(setup.source)
-        self._prompts = Prompts(setup.engine.path, opened, setup.defaults)
-        self._rules = Rules(
-            engine=setup.engine,
-            defaults=setup.defaults,
-            detokenize=setup.detokenize,
-            hidden=opened.hidden if opened else {},
-        )
-        self._writer = LineWriter(setup, opened)
+        self._early = early
+        if setup.source:
+            self._open(Requests(setup.source, setup.tokenizer))
         self._rows: deque[Row] = deque()
         self._waiting: deque[Request] = deque()
         self._asked: dict[int, Asked] = {}
@@ -81,6 +82,20 @@ class Loop:
         self._capacity = 0
         self._sent_at = self._facts_at = time.monotonic()
         self._stopping = False
+
+    def _open(self, requests: Requests) -> None:
+        """Open what it takes to read these requests and to write their answers."""
+        setup, named = self._setup, requests.tokenizer
+        opened = tokenizer.open_tokenizer(named) if named else None
+        self._rules = Rules(
+            engine=setup.engine,
+            defaults=setup.defaults,
+            detokenize=setup.detokenize,
+            hidden=opened.hidden if opened else {},
+        )
+        self._reader = RequestReader(requests.source)
+        self._prompts = Prompts(setup.engine.path, opened, setup.defaults)
+        self._writer = LineWriter(setup, opened)
 
     @property
     def _in_flight(self) -> bool:
@@ -123,10 +138,12 @@ class Loop:
         if engine.capacity < 1:
             msg = f"the engine {spec.name} has a capacity of {engine.capacity} requests: it must be at least 1"
             raise EngineRefused(msg)
+        seconds = time.monotonic() - started
+        if not self._setup.source:
+            self._open(wait_for_requests(self._channel, self._early, self._beat))
         self._keep_capacity(engine.capacity)
         self._prompts.takes = about(engine).takes
         self._rules = structs.replace(self._rules, context=getattr(engine, "context", None))
-        seconds = time.monotonic() - started
         _log.info("ready after %.3f s", seconds)
         self._send(Ready(engine.capacity, seconds, self._reader.sees_source))
         self._send_facts(engine)
@@ -257,7 +274,7 @@ class Loop:
             completed = [asked for asked in completed if not asked.returned]
             self._give_back(back)
         for asked, answers in zip(completed, self._writer.answers(completed), strict=True):
-            timing = timing_of(asked, _timing(asked))
+            timing = timing_of(asked, own_timing(asked))
             self._answers.add(asked, timing, self._writer.line(asked, answers, timing))
 
     def _give_back(self, rows: list[Asked]) -> None:
@@ -327,13 +344,3 @@ class Loop:
     def _send(self, message: ToCoordinator) -> None:
         self._channel.send(message)
         self._sent_at = time.monotonic()
-
-
-def _timing(asked: Asked) -> Timing:
-    """The worker's own times, for an engine without: all tokens came at the end."""
-    total = round(time.monotonic() - asked.received, 6)
-    return Timing(
-        queue_seconds=round((asked.submitted or asked.received) - asked.received, 6),
-        first_token_seconds=total,
-        total_seconds=total,
-    )

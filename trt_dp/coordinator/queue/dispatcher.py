@@ -77,7 +77,8 @@ class Dispatcher:
         self._in_flight.setdefault(worker, set())
         if self._quarantine.isolates(worker):
             return NOTHING
-        back = self._take_back(worker, limit) if self._came_back else NOTHING
+        full = len(self._in_flight[worker]) >= limit
+        back = self._take_back(worker, limit) if self._came_back and not full else NOTHING
         if len(self._pending):
             taken = self._pending.take(self._asking(worker, limit))
             self._hold(worker, taken.tolist())
@@ -191,14 +192,16 @@ class Dispatcher:
         return len(self._again) + self._quarantine.waiting_beside
 
     def _asking(self, worker: int, limit: int, most: int | None = None) -> Asking:
-        waiting = (self._again.waiting, self._quarantine.waiting) if self._came_back else (NOTHING,)
+        waiting = NOTHING
+        if self._came_back:
+            waiting = np.concatenate([self._again.waiting, self._quarantine.waiting])
         return Asking(
             worker=worker,
             in_flight=len(self._in_flight[worker]),
             limit=self._limit(limit),
             unfinished=self.unfinished,
             workers=self._workers,
-            waiting=np.concatenate(waiting),
+            waiting=waiting,
             again=limit if most is None else most,
         )
 
