@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
+from numpy.typing import NDArray
 
+from trt_dp.coordinator.order.runs import Runs
+from trt_dp.coordinator.record.journal import Journal
+from trt_dp.coordinator.record.tally import Tally
+from trt_dp.dataset.line_table import Gathered as LinesFound
+from trt_dp.dataset.piece import LINE
+from trt_dp.report.summary import percentiles
+from trt_dp.types import RECORD, Records
+
+SLICE_ROWS, ANSWERS, LINE_BYTES = 300_000, 4096, 190
 TRT_DP = str(Path(sys.executable).with_name("trt-dp"))
 SHORT = ["--input-mean", "16", "--input-stdev", "4", "--output-mean", "8", "--output-stdev", "2"]
 
@@ -21,7 +33,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=2_000_000)
     parser.add_argument("--seconds", type=float, default=5.0, help="between two looks")
+    parser.add_argument(
+        "--tables", action="store_true", help="only what the coordinator keeps, without a run"
+    )
     asked = parser.parse_args()
+    if asked.tables:
+        tables(asked.requests)
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "few")
         few = peak(start(folder, 1000), folder)
@@ -31,6 +49,52 @@ def main() -> None:
         many = peak(process, folder)
     each = (many - few) / asked.requests
     print(f"coordinator's peak: {many / 1e6:,.0f} MB, {each:.1f} bytes for each request")
+
+
+def tables(requests: int) -> None:
+    """What is kept of each request, filled as a run fills it, and then asked for percentiles."""
+    with tempfile.TemporaryDirectory() as name:
+        index = LinesFound()
+        for first in range(0, requests, SLICE_ROWS):
+            index.add(lines(first, min(SLICE_ROWS, requests - first)))
+        table, journal = index.table(), Journal(Path(name, "journal"), requests)
+        print(f"index: {own():.0f} MB")
+        pending = Runs(~journal.completed)
+        tally = Tally(requests, 2, table["input_tokens"], table["output_tokens"], Path(name))
+        for first in range(0, requests, ANSWERS):
+            indices = pending[first : first + ANSWERS]
+            tally.sent(0, indices, 0.0)
+            records = answers(indices)
+            journal.append(records, LINE_BYTES * len(records) * b"x")
+            tally.came(0, records, 0.0)
+        print(f"all answered: {own():.0f} MB")
+        found = percentiles(tally.counts().latency)
+        print(f"{found.count:,} latencies: {own():.0f} MB")
+        journal.close()
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    print(f"peak: {most:,.0f} MB")
+
+
+def lines(first: int, count: int) -> NDArray[np.void]:
+    """Short requests, as a reader finds them."""
+    dice, found = np.random.default_rng(first), np.zeros(count, LINE)
+    found["length"], found["kind"] = dice.integers(80, 140, count), 1
+    found["offset"] = first * 110 + np.cumsum(found["length"]) - found["length"]
+    found["input_tokens"], found["output_tokens"] = (dice.integers(2, 30, count) for _ in range(2))
+    return found
+
+
+def answers(indices: NDArray[np.int64]) -> Records:
+    """Answers to these, of a usual length."""
+    records = np.zeros(len(indices), RECORD)
+    records["index"], records["length"], records["timing_length"] = indices, LINE_BYTES, 90
+    records["total_seconds"] = np.random.default_rng(1).random(len(indices))
+    return records
+
+
+def own() -> float:
+    """Megabytes of this process."""
+    return float(psutil.Process().memory_info().rss / 1e6)
 
 
 def start(folder: Path, requests: int) -> subprocess.Popen[bytes]:

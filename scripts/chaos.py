@@ -65,7 +65,7 @@ def main() -> int:
     asked = parser.parse_args()
     if asked.machines:
         return on_machines(asked)
-    print(_grounds(alone=world.alone()))
+    print(_grounds(alone=world.alone(jobs=asked.jobs)))
     with tempfile.TemporaryDirectory(prefix="havoc-", dir=asked.folder) as name:
         figures = summarise(undergo_all(Path(name), asked))
         if asked.figures:

@@ -100,8 +100,9 @@ def _share(row: Row, order: str, what: str = "bound") -> str:
 
 
 def _cases(rows: dict[str, Row]) -> str:
+    seeds = max((len(row["auto"]) for row in rows.values() if "auto" in row), default=0)
     lines = [
-        "| case | static split | file | longest | auto | aim |",
+        f"| case ({seeds} seeds) | static split | file | longest | auto | aim |",
         "|---|---|---|---|---|---|",
     ]
     for case in CASES:

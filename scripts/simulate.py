@@ -9,8 +9,9 @@ from concurrent.futures import ProcessPoolExecutor
 
 from trt_dp.coordinator.order.choose import NAMES
 from trt_dp.simulate.cases import CASES, Case
-from trt_dp.simulate.study import STATIC, Study, study
+from trt_dp.simulate.study import STATIC, Look, Study, looks, study
 
+SHARES = (0.2, 0.5, 0.8)  # of the work
 ORDERS = (STATIC, "file", "longest", "auto", "prefix")
 
 
@@ -27,7 +28,14 @@ def main() -> None:
     started = time.perf_counter()
     with ProcessPoolExecutor(wanted.processes) as pool:
         for case in chosen:
-            jobs = [pool.submit(_study, case.name, order, seeds) for order in wanted.orders]
+            if wanted.eta:
+                jobs = [pool.submit(_looks, case.name, order, seeds) for order in wanted.orders]
+                _print_looks(case, wanted.orders, [job.result() for job in jobs])
+                continue
+            jobs = [
+                pool.submit(_study, case.name, order, seeds, speculate=wanted.speculate)
+                for order in wanted.orders
+            ]
             _print(case, [job.result() for job in jobs], details=wanted.details)
     print(f"{time.perf_counter() - started:.0f} s")
 
@@ -40,12 +48,34 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--orders", nargs="+", default=ORDERS, choices=(STATIC, *NAMES))
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--details", action="store_true", help="Where the time goes.")
+    parser.add_argument("--speculate", action="store_true", help="Copies of the last requests.")
+    parser.add_argument(
+        "--eta", action="store_true", help="How far off the predicted end is, instead."
+    )
     parser.add_argument("--list", action="store_true", help="Print the names of the cases.")
     return parser.parse_args()
 
 
-def _study(name: str, order: str, seeds: range) -> Study:
-    return study(next(case for case in CASES if case.name == name), order, seeds)
+def _study(name: str, order: str, seeds: range, *, speculate: bool) -> Study:
+    case = next(case for case in CASES if case.name == name)
+    return study(case, order, seeds, speculate=speculate)
+
+
+def _looks(name: str, order: str, seeds: range) -> list[list[Look]]:
+    case = next(case for case in CASES if case.name == name)
+    return [looks(case, order, seed, SHARES) for seed in seeds]
+
+
+def _print_looks(case: Case, orders: list[str], found: list[list[list[Look]]]) -> None:
+    """The worst of all seeds at each moment."""
+    print(f"{case.name}: the end is predicted too early or late, % of the run")
+    for order, of_seeds in zip(orders, found, strict=True):
+        cells = []
+        for moment in zip(*of_seeds, strict=True):
+            ours = max((one.by_tokens_and_order for one in moment), key=abs)
+            count = max((one.by_requests for one in moment), key=abs)
+            cells.append(f"{ours:+6.1f} ({count:+6.1f})")
+        print(f"  {order:<10}" + "  ".join(cells), flush=True)
 
 
 def _print(case: Case, studies: list[Study], *, details: bool) -> None:
@@ -80,8 +110,16 @@ def _details(each: Study) -> str:
     return (
         f"{seconds:8.1f} s; lost: no engine {down:.1f} %, no work {idle:.1f} %, small batches {partial:.1f} %, "
         f"done twice {repeated:.1f} %; preempted {preempted:.1f} % of requests; "
-        f"ends {imbalance:.1f} % apart"
+        f"ends {imbalance:.1f} % apart{_copies(each)}"
     )
+
+
+def _copies(each: Study) -> str:
+    copies, won = (
+        sum(getattr(trial, name) for trial in each.trials) / len(each.trials)
+        for name in ("copies", "copies_won")
+    )
+    return f"; {copies:.0f} copies, {won:.0f} came first" if copies else ""
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ class JobOptions(TypedDict, total=False):
     grace_seconds: float
     order: str
     lengths_from: Path | None
+    speculate: bool
 
 
 class RunOptions(JobOptions, total=False):
@@ -162,21 +163,30 @@ def calibrate(**settings: Unpack[CalibrateOptions]) -> Calibration:
     from trt_dp.placement.machine import look
     from trt_dp.placement.plan import plan
     from trt_dp.simulate import calibrate as calibrating
+    from trt_dp.simulate.twin import twins
     from trt_dp.worker.serve import load
 
     workers, gpus = settings.get("workers"), settings.get("gpus_per_worker")
     spec = _engine(cast("RunOptions", settings))
-    placement = plan(look(), workers, gpus).placements[0]
-    _confine(placement)
-    engine = load(spec, placement)
-    try:
-        slots = _full_batch(engine)
-        trials = calibrating.plan_trials(slots, getattr(engine, "context", None))
-        seconds, say = settings.get("seconds", 60.0), settings.get("say", _unwatched)
-        measured = calibrating.measure(engine, trials, seconds, say)
-    finally:
-        engine.close()
-    return calibrating.calibration(spec.name, len(placement.devices), slots, measured)
+    placement, *others = plan(look(), workers, gpus).placements
+    beside = [] if placement.devices else others  # workers on cores share the memory's bandwidth
+    with twins(spec, beside) as company:
+        _confine(placement)
+        engine = load(spec, placement)
+        try:
+            slots = _full_batch(engine)
+            trials = calibrating.plan_trials(slots, getattr(engine, "context", None))
+            seconds, say = settings.get("seconds", 60.0), settings.get("say", _unwatched)
+            measured = calibrating.measure(engine, trials, seconds, say, company.tell)
+        finally:
+            engine.close()
+    subject = calibrating.Subject(
+        engine=spec.name,
+        devices=len(placement.devices),
+        slots=slots,
+        ahead=max(0, engine.capacity - slots),
+    )
+    return calibrating.calibration(subject, measured)
 
 
 def load_report(folder: AnyPath) -> Report:

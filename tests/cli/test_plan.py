@@ -49,6 +49,36 @@ def test_plan_compares_orders_and_numbers_of_workers(tmp_path):
     assert "no order below 10.0 s" in two  # the longest alone
 
 
+def calibrated(path, devices, step_ms):
+    model = {"overhead": step_ms / 1e3, "per_sequence": 1e-5}
+    found = {"engine": "x", "devices": devices, "slots": 8, "model": model, "trials": []}
+    path.write_text(json.dumps({**found, "median_error": 0.0, "worst_error": 0.0}))
+    return path
+
+
+def test_plan_says_which_engine_is_fastest_on_the_same_gpus(tmp_path):
+    """Two GPUs for each worker are worth it only if their steps take less than half of the time."""
+    dataset = write(tmp_path / "requests.jsonl", [50] * 200)
+    for step_ms, best in ((8, "tp1 is fastest, 4 workers"), (3, "tp2 is fastest, 2 workers")):
+        one = calibrated(tmp_path / "tp1.json", 1, 10)
+        two = calibrated(tmp_path / "tp2.json", 2, step_ms)
+        words = ("plan", dataset, "--calibration", one, "--calibration", two)
+        assert f"on 4 GPUs: {best}, " in trt_dp(*words, cwd=tmp_path).stdout
+
+
+def test_plan_keeps_what_it_found_and_sees_a_change(tmp_path):
+    """The second look reads no request again, and a file that has changed is read."""
+    dataset = write(tmp_path / "requests.jsonl", [10, 20, 30])
+    words = ("plan", "--request-path", dataset)
+    first = trt_dp(*words, cwd=tmp_path).stdout.splitlines()[:3]
+    kept = tmp_path / ".requests.jsonl.plan.npz"
+    written = kept.stat().st_mtime_ns
+    assert trt_dp(*words, cwd=tmp_path).stdout.splitlines()[:3] == first
+    assert kept.stat().st_mtime_ns == written
+    write(dataset, [10, 20, 31])
+    assert "output tokens: up to 61" in trt_dp(*words, cwd=tmp_path).stdout
+
+
 def test_plan_refuses_a_file_without_a_valid_request(tmp_path):
     """There is nothing to plan."""
     dataset = tmp_path / "requests.jsonl"

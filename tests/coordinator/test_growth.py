@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 
 from trt_dp.coordinator import growth
 from trt_dp.coordinator.growth import Growth, Shortage
+from trt_dp.coordinator.reception import reception
 from trt_dp.coordinator.workers.hosts import HostLost, Joined, Remark
 from trt_dp.coordinator.workers.limits import Limits
 from trt_dp.coordinator.workers.remote import Agent
+from trt_dp.launchers.by_hand import ByHandLauncher
 from trt_dp.placement.on_hosts import Wish
 from trt_dp.system.machine import Machine
 from trt_dp.wire.messages import Host
@@ -123,3 +127,16 @@ def test_a_hopeless_shortage_ends_the_run_at_once():
     shortage = Shortage(Limits(), lambda _: None)
     why = "there is no worker: 0 of 2 hosts joined; waited 0 s"
     assert shortage.lasts(0, "0 of 2 hosts joined", hopeless=True) == why
+
+
+def test_many_hosts_find_room():
+    """A run over hosts takes all descriptors that the system grants it; the usual ones are for some hundred hosts."""
+    pytest.importorskip("cryptography")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        admission, _ = reception(ByHandLauncher(key_file="key"), "127.0.0.1")
+        admission.close()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

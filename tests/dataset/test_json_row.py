@@ -2,16 +2,14 @@ from __future__ import annotations
 
 import json
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rows import Measured, measure, parse, task_id_of
 
 from trt_dp.dataset import json_row
-from trt_dp.dataset.result_line import failure
 from trt_dp.errors import BadLine
-from trt_dp.types import Failure, PromptKind
+from trt_dp.types import PromptKind
 
 MAX_ID = 2**31 - 1
 
@@ -320,14 +318,3 @@ def test_a_changed_byte_is_refused_or_means_what_json_says(place, byte):
     assert request.input_ids.tolist() == meant.get("input_ids", meant.get("logits"))
     assert request.task_id == meant.get("task_id", 0)
     assert found.output_tokens == request.output_tokens == meant.get("output_tokens", 0)
-
-
-@pytest.mark.parametrize("task_id", [None, 0, "x\ny"])
-def test_a_failure_is_one_line_with_its_reason(task_id):
-    """A failure line names the task and says kind and message, on one line whatever they hold."""
-    line = failure(task_id, Failure("bad_line", "line 1:\nno", 2))
-    assert line.count(b"\n") == 1
-    found = msgspec.json.decode(line)
-    assert found["task_id"] == task_id
-    assert found["error"]["message"] == "line 1:\nno"
-    assert found["error"]["attempts"] == 2

@@ -120,6 +120,7 @@ def _explained(world: World, ended: Ended, kinds: set[str]) -> bool:
         3: True,
         -9: "kill_coordinator" in kinds,
         **dict.fromkeys((130, -2, -15), bool(kinds & _SIGNALS)),
+        **dict.fromkeys((-6, -11), ended.condition.startswith("as=")),  # libraries without memory
         1: "no worker is left" in said or refused or _names_condition(ended),
         2: spoilt or second or (ended.condition == "readonly" and _names_condition(ended)),
     }

@@ -100,14 +100,18 @@ def has_mpi() -> bool:
     return mpi.find_mpirun() is not None and importlib.util.find_spec("mpi4py") is not None
 
 
-def alone() -> bool:
-    """Give this process mounts and shared memory of its own, if it may have them; called before any thread starts."""
+def alone(*, jobs: int = 1) -> bool:
+    """Give this process mounts and shared memory of its own, if it may have them; called before any thread starts.
+
+    With several runs at a time, what lies in shared memory may be another run's, and is not judged.
+    """
     global _ALONE  # noqa: PLW0603 - it is the process that has changed
     if os.geteuid() == 0 and ctypes.CDLL(None).unshare(_NEW_MOUNTS) == 0:
         subprocess.run(["mount", "--make-rprivate", "/"], check=True)
         subprocess.run(["mount", "-t", "tmpfs", "none", SHARED_MEMORY], check=True)
-        _ALONE = True
-    return _ALONE
+        _ALONE = jobs == 1
+        return True
+    return False
 
 
 class World:

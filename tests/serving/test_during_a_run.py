@@ -13,7 +13,7 @@ from conftest import children, read_lines, start_trt_dp, trt_dp, wait_until, wri
 from msgspec import structs
 
 from trt_dp.builders.cpu import builder as cpu
-from trt_dp.cli.run_servers import Choice, started
+from trt_dp.cli.run_servers import Choice, Servers, started
 from trt_dp.demo import write_demo
 from trt_dp.errors import UsageError
 
@@ -84,10 +84,12 @@ NOTHING = Choice(
     ("server", "words", "more", "said"),
     [
         ("cpu", None, {"engine": "echo"}, "--serve is for the engine openai, not echo"),
+        ("triton", None, {"engine": "openai"}, "--serve is for the engine triton or triton-text"),
+        ("triton", None, {}, "the server triton needs MODEL"),
         ("cpu", None, {"endpoints": ["http://x"]}, "--serve starts the servers"),
         ("cpu", None, {"engine_path": Path("x"), "model": "m"}, "--serve serves one model"),
         ("nope", None, {}, "there is no server 'nope'"),
-        (None, "x", {}, "--serve-words is for servers"),
+        (None, "x", {}, "--serve-words and --serve-set are for servers"),
         ("cpu", "'x", {}, "--serve-words cannot be split"),
         ("vllm", None, {}, "the server vllm needs MODEL"),
     ],
@@ -96,12 +98,12 @@ def test_what_contradicts_it_is_one_sentence(server, words, more, said):
     """Options that cannot go together are refused before anything is started."""
     with (
         pytest.raises(UsageError, match=re.escape(said)),
-        started(server, words, structs.replace(NOTHING, **more), print),
+        started(Servers(kind=server, words=words), structs.replace(NOTHING, **more), print),
     ):
         pass
 
 
 def test_without_it_the_options_of_a_run_stay_as_they_are():
     """A run that starts no servers is told what the user said."""
-    with started(None, None, NOTHING, print) as choice:
+    with started(Servers(kind=None), NOTHING, print) as choice:
         assert choice is NOTHING

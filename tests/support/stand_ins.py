@@ -92,6 +92,20 @@ class Moody(EchoEngine):
         return Returned(result.index, "moody was told to give it back", self._blame)
 
 
+class Uneven(EchoEngine):
+    """Echo that gives a token in each step, a hundred times as slowly in worker 0 as in others."""
+
+    def __init__(self, spec, placement) -> None:
+        step = 0.3 if placement.worker == 0 else 0.003
+        super().__init__(spec, placement, capacity=8, tokens_per_step=1, step_seconds=step)
+
+
+class Deaf(Uneven):
+    """The same, but it cannot cancel."""
+
+    cancel = None
+
+
 class Ranks(EchoEngine):
     """Echo whose workers step together: no step ends before every rank has begun it, and a dead rank stops all.
 

@@ -64,12 +64,17 @@ def sockets():
         one.close()
 
 
+def linked() -> tuple[socket.socket, socket.socket]:
+    """Both ends of a loopback connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        outer = socket.create_connection(listening.getsockname())
+        return listening.accept()[0], outer
+
+
 @pytest.fixture
 def pair():
     """A coordinator's and a worker's side over a real loopback connection."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        outer = socket.create_connection(listening.getsockname())
-        inner, _ = listening.accept()
+    inner, outer = linked()
     sides = Channel(inner, ToCoordinator), Channel(outer, ToWorker)
     yield sides
     for side in sides:
@@ -79,9 +84,7 @@ def pair():
 @pytest.fixture
 def raw():
     """A coordinator's side, and the plain socket that speaks to it."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        outer = socket.create_connection(listening.getsockname())
-        inner, _ = listening.accept()
+    inner, outer = linked()
     side = Channel(inner, ToCoordinator)
     yield side, outer
     side.close()

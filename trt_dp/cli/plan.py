@@ -92,11 +92,10 @@ def plan(
     Times need a --calibration or --step-ms. Every answer is taken to be as long as its request allows. With --hosts
     or --launcher it also shows which worker would run where, for the first --n-workers.
     """
-    from trt_dp.dataset.open import open_dataset
-    from trt_dp.dataset.reading import ignore
-    from trt_dp.display.plan import forecast_line, needs_lines
+    from trt_dp.dataset.open import glance
+    from trt_dp.display.plan import best_lines, forecast_line, needs_lines
     from trt_dp.engines.choose import context_of
-    from trt_dp.simulate.forecast import forecast
+    from trt_dp.simulate.forecast import Likeness, forecast
     from trt_dp.simulate.needs import Allowed, needs_of
 
     reading = options.reading(
@@ -110,16 +109,21 @@ def plan(
     )
     known = _engines(calibration or [], step_ms, sequence_us, slots)
     context = context_of(engine_path) if engine_path else None
-    index = open_dataset(reading, None, ignore)
+    index = glance(reading)
     needs = needs_of(index, Allowed(max_tokens, context))
     for line in needs_lines(index, needs, context, output):
         typer.echo(line)
     if not known:
         typer.echo("time: not predicted. Give --calibration (see trt-dp calibrate), or --step-ms, "
                    "--sequence-us and --slots of the engine")  # fmt: skip
+    found = []
     for each in known:
+        likeness = Likeness.of(needs, each)
         for workers in n_workers or (1, 2, 4, 8):
-            typer.echo(forecast_line(each, forecast(needs, each, workers), price_per_hour))
+            found.append((each, forecast(likeness, each, workers)))
+            typer.echo(forecast_line(*found[-1], price_per_hour))
+    for line in best_lines(found):
+        typer.echo(line)
     where = launching.Asking(
         launcher=launcher,
         hosts=hosts,

@@ -48,6 +48,7 @@ def run(
     model: options.Model = None,
     serve: servers.Serve = None,
     serve_words: servers.ServeWords = None,
+    serve_set: servers.ServeSet = None,
     n_workers: options.NWorkers = None,
     n_gpus: options.NGpus = None,
     workers_per_gpu: options.WorkersPerGpu = 1,
@@ -75,6 +76,7 @@ def run(
     stop_at_eos: flags.StopAtEos = False,
     order: options.Order = "auto",
     lengths_from: options.LengthsFrom = None,
+    speculate: options.Speculate = False,
     ignore_eos: flags.IgnoreEos = False,
     logprobs: flags.Logprobs = False,
     system: flags.System = None,
@@ -134,9 +136,10 @@ def run(
     if launcher and (told := launching.submitted(start)):
         typer.echo(told)
         return
+    wanted = servers.Servers(kind=serve, words=serve_words, options=serve_set)
     with (
         display.on_stderr(plain=plain_, metrics=(metrics_host, metrics_port)) as progress,
-        servers.started(serve, serve_words, choice, progress.say) as chosen,
+        servers.started(wanted, choice, progress.say) as chosen,
     ):
         outcome = api.run(
             reading,
@@ -169,6 +172,7 @@ def run(
             ),
             order=order,
             lengths_from=lengths_from,
+            speculate=speculate,
             max_tokens=max_tokens,
             stop_at_eos=stop_at_eos,
             system=system,

@@ -188,6 +188,15 @@ LengthsFrom = Annotated[
         rich_help_panel=ORDER,
     ),
 ]
+Speculate = Annotated[
+    bool,
+    typer.Option(
+        "--speculate",
+        help="Near the end, idle workers try copies of requests that slow ones have; the first answer counts. "
+        "For engines whose answers do not depend on what runs with them: cpu (exact), echo.",
+        rich_help_panel=ORDER,
+    ),
+]
 Output = Annotated[
     Path | None,
     typer.Option(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from msgspec import Struct
 
+from trt_dp.cli import key_values
 from trt_dp.cli.help import ENGINE
 from trt_dp.cli.serve_options import new_folder
 from trt_dp.errors import UsageError
@@ -22,8 +23,8 @@ Serve = Annotated[
     str | None,
     typer.Option(
         metavar="SERVER",
-        help="Start servers of this kind (vllm, trtllm, sglang, cpu) for the engine openai, and end "
-        "them after the run. --engine-path or --model is what they serve.",
+        help="Start servers of this kind (vllm, trtllm, sglang, cpu) for the engine openai, or triton for "
+        "its own, and end them after the run. --engine-path or --model is what they serve.",
         rich_help_panel=ENGINE,
     ),
 ]
@@ -35,6 +36,24 @@ ServeWords = Annotated[
         rich_help_panel=ENGINE,
     ),
 ]
+ServeSet = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="Set an option of these servers, as --set of trt-dp serve does. Repeatable.",
+        rich_help_panel=ENGINE,
+    ),
+]
+_TRITON = "triton"
+_ENGINES = {_TRITON: ("triton", "triton-text")}  # for the servers of others: openai
+
+
+class Servers(Struct, frozen=True, kw_only=True):
+    """Which servers run is to start."""
+
+    kind: str | None
+    words: str | None = None
+    options: list[str] | None = None
 
 
 class Choice(Struct, frozen=True, kw_only=True):
@@ -50,26 +69,26 @@ class Choice(Struct, frozen=True, kw_only=True):
 
 
 @contextlib.contextmanager
-def started(
-    server: str | None, words: str | None, choice: Choice, say: Callable[[str], None]
-) -> Iterator[Choice]:
+def started(servers: Servers, choice: Choice, say: Callable[[str], None]) -> Iterator[Choice]:
     """What the run is told in place of this, while its servers run; the same where none are asked for."""
-    if server is None:
-        if words is not None:
-            msg = "--serve-words is for servers that --serve starts"
+    if servers.kind is None:
+        if servers.words is not None or servers.options:
+            msg = "--serve-words and --serve-set are for servers that --serve starts"
             raise UsageError(msg)
         yield choice
         return
-    _check(choice)
+    engines = _ENGINES.get(servers.kind, ("openai",))
+    _check(engines, choice)
     from trt_dp.placement.machine import look
     from trt_dp.serving.during import served
     from trt_dp.serving.layout import layout
     from trt_dp.serving.post import Limits
 
-    with served(layout(_asked(server, words, choice), look()), Limits(), say) as endpoints:
+    with served(layout(_asked(servers, choice), look()), Limits(), say) as endpoints:
+        engine = choice.engine or engines[0]
         yield Choice(
-            engine="openai",
-            engine_path=None,
+            engine=engine,
+            engine_path=choice.engine_path if engine == _TRITON else None,  # its tokenizer and EOS
             model=None,
             endpoints=list(endpoints),
             workers=None,
@@ -78,26 +97,28 @@ def started(
         )
 
 
-def _asked(server: str, words: str | None, choice: Choice) -> Asked:
+def _asked(servers: Servers, choice: Choice) -> Asked:
     from trt_dp.serving.layout import Asked
     from trt_dp.serving.servers import Wish
 
     named = choice.model if choice.engine_path is None else str(choice.engine_path)
+    options = key_values.parse(servers.options, "--serve-set")
     return Asked(
-        server=server,
-        wish=Wish(model=named, words=_split(words)),
+        server=servers.kind or "",
+        wish=Wish(model=named, words=_split(servers.words), options=options),
         folder=new_folder(),
         workers=choice.workers,
         gpus_per_worker=choice.gpus_per_worker,
         workers_per_gpu=choice.workers_per_gpu,
         port=0,
+        for_run=True,
     )
 
 
-def _check(choice: Choice) -> None:
+def _check(engines: Sequence[str], choice: Choice) -> None:
     """Raises UsageError for options of run that contradict --serve."""
-    if choice.engine not in (None, "openai"):
-        msg = f"--serve is for the engine openai, not {choice.engine}"
+    if choice.engine not in (None, *engines):
+        msg = f"--serve is for the engine {' or '.join(engines)}, not {choice.engine}"
         raise UsageError(msg)
     if choice.endpoints:
         msg = "--serve starts the servers, and --endpoint names others: remove one of them"

@@ -11,14 +11,15 @@ from trt_dp.dataset.fields import SAMPLING
 from trt_dp.dataset.index import Index
 from trt_dp.dataset.row import nearest
 from trt_dp.engines import folder as engine_folder
-from trt_dp.engines.about import Group, about, always, cannot, group_of
+from trt_dp.engines.about import Group, about, always, cannot, deterministic, group_of
 from trt_dp.errors import UsageError
 from trt_dp.text import chat_template
 from trt_dp.types import MOST_TOKENS, Sampling
 
 
 def check_flags(job: Job) -> None:
-    """Raises UsageError for a sampling option that the engine does not support."""
+    """Raises UsageError for --speculate or a sampling option that the engine does not support."""
+    _check_copies(job)
     sampling = job.defaults.sampling
     if sampling == Sampling():
         return
@@ -88,6 +89,18 @@ def _refused(job: Job, index: Index) -> list[str]:
     if not used:
         return []
     return sorted(used - about(plugins.find(plugins.ENGINES, job.engine.name)).samples)
+
+
+def _check_copies(job: Job) -> None:
+    """Whichever answer comes first is kept, so both must be the same."""
+    options = job.engine.options
+    if job.speculate and not deterministic(plugins.find(plugins.ENGINES, job.engine.name), options):
+        with_options = " with these options" if options else ""
+        msg = (
+            f"--speculate: the engine {job.engine.name}{with_options} may answer a request in another way when it "
+            "runs with others, so a copy is no replacement. Remove --speculate"
+        )
+        raise UsageError(msg)
 
 
 def _check_text(job: Job, index: Index) -> None:

@@ -43,6 +43,7 @@ class Job(Struct, frozen=True):
     grace_seconds: float = 30.0
     order: str = "auto"
     lengths_from: Path | None = None
+    speculate: bool = False  # copies of the last requests in idle workers
 
 
 def check(job: Job) -> None:
@@ -114,7 +115,8 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     """The progress of a run.
 
     `wanted_tokens` are the output tokens that the requests of this sitting ask for, `wanted_done` those of the
-    completed ones. `seconds` count from the start of the run, `serving_seconds` from the first request sent.
+    completed ones. `seconds` count from the start of the run, `serving_seconds` from the first request sent,
+    and `left_seconds` is how long the rest will probably take.
     """
 
     requests: int
@@ -128,6 +130,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     wanted_done: int = 0
     seconds: float = 0.0
     serving_seconds: float = 0.0
+    left_seconds: float | None = None
     lanes: Sequence[Lane] = ()
 
 

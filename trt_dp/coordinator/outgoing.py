@@ -13,7 +13,7 @@ from trt_dp.coordinator.job import Job
 from trt_dp.coordinator.order.contract import Indices
 from trt_dp.coordinator.run_folder import Folder
 from trt_dp.dataset.index import Index
-from trt_dp.types import Placement
+from trt_dp.types import Placement, Source
 from trt_dp.wire.messages import Ready, Setup, Work
 
 _BEATS_PER_STALL = 4
@@ -41,28 +41,38 @@ def setups(job: Job, index: Index, folder: Folder) -> Callable[[Placement], Setu
     wants_tokenizer = needs_tokenizer(job, index)
 
     def setup(placement: Placement) -> Setup:
-        here = Setup(
-            engine=job.engine,
-            placement=placement,
-            source=index.source,
-            beat_seconds=min(_LONGEST_BEAT, job.limits.stall_seconds / _BEATS_PER_STALL),
-            timing=job.timing,
-            tokenizer=job.engine.path if wants_tokenizer else None,
-            detokenize=job.detokenize,
-            keep_special_tokens=job.keep_special_tokens,
-            defaults=job.defaults,
-        )
+        tokenizer = job.engine.path if wants_tokenizer else None
+        here = structs.replace(_setup(job, placement, index.source), tokenizer=tokenizer)
         return _elsewhere(here, folder.asked().engine_fingerprint) if placement.host else here
 
     return setup
 
 
+def first_setups(job: Job) -> Callable[[Placement], Setup]:
+    """The first message to workers of this machine while the dataset is still being checked."""
+    return lambda placement: _setup(job, placement, None)
+
+
+def _setup(job: Job, placement: Placement, source: Source | None) -> Setup:
+    return Setup(
+        engine=job.engine,
+        placement=placement,
+        source=source,
+        beat_seconds=min(_LONGEST_BEAT, job.limits.stall_seconds / _BEATS_PER_STALL),
+        timing=job.timing,
+        detokenize=job.detokenize,
+        keep_special_tokens=job.keep_special_tokens,
+        defaults=job.defaults,
+    )
+
+
 def _elsewhere(setup: Setup, engine_fingerprint: str) -> Setup:
     """For another host, where the current folder is another: the same paths in full, and what must be there."""
+    source = setup.source
     return structs.replace(
         setup,
         engine=structs.replace(setup.engine, path=_in_full(setup.engine.path)),
-        source=structs.replace(setup.source, path=str(Path(setup.source.path).absolute())),
+        source=source and structs.replace(source, path=str(Path(source.path).absolute())),
         tokenizer=_in_full(setup.tokenizer),
         engine_fingerprint=engine_fingerprint,
     )

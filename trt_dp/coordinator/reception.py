@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 from collections.abc import Callable
 
 from trt_dp import plugins
@@ -29,8 +31,16 @@ def reception(
     """The door, and the hosts that may arrive there; what leaves this machine is encrypted."""
     if not isinstance(launcher, HostLauncher):
         return Admission(launcher.host), Hosts()
+    _allow_many_connections()
     address = _one(address) if address else address_towards(launcher.hosts)
     return Admission(address, port, certificate.make()), Hosts(launcher)
+
+
+def _allow_many_connections() -> None:
+    """Each agent and each worker is a connection, and the usual limit of 1,024 is that of some hundred hosts."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _one(address: str) -> str:

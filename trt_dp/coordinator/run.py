@@ -16,6 +16,7 @@ from msgspec import Struct, structs
 
 from trt_dp import plugins
 from trt_dp.coordinator import abilities, export
+from trt_dp.coordinator.boarding import Boarding, boarding, watched
 from trt_dp.coordinator.job import Display, Job, check
 from trt_dp.coordinator.places import places
 from trt_dp.coordinator.reception import AnyLauncher, launcher_of
@@ -25,7 +26,8 @@ from trt_dp.coordinator.record.failure_groups import group_failures
 from trt_dp.coordinator.record.gpu_meter import GpuMeter
 from trt_dp.coordinator.record.journal import Exported, Journal
 from trt_dp.coordinator.run_folder import Asked, Folder, open_folder, write
-from trt_dp.coordinator.session import Scope, Session
+from trt_dp.coordinator.scope import Scope
+from trt_dp.coordinator.session import Session
 from trt_dp.coordinator.stopwatch import Stopwatch
 from trt_dp.dataset import open as dataset
 from trt_dp.dataset.index import Index
@@ -76,8 +78,11 @@ def run(job: Job, display: Display) -> Outcome:
     abilities.check_flags(job)
     launcher = make_launcher()
     placements = () if isinstance(launcher, HostLauncher) else _places_here(job, display)
-    with open_folder(job.folder) as folder:
-        index = _claim(folder, job, display)
+    with (
+        open_folder(job.folder) as folder,
+        boarding(folder, job, launcher, placements) as begun,
+    ):
+        index = _claim(folder, job, display, begun)
         with (
             contextlib.closing(Journal(folder.journal, len(index))) as journal,
             contextlib.closing(EventLog(folder.path, stopwatch.began)) as log,
@@ -90,6 +95,7 @@ def run(job: Job, display: Display) -> Outcome:
                 folder=folder,
                 display=display,
                 log=log,
+                boarding=begun,
             )
             report = _work(scope, launcher, stopwatch)
             return Outcome(report, job.folder, _answers(job))
@@ -122,12 +128,14 @@ def _plan_here(job: Job, display: Display) -> Plan:
     return fitting
 
 
-def _claim(folder: Folder, job: Job, display: Display) -> Index:
+def _claim(folder: Folder, job: Job, display: Display, begun: Boarding | None) -> Index:
     """Check the dataset and take the folder; where that fails, the folder is left as it was."""
     try:
-        index = _open_index(job, display)
-        folder.claim(_asked(job, index), fresh=job.fresh)
+        index = _open_index(job, display, begun)
+        folder.claim(_asked(job, index), fresh=job.fresh and not begun)
     except BaseException:
+        if begun:
+            begun.close()
         dataset.discard(job.folder)
         folder.leave()
         raise
@@ -217,8 +225,9 @@ def _check_plugins(job: Job) -> Callable[[], AnyLauncher]:
     return launcher_of(job.launcher, job.launcher_options)
 
 
-def _open_index(job: Job, display: Display) -> Index:
-    index = dataset.open_dataset(job.dataset, job.folder, display.indexing, display.say)
+def _open_index(job: Job, display: Display, begun: Boarding | None) -> Index:
+    progress = watched(display, begun)
+    index = dataset.open_dataset(job.dataset, job.folder, progress, display.say)
     if index.bad and not job.skip_bad:
         raise DatasetError(index.refusal())
     abilities.check_rows(job, index, display)

@@ -6,44 +6,40 @@ from collections.abc import Sequence
 from time import perf_counter
 
 import numpy as np
-from msgspec import Struct
 
 from trt_dp.coordinator.abilities import group
+from trt_dp.coordinator.boarding import Boarding
 from trt_dp.coordinator.growth import Growth, Shortage
-from trt_dp.coordinator.job import Display, Job, Snapshot
+from trt_dp.coordinator.intake import Desk, Intake
+from trt_dp.coordinator.job import Snapshot
+from trt_dp.coordinator.lookout import Lookout
 from trt_dp.coordinator.order.choose import choose
-from trt_dp.coordinator.order.contract import Order
-from trt_dp.coordinator.order.file import FileOrder
-from trt_dp.coordinator.order.ordering import answered, known
+from trt_dp.coordinator.order.contract import NOTHING, Indices
+from trt_dp.coordinator.order.ordering import known
 from trt_dp.coordinator.order.runs import Runs
 from trt_dp.coordinator.outgoing import setups, works
 from trt_dp.coordinator.queue.blame import Blame, given_up
+from trt_dp.coordinator.queue.copies import copies_of
 from trt_dp.coordinator.queue.dispatcher import Dispatcher
 from trt_dp.coordinator.reception import AnyLauncher, growth, limits_with, reception
 from trt_dp.coordinator.record.bookkeeping import books, how_to_resume, opening
-from trt_dp.coordinator.record.event_log import EventLog
-from trt_dp.coordinator.record.journal import Journal
 from trt_dp.coordinator.record.recorder import Recorder
-from trt_dp.coordinator.record.tally import Tally
-from trt_dp.coordinator.run_folder import Folder
+from trt_dp.coordinator.remaining import Remaining
+from trt_dp.coordinator.scope import Scope, input_tokens, tally_of
 from trt_dp.coordinator.stopping import Stopping
 from trt_dp.coordinator.stopping import told as stopping_told
 from trt_dp.coordinator.stopwatch import Stopwatch
 from trt_dp.coordinator.workers.absence import Absences
-from trt_dp.coordinator.workers.answers import checked, returned
 from trt_dp.coordinator.workers.crew import Crew
 from trt_dp.coordinator.workers.events import Event, Lost
 from trt_dp.coordinator.workers.hosts import Hosts
 from trt_dp.coordinator.workers.meeting import Meeting
 from trt_dp.coordinator.workers.pool import Pool
 from trt_dp.coordinator.workers.refusals import Refusals
-from trt_dp.dataset.index import Index
-from trt_dp.dataset.line_table import Column
 from trt_dp.errors import Interrupted, NoWorkersLeft
 from trt_dp.launchers import HostLauncher, Launcher
 from trt_dp.report.ledger import Books
-from trt_dp.system.safe_text import brief
-from trt_dp.types import Failure, Placement
+from trt_dp.types import Placement
 from trt_dp.wire.messages import (
     Capacity,
     Done,
@@ -58,26 +54,13 @@ _TURN_SECONDS = 0.25
 _CLOSE_SECONDS = 30.0
 
 
-class Scope(Struct, frozen=True, kw_only=True):
-    """What a session works on: the job, its requests and their journal, the workers' places, and the display."""
-
-    job: Job
-    index: Index
-    journal: Journal
-    placements: tuple[Placement, ...]
-    folder: Folder
-    display: Display
-    log: EventLog
-
-
 class Session:
     """One session of a run: it feeds the workers until every request is completed."""
 
     def __init__(self, scope: Scope, stopwatch: Stopwatch) -> None:
         self._scope = scope
         self._stopwatch = stopwatch
-        self._order: Order = FileOrder(np.empty(0, np.int64))
-        self._dispatcher = Dispatcher(self._order, 0)
+        self._dispatcher = Dispatcher(NOTHING, 0)
         self._crew = Crew(len(scope.placements))
         self._refusals = Refusals(self._crew, allow_fewer=scope.job.limits.allow_fewer)
         self._blame = Blame()
@@ -86,12 +69,13 @@ class Session:
         self._growth: Growth | None = None
         self._shortage = Shortage(scope.job.limits, self._say)
         self._signals: Sequence[int] = ()
-        self.tally = _tally(scope)
+        self.tally = tally_of(scope)
         self.recorder = Recorder(self.tally, scope.log)
+        self._intake = self._new_intake()
         self._before = opening(scope.journal)
         self._wanted_tokens = 0
         self._absences = Absences()
-        self._gave_back = "No worker said why"
+        self._lookout: Lookout | None = None
 
     @property
     def finished(self) -> bool:
@@ -107,7 +91,7 @@ class Session:
             say(f"dropped {journal.dropped_bytes} bytes of a journal entry that was cut off")
         completed = journal.completed
         bad = [place for place in index.bad if not completed[place]]
-        self._fail(bad, {})
+        self._intake.fail(bad, {})
         pending = Runs(~journal.completed)
         earlier = len(index) - len(pending) - len(bad)
         if earlier:
@@ -115,32 +99,66 @@ class Session:
         wanted = index.lines["output_tokens"]
         self._wanted_tokens = int(wanted.sum(dtype=np.int64, where=~journal.completed))
         proven = bool((journal.completed & ~journal.failed).any())
-        chosen = choose(self._scope.job.order, known(self._scope.job, self._scope.index, pending))
-        self._order = chosen.order
+        what = known(self._scope.job, self._scope.index, pending)
+        chosen = choose(self._scope.job.order, what)
         if len(pending) and chosen.why:
             say(chosen.why)
-        self._dispatcher = Dispatcher(self._order, self._crew.workers, proven=proven)
+        copies = copies_of(what) if self._scope.job.speculate else None
+        self._dispatcher = Dispatcher(
+            chosen.order, self._crew.workers, proven=proven, copies=copies
+        )
+        self._intake = self._new_intake()
+        remaining = Remaining(chosen.order, pending, what.limits)
+        self._lookout = Lookout(remaining, self.tally)
+
+    def _new_intake(self) -> Intake:
+        desk = Desk(
+            index=self._scope.index,
+            journal=self._scope.journal,
+            tally=self.tally,
+            recorder=self.recorder,
+        )
+        return Intake(self._dispatcher, self._blame, desk)
 
     def serve(self, launcher: AnyLauncher, signals: Sequence[int]) -> None:
         """Start the workers, and feed them until every request is completed; raises if that cannot be."""
+        self._signals = signals
+        if self._scope.boarding:
+            self._pool = self._board(self._scope.boarding)
+        else:
+            self._pool = self._open(launcher)
+        self._loop(self._pool, Stopping(signals, self._scope.job.grace_seconds))
+        self._stopwatch.end("feed", self.tally.last_send)
+        self._stopwatch.end("drain")
+        self._pool.stop()
+
+    def _board(self, boarding: Boarding) -> Pool:
+        """Take over workers that were started before, and hear now what has happened to them."""
+        scope = self._scope
+        setup = setups(scope.job, scope.index, scope.folder)
+        self._pool, happened = boarding.hand_over(setup)
+        for place in scope.placements:
+            self.recorder.entered(place.worker, "starting")
+        for worker, event in happened:
+            self._attend(self._pool, worker, event)
+        return self._pool
+
+    def _open(self, launcher: AnyLauncher) -> Pool:
+        """Start the workers, or let hosts join."""
         scope = self._scope
         admission, self._hosts = reception(launcher, scope.job.address, scope.job.port)
         limits = limits_with(scope.job.limits, launcher)
         setup = setups(scope.job, scope.index, scope.folder)
-        self._pool = Pool(admission, self._hosts, setup, limits, scope.folder.logs)
+        self._pool = pool = Pool(admission, self._hosts, setup, limits, scope.folder.logs)
         if together := group(scope.job, len(scope.placements)):
-            self._pool.tie(Meeting(*together))
-        self._signals = signals
+            pool.tie(Meeting(*together))
         if isinstance(launcher, HostLauncher):
             self._growth = growth(scope.job, launcher, self._say)
             self._say(f"hosts join at {admission.door.address}")
             self._hosts.begin(admission.credentials)
         else:
-            self._start(self._pool, launcher, scope.placements)
-        self._loop(self._pool, Stopping(signals, scope.job.grace_seconds))
-        self._stopwatch.end("feed", self.tally.last_send)
-        self._stopwatch.end("drain")
-        self._pool.stop()
+            self._start(pool, launcher, scope.placements)
+        return pool
 
     @property
     def placements(self) -> Sequence[Placement]:
@@ -149,7 +167,7 @@ class Session:
 
     def books(self) -> Books:
         """What was submitted to this sitting and what became of it, for the ledger."""
-        return books(self._before, self._scope.journal, self.tally, _input_tokens(self._scope))
+        return books(self._before, self._scope.journal, self.tally, input_tokens(self._scope))
 
     def close(self, *, at_once: bool) -> None:
         """Wait for the workers to leave, or end them; afterwards none is left."""
@@ -178,7 +196,7 @@ class Session:
         working = self._dispatcher.in_flight > 0 or not self._crew.takes_nothing
         limit = self._scope.job.limits.paused_seconds
         if self._absences.idle_seconds(now, working=working) > limit:
-            said = self._gave_back
+            said = self._intake.gave_back
             why = f"nobody has taken a request for {limit:g} s (--paused-seconds). {said}"
             raise NoWorkersLeft(self._how_to_resume(why))
 
@@ -210,7 +228,7 @@ class Session:
 
     def _attend(self, pool: Pool, worker: int, event: Event) -> None:
         if isinstance(event, Done):
-            self._receive(pool, worker, event)
+            self._intake.receive(pool, worker, event)
         elif isinstance(event, Hello):
             self._stopwatch.end("start")
             self.recorder.entered(worker, "loading")
@@ -221,7 +239,7 @@ class Session:
         elif isinstance(event, EngineFacts):
             self.tally.told(worker, event.facts)
         elif isinstance(event, GivenBack):
-            self._take_back(pool, worker, event)
+            self._intake.take_back(pool, worker, event)
         elif isinstance(event, Capacity):
             self._crew.takes(worker, event.capacity)
             self._dispatcher.miss(-self._absences.takes(worker, event.capacity, perf_counter()))
@@ -246,37 +264,15 @@ class Session:
             started = perf_counter()
             indices = self._dispatcher.take(worker, ready.capacity)
             if len(indices):
-                for work in works(self._scope.index, indices, ready):
-                    pool.send(worker, work)
+                self._send(pool, worker, indices)
                 self.tally.sent(worker, indices, started)
+            elif len(copied := self._dispatcher.copy(worker, ready.capacity)):
+                self._send(pool, worker, copied)
+                self.tally.copied(worker, copied)
 
-    def _receive(self, pool: Pool, worker: int, done: Done) -> None:
-        started = perf_counter()
-        try:
-            records = checked(worker, done)
-            self._dispatcher.finish(worker, records["index"].tolist())
-        except ValueError as nonsense:
-            pool.discard(worker, str(nonsense))
-            return
-        self._order.learn(answered(worker, records))
-        self._blame.answered()
-        self._scope.journal.append(records, done.lines)
-        self.tally.came(worker, records, started)
-
-    def _take_back(self, pool: Pool, worker: int, back: GivenBack) -> None:
-        """Requests without an answer run again, except those that are given up."""
-        try:
-            indices = returned(worker, back)
-            hopeless = self._dispatcher.give_back(worker, indices.tolist(), back.blame)
-        except ValueError as nonsense:
-            pool.discard(worker, str(nonsense))
-            return
-        reason = brief(back.reason)
-        self._gave_back = f"The last reason: {reason}"
-        self.tally.given_back(worker, indices, len(hopeless))
-        self.recorder.given_back(worker, len(indices), reason)
-        tries = self._dispatcher.deaths_of
-        self._fail(hopeless, {i: Failure("engine_error", reason, tries(i)) for i in hopeless})
+    def _send(self, pool: Pool, worker: int, indices: Indices) -> None:
+        for work in works(self._scope.index, indices, self._crew.ready[worker]):
+            pool.send(worker, work)
 
     def _lose(self, pool: Pool, worker: int, lost: Lost) -> None:
         self._dispatcher.miss(-self._absences.lose(worker))
@@ -284,7 +280,7 @@ class Session:
         self._crew.lose(worker, retired=lost.retired)
         self.recorder.lost(worker, len(hopeless), lost)
         deaths = {i: given_up(lost.reason, self._dispatcher.deaths_of(i)) for i in hopeless}
-        self._fail(hopeless, deaths)
+        self._intake.fail(hopeless, deaths)
         if self._blame.give_up(len(hopeless)):
             pool.forgive()
         if lost.retired:
@@ -301,12 +297,6 @@ class Session:
         if not self._crew.left and not self.finished:
             why = f"no worker is left. The last one died: {lost.reason} (log: {log})"
             raise NoWorkersLeft(self._how_to_resume(why))
-
-    def _fail(self, indices: list[int], errors: dict[int, Failure]) -> None:
-        """Complete these requests as failed, without an answer from a worker."""
-        if indices:
-            self._scope.journal.append(*self._scope.index.failures(indices, errors))
-            self.tally.gave_up(len(indices))
 
     def _how_to_resume(self, what: str) -> str:
         return how_to_resume(what, self._scope.journal, self._scope.job.folder)
@@ -335,15 +325,6 @@ class Session:
             wanted_done=self.tally.wanted_done,
             seconds=self._stopwatch.running_seconds,
             serving_seconds=self.tally.serving_seconds,
+            left_seconds=self._lookout.seconds(perf_counter) if self._lookout else None,
             lanes=self.tally.lanes,
         )
-
-
-def _tally(scope: Scope) -> Tally:
-    wanted, place = scope.index.lines["output_tokens"], scope.folder.path
-    return Tally(len(wanted), len(scope.placements), _input_tokens(scope), wanted, place)
-
-
-def _input_tokens(scope: Scope) -> Column | None:
-    """The tokens of each prompt; None where prompts are text, which workers tokenize."""
-    return None if scope.index.first_text is not None else scope.index.lines["input_tokens"]

@@ -74,7 +74,7 @@ class Gathered:
         self._starts: list[int] = []
         self._bases: list[int] = []
         self._count = 0
-        self._parts: dict[str, list[Column]] = {name: [] for name in ("ahead", *_COUNTS)}
+        self._columns = {name: _Growing() for name in ("ahead", *_COUNTS)}
 
     def add(self, lines: NDArray[np.void]) -> None:
         """The rows of the next piece."""
@@ -84,19 +84,34 @@ class Gathered:
         self._starts.append(self._count)
         self._bases.append(base)
         self._count += len(lines)
-        self._parts["ahead"].append(_narrow(lines["offset"] - base))
+        self._columns["ahead"].add(lines["offset"] - base)
         for name in _COUNTS:
-            self._parts[name].append(_narrow(lines[name]))
+            self._columns[name].add(lines[name])
 
     def table(self) -> LineTable:
-        """All rows so far; each column is put together alone, so that no two of them are there twice."""
+        """All rows, of which there will be no more."""
         columns: dict[str, NDArray[Any]] = {
             "starts": np.array(self._starts, np.int64),
             "bases": np.array(self._bases, np.int64),
         }
-        for name in [*self._parts]:
-            columns[name] = np.concatenate([np.empty(0, np.uint8), *self._parts.pop(name)])
+        columns |= {name: column.values() for name, column in self._columns.items()}
         return LineTable(columns)
+
+
+class _Growing:
+    """A column in one piece of memory, which grows in its place; many pieces would leave holes behind."""
+
+    def __init__(self) -> None:
+        self._content, self._kind = bytearray(), np.dtype(np.uint8)
+
+    def add(self, numbers: NDArray[Any]) -> None:
+        kind = np.min_scalar_type(int(numbers.max(initial=0)))
+        if kind.itemsize > self._kind.itemsize:
+            self._content, self._kind = bytearray(self.values().astype(kind)), kind
+        self._content += numbers.astype(self._kind).data.cast("B")
+
+    def values(self) -> Column:
+        return np.frombuffer(self._content, self._kind)
 
 
 def table_of(lines: Iterable[NDArray[np.void]]) -> LineTable:
@@ -126,11 +141,7 @@ def fits(columns: Mapping[str, NDArray[Any]], size: int) -> bool:
 
 def _smallest(values: NDArray[Any]) -> Column:
     """In the smallest type; a single value stands for all of the same."""
-    if len(values) and (values[0] == values).all():
-        return np.broadcast_to(_narrow(values[:1])[0], values.shape)
-    return _narrow(values)
-
-
-def _narrow(values: NDArray[Any]) -> Column:
     kind = np.min_scalar_type(int(values.max(initial=0)))
-    return np.ascontiguousarray(values.astype(kind, copy=False))  # never a view of whole LINEs
+    if len(values) and (values[0] == values).all():
+        return np.broadcast_to(values[0].astype(kind), values.shape)
+    return values.astype(kind, copy=False)

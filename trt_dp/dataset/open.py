@@ -23,9 +23,9 @@ from trt_dp.dataset.inputs import STDIN, Opened, expand, opened
 from trt_dp.dataset.line_table import Gathered as LinesFound
 from trt_dp.dataset.lines import BOM
 from trt_dp.dataset.piece import LINE, Gathering, Piece
-from trt_dp.dataset.readers.contract import Row
+from trt_dp.dataset.readers.contract import Options, Reader, Row
 from trt_dp.dataset.reading import Asked, Progress, Reading, Say, ignore, look, reading_of
-from trt_dp.dataset.scan import SLICE, Lines, scan_file
+from trt_dp.dataset.scan import SLICE, Groups, Lines, scan_file, scan_groups
 from trt_dp.dataset.store import NAME, PARTIAL, Store
 from trt_dp.errors import DatasetError
 from trt_dp.types import Source
@@ -58,6 +58,27 @@ def open_dataset(
     if folder and not index.source.store:
         cache.keep(_places(asked, folder), index)
     return index
+
+
+def glance(what: str | Path | Reading) -> Index:
+    """The index of what is only looked at; that of JSON lines is kept beside them, so that the next look takes no time.
+
+    A run does not use it: there, requests with ids are kept in another form.
+    """
+    asked = look(reading_of(what))
+    index = cache.load(kept, asked) if (kept := _kept_for_looking(asked)) else None
+    if index is None:
+        index = open_dataset(what, None, ignore)
+        if kept and not index.source.store:
+            cache.keep([kept], index)
+    return index
+
+
+def _kept_for_looking(asked: Asked) -> Path | None:
+    if len(asked.files) != 1 or asked.files[0].path == STDIN:
+        return None
+    path = Path(asked.files[0].path)
+    return path.with_name(f".{path.name}.plan.npz")
 
 
 def keep(index: Index, folder: Path) -> Index:
@@ -114,7 +135,8 @@ def _make(asked: Asked, folder: Path | None, progress: Progress, say: Say) -> In
     try:
         if lines := _in_place(asked, folder):
             gathered.begin(str(lines.path), find_reader(lines.reader).unit)
-            gathered.take(scan_file(lines, asked.size, _PROCESSES))
+            with contextlib.closing(scan_file(lines, asked.size, _PROCESSES)) as pieces:
+                gathered.take(pieces)
             return gathered.index(Source(**structs.asdict(asked.files[0])))
         path = folder / PARTIAL if folder else None
         with contextlib.closing(Store(path, new=True)) as store:
@@ -166,9 +188,28 @@ def _read(source: Opened, store: Store, gathered: _Gathered, reading: Reading, s
     gathered.begin(source.name, reader.unit)
     if reader.line and source.path and (store.path or source.path.stat().st_size > SLICE):
         lines = Lines(source.path, name, store.path)
-        gathered.take(scan_file(lines, source.path.stat().st_size, _PROCESSES))
+        size = source.path.stat().st_size
+        with contextlib.closing(scan_file(lines, size, _PROCESSES)) as pieces:
+            gathered.take(pieces)
+        return
+    if source.path and (groups := _groups(reader, name, source, reading.options(say), store)):
+        with contextlib.closing(scan_groups(groups, _PROCESSES)) as pieces:
+            gathered.take(pieces)
         return
     gathered.take(_pieces(reader.rows(source, reading.options(say)), source, store))
+
+
+def _groups(
+    reader: Reader, name: str, source: Opened, options: Options, store: Store
+) -> Groups | None:
+    """A table of many groups that several processes can read at once; None for any other input."""
+    count = getattr(reader, "groups", None)
+    if count is None or source.path is None or source.path.stat().st_size <= SLICE:
+        return None
+    if not (found := count(source, options)):
+        return None
+    silent = structs.replace(options, say=ignore)
+    return Groups(source.path, name, store.path, found, silent)
 
 
 def _pieces(rows: Iterable[Row], source: Opened, store: Store) -> Iterator[Piece]:

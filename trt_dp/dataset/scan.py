@@ -1,4 +1,4 @@
-"""One pass over a slice of a JSON-lines file, in this process or in several helpers at once.
+"""One pass over a slice of a JSON-lines file or of a table, in this process or in several helpers at once.
 
 A helper is this module run as a program: it reads slices from stdin and writes Pieces to stdout. It
 exits when its stdin ends, so it cannot outlive the coordinator.
@@ -7,22 +7,24 @@ exits when its stdin ends, so it cannot outlive the coordinator.
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from trt_dp.dataset.formats import find_reader
+from trt_dp.dataset.inputs import opened
 from trt_dp.dataset.lines import BOM, MAX_LINE, row_of, skip_line
 from trt_dp.dataset.piece import Gathering, Piece
+from trt_dp.dataset.readers.contract import Options
 from trt_dp.dataset.store import Store
+from trt_dp.errors import TrtDpError
 from trt_dp.system import safe_files
 
 SLICE = 32 << 20
@@ -37,8 +39,27 @@ class Lines(Struct, frozen=True):
     store: Path | None = None
 
 
+class Groups(Lines, frozen=True):
+    """A table whose rows lie in so many groups, which can be read one by one."""
+
+    count: int = 0
+    options: Options = Options()
+
+
 def scan(what: Lines, start: int, stop: int) -> Piece:
-    """The lines that begin in [start, stop), checked in full."""
+    """The lines that begin in [start, stop), or a group of a table by its number, checked in full."""
+    return _group(what, start) if isinstance(what, Groups) else _lines(what, start, stop)
+
+
+def _group(what: Groups, number: int) -> Piece:
+    found, read = Gathering(), find_reader(what.reader)
+    with opened(str(what.path)) as source, contextlib.closing(Store(what.store)) as store:
+        for row in read.group(source, number, what.options):  # type: ignore[attr-defined]
+            found.add(row)
+        return store.add(found, what.path.stat().st_size * (number + 1) // what.count)
+
+
+def _lines(what: Lines, start: int, stop: int) -> Piece:
     parse = find_reader(what.reader).line
     if parse is None:
         msg = f"{what.reader} does not read lines"
@@ -60,9 +81,18 @@ def scan(what: Lines, start: int, stop: int) -> Piece:
         return store.add(found, offset)
 
 
-def scan_file(what: Lines, size: int, processes: int) -> Iterator[Piece]:
+def scan_file(what: Lines, size: int, processes: int) -> Generator[Piece]:
     """Scan a file of this size slice by slice, in order, with up to this many processes."""
     slices = [(first, min(size, first + SLICE)) for first in range(0, size, SLICE)]
+    yield from _scan(what, slices, processes)
+
+
+def scan_groups(what: Groups, processes: int) -> Generator[Piece]:
+    """Scan a table group by group, in order, with up to this many processes."""
+    yield from _scan(what, [(number, number + 1) for number in range(what.count)], processes)
+
+
+def _scan(what: Lines, slices: list[tuple[int, int]], processes: int) -> Generator[Piece]:
     processes = min(processes, len(slices))
     if processes < 2:
         yield from (scan(what, *bounds) for bounds in slices)
@@ -95,9 +125,10 @@ def _scan_with_helpers(
 
 
 def _start_helper(what: Lines) -> subprocess.Popen[bytes]:
-    command = safe_files.python(
-        "trt_dp.dataset.scan", str(what.path), what.reader, str(what.store or "")
-    )
+    words = [str(what.path), what.reader, str(what.store or "")]
+    if isinstance(what, Groups):
+        words += [str(what.count), msgspec.json.encode(_columns(what.options)).decode()]
+    command = safe_files.python("trt_dp.dataset.scan", *words)
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     )
@@ -129,13 +160,26 @@ def _first_line(file: BinaryIO, start: int) -> int:
 
 def main() -> None:
     """Serve slices until stdin ends."""
-    path, reader, store = sys.argv[1:]
-    what = Lines(Path(os.fsdecode(path)), reader, Path(os.fsdecode(store)) if store else None)
+    what = _what(*sys.argv[1:])
     for order in sys.stdin.buffer:
         start, stop = map(int, order.split())
-        body = msgspec.msgpack.encode(scan(what, start, stop))
+        try:
+            body = msgspec.msgpack.encode(scan(what, start, stop))
+        except TrtDpError:  # the coordinator scans this slice itself, and says what is wrong
+            body = b""
         sys.stdout.buffer.write(b"%d\n" % len(body) + body)
         sys.stdout.buffer.flush()
+
+
+def _what(path: str, reader: str, store: str, count: str = "", columns: str = "") -> Lines:
+    where = (Path(path), reader, Path(store) if store else None)
+    if not count:
+        return Lines(*where)
+    return Groups(*where, int(count), Options(**msgspec.json.decode(columns)))
+
+
+def _columns(options: Options) -> dict[str, str | None]:
+    return {name: value for name, value in structs.asdict(options).items() if name != "say"}
 
 
 if __name__ == "__main__":

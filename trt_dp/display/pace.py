@@ -30,7 +30,9 @@ class Speeds:
 
 
 def remaining_seconds(status: Status) -> float | None:
-    """How long the rest takes, by the tokens that its requests ask for; None while too little is known."""
+    """How long the rest takes: by tokens and order, or by tokens alone; None while too little is known."""
+    if status.left_seconds is not None:
+        return status.left_seconds
     share = status.wanted_done / status.wanted_tokens if status.wanted_tokens else 0.0
     if share < _LEAST_DONE or status.serving_seconds <= 0:
         return None

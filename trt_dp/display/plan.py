@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import typer
 
 from trt_dp.coordinator.places import Devices, places
 from trt_dp.dataset.index import Index
-from trt_dp.dataset.open import open_dataset
-from trt_dp.dataset.reading import Reading, ignore
+from trt_dp.dataset.open import glance
+from trt_dp.dataset.reading import Reading
 from trt_dp.engines.choose import context_of
 from trt_dp.errors import DatasetError, UsageError
 from trt_dp.simulate.forecast import Calibrated, Forecast
@@ -31,7 +31,7 @@ def print_run_plan(
     """What `run` would do with these settings; raises what `run` would raise before it loads anything."""
     name, folder = engine.name, engine.path
     context = context_of(Path(folder)) if folder else None
-    index = open_dataset(reading, None, ignore)
+    index = glance(reading)
     for line in needs_lines(index, needs_of(index, Allowed(max_tokens, context)), context, output):
         typer.echo(line)
     typer.echo(f"engine: {name}{f' in {folder}' if folder else ''}")
@@ -114,6 +114,19 @@ def forecast_line(engine: Calibrated, found: Forecast, price: float | None) -> s
         cost = f"; cost with auto {hours * price:,.2f}"
     workers = f"{found.workers} worker{'s' * (found.workers > 1)}{on}"
     return f"{who}{workers}: {times}; no order below {_duration(found.bound)}{cost}"
+
+
+def best_lines(found: Sequence[tuple[Calibrated, Forecast]]) -> Iterator[str]:
+    """Which of several engines is fastest on as many GPUs: fewer workers with more GPUs each, or more with fewer."""
+    by_gpus: dict[int, list[tuple[Calibrated, Forecast]]] = {}
+    for engine, each in found:
+        by_gpus.setdefault(each.workers * engine.devices, []).append((engine, each))
+    for gpus, choices in sorted(by_gpus.items()):
+        if gpus and len({engine.devices for engine, _ in choices}) > 1:
+            engine, best = min(choices, key=lambda choice: choice[1].seconds["auto"])
+            workers = f"{best.workers} worker{'s' * (best.workers > 1)}"
+            took = _duration(best.seconds["auto"])
+            yield f"on {gpus} GPUs: {engine.name} is fastest, {workers}, {took}"
 
 
 def _duration(seconds: float) -> str:

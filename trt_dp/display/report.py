@@ -122,6 +122,8 @@ def _requests(report: Report) -> str:
     parts += [f"{earlier:,} of them in earlier sessions"] if earlier else []
     parts += [f"{found.failed:,} failed"] if found.failed else []
     parts += [f"{found.redone:,} ran again"] if found.redone else []
+    copies = f"{found.copies:,} copied, {found.copies_won:,} of these copies came first"
+    parts += [copies] if found.copies else []
     return ", ".join(parts)
 
 

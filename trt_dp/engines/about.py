@@ -111,6 +111,12 @@ def group_of(engine_class: Any, options: Mapping[str, str], workers: int) -> Gro
     return group
 
 
+def deterministic(engine_class: Any, options: Mapping[str, str]) -> bool:
+    """Whether an answer depends on its request alone, by its static method `deterministic(options)`."""
+    ask = getattr(engine_class, "deterministic", None)
+    return bool(ask and ask(options))
+
+
 def rank_environment(engine_class: Any, group: Group, rank: int) -> dict[str, str]:
     """What one rank of a group must find in its environment, by its static method `rank_environment`."""
     environment: dict[str, str] = engine_class.rank_environment(group, rank)

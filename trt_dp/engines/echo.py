@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections import deque
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
 import numpy as np
@@ -68,6 +69,11 @@ class EchoEngine:
             _places(given) if chosen else frozenset[int]()
             for given in (crash, hang, fail, refuse_requests, raise_on)
         )
+
+    @staticmethod
+    def deterministic(_options: Mapping[str, str]) -> bool:
+        """An answer depends on its request alone."""
+        return True
 
     def submit(self, request: Request) -> None:
         """Take a request, unless told to refuse it."""

@@ -40,6 +40,8 @@ class Counts(Struct, frozen=True, kw_only=True):
     workers: list[WorkerCounts]
     failed: int
     redone: int
+    copies: int = 0
+    copies_won: int = 0
     latency: Iterable[Seconds]
     first_token: Iterable[Seconds]
     queue_wait: Iterable[Seconds]

@@ -21,6 +21,8 @@ DEFINITIONS = {
     "requests.answered_now": "requests answered in this session",
     "requests.failed_now": "requests that failed in this session",
     "requests.redone": "times a request went back to the queue: its worker died, or its engine gave it back",
+    "requests.copies": "copies of the last requests that idle workers tried as well (--speculate)",
+    "requests.copies_won": "copies that were answered before the request itself",
     "sending": "choosing requests and writing them to the workers' sockets",
     "receiving": "reading answers from the sockets and appending them to the journal",
     "sorting": "writing the results in input order",

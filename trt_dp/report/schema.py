@@ -62,6 +62,8 @@ class Requests(Struct, frozen=True, kw_only=True):
     answered_now: int
     failed_now: int
     redone: int
+    copies: int = 0
+    copies_won: int = 0
 
 
 class Performance(Struct, frozen=True, kw_only=True):

@@ -86,6 +86,8 @@ def _requests(whole: Whole, counts: Counts, answered_now: int) -> Requests:
         answered_now=answered_now,
         failed_now=counts.failed,
         redone=counts.redone,
+        copies=counts.copies,
+        copies_won=counts.copies_won,
     )
 
 

@@ -40,6 +40,9 @@ class Asked(Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8000
     mode: str | None = None  # of a server that has several
+    for_run: bool = (
+        False  # the clients are this run's workers, which spread their requests themselves
+    )
     proxy: Proxy | None = None
     deterministic: bool = False  # only then may a proxy send a request twice
     answer_seconds: int = 21_600

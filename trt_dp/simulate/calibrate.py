@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from trt_dp.engines import Engine
 from trt_dp.errors import UNREADABLE, EngineRefused, RequestRefused, UsageError
+from trt_dp.simulate.engine import Demand, EngineShape
+from trt_dp.simulate.engine import Engine as SimulatedEngine
 from trt_dp.simulate.step_models import Linear, Steps
 from trt_dp.system import safe_files
 from trt_dp.system.reasons import why
@@ -21,20 +24,34 @@ from trt_dp.types import Request, Result, Sampling
 
 Say = Callable[["Trial"], None]
 Floats = NDArray[np.float64]
+_NEVER = float("inf")
 
 _VOCABULARY = 100  # every model has so many ids
 _FEWEST = 5
 _SILENT_SECONDS = 600.0
 _STEP_TOKENS = 512.0
+_FLOW = 3
+_TURNS = 2
 
 
 class Trial(Struct, frozen=True, kw_only=True):
-    """So many equal requests at once, and how long all of them took."""
+    """So many requests, and how long all of them took: equal ones at once, or as a run has them.
+
+    With `in_flight`, answers are of different length, `output_tokens` on average, and as one ends another begins.
+    """
 
     requests: int
     input_tokens: int
     output_tokens: int
     seconds: float = 0.0
+    in_flight: int = 0
+
+    def outputs(self) -> list[int]:
+        """The tokens of each answer."""
+        if not self.in_flight:
+            return [self.output_tokens] * self.requests
+        drawn = np.random.default_rng(self.requests).exponential(self.output_tokens, self.requests)
+        return [int(one) for one in np.clip(drawn, 1, 4 * self.output_tokens)]
 
     def tokens(self) -> int:
         """All tokens, of prompts and answers."""
@@ -51,6 +68,15 @@ class Trial(Struct, frozen=True, kw_only=True):
         )
 
 
+class Subject(Struct, frozen=True, kw_only=True):
+    """The engine that is measured: its name, the GPUs of a worker, the full batch, and what it wants besides."""
+
+    engine: str
+    devices: int
+    slots: int
+    ahead: int = 0
+
+
 class Calibration(Struct, frozen=True, kw_only=True):
     """What was measured: the model of a step, the full batch, and how well the model tells the trials."""
 
@@ -61,6 +87,12 @@ class Calibration(Struct, frozen=True, kw_only=True):
     median_error: float
     worst_error: float
     trials: list[Trial]
+    ahead: int = 0  # requests that it wants in flight besides the full batch
+    reads_alone: bool = False  # answers wait while it reads prompts
+
+
+def ignore(_trial: Trial) -> None:
+    """Nobody wants to know."""
 
 
 def plan_trials(slots: int, context: int | None) -> list[Trial]:
@@ -68,24 +100,42 @@ def plan_trials(slots: int, context: int | None) -> list[Trial]:
     room = min(context or 1024, 1024)
     sizes = [1 << power for power in range(slots.bit_length()) if 1 << power < slots] + [slots]
     shapes = [(16, 16), (16, 64), (min(256, room // 2), 16)]
-    return [
+    equal = [
         Trial(requests=size, input_tokens=prompt, output_tokens=output)
         for prompt, output in shapes
         for size in sizes
         if prompt + output <= room
     ]
+    return equal + _plan_flows(slots, room)
 
 
-def measure(engine: Engine, trials: Sequence[Trial], seconds: float, say: Say) -> list[Trial]:
-    """Run the trials, the smallest first and twice, because a first run warms up; leaves out what takes too long."""
+def _plan_flows(slots: int, room: int) -> list[Trial]:
+    """What a run is like: as one answer ends, another begins."""
+    return [
+        Trial(requests=_FLOW * slots, input_tokens=prompt, output_tokens=output, in_flight=slots)
+        for prompt, output in ((16, 32), (min(128, room // 2), 16))
+        if prompt + 4 * output <= room
+    ]
+
+
+def measure(
+    engine: Engine, trials: Sequence[Trial], seconds: float, say: Say, before: Say = ignore
+) -> list[Trial]:
+    """Run the trials, the smallest first and twice, because a first run warms up; leaves out what takes too long.
+
+    `before` hears of each before it runs, `say` with its time after that.
+    """
     until = time.monotonic() + seconds
     rising = sorted(trials, key=Trial.tokens)
-    pace = _run(engine, rising[0], 0) / rising[0].tokens()
+    pace = run_trial(engine, rising[0], 0) / rising[0].tokens()
     measured: list[Trial] = []
     for number, trial in enumerate(rising, 1):
-        if len(measured) >= _FEWEST and time.monotonic() + pace * trial.tokens() > until:
+        if len(measured) >= _FEWEST and time.monotonic() + _TURNS * pace * trial.tokens() > until:
             continue
-        took = msgspec.structs.replace(trial, seconds=_run(engine, trial, number))
+        before(trial)
+        # twice: whatever else the machine does only makes it slower
+        least = min(run_trial(engine, trial, 2 * number + turn) for turn in range(_TURNS))
+        took = msgspec.structs.replace(trial, seconds=least)
         pace = took.seconds / took.tokens()
         measured.append(took)
         say(took)
@@ -100,24 +150,70 @@ def fit(trials: Sequence[Trial]) -> Linear:
     return Linear(*(float(part) for part in parts))
 
 
-def errors(model: Linear, trials: Sequence[Trial]) -> list[float]:
+def errors(found: Calibration, trials: Sequence[Trial]) -> list[float]:
     """How far the model is from each trial, as a part of what it took."""
-    return [abs(model.seconds(trial.steps()) / trial.seconds - 1) for trial in trials]
+    return [abs(predicted(found, trial) / trial.seconds - 1) for trial in trials]
 
 
-def calibration(engine: str, devices: int, slots: int, trials: list[Trial]) -> Calibration:
-    """The result of these trials."""
-    model = fit(trials)
-    wrong = errors(model, trials)
-    return Calibration(
-        engine=engine,
-        devices=devices,
-        slots=slots,
-        model=model,
-        median_error=median(wrong),
-        worst_error=max(wrong),
-        trials=trials,
+def predicted(found: Calibration, trial: Trial) -> float:
+    """The seconds of a trial, by the model."""
+    if not trial.in_flight:
+        return found.model.seconds(trial.steps())
+    engine = SimulatedEngine(shape_of(found))
+    for index, output in enumerate(trial.outputs()):
+        engine.submit(Demand(index, trial.input_tokens, output, output))
+    engine.settle(0.0)
+    while engine.next_event() < _NEVER:
+        engine.advance()
+    return engine.clock
+
+
+def shape_of(found: Calibration, speed: float = 1.0) -> EngineShape:
+    """The engine as the simulator knows it."""
+    return EngineShape(
+        model=found.model,
+        slots=found.slots,
+        lookahead=found.ahead,
+        prefills=found.model.per_prefill_token > 0,
+        prefills_alone=found.reads_alone,
+        token_budget=max(int(_STEP_TOKENS), found.slots + 1),
+        speed=speed,
     )
+
+
+def calibration(subject: Subject, trials: list[Trial]) -> Calibration:
+    """The result of these trials: whether prompts are read alone, and the exact pace, are told by those in flow."""
+    together = _scaled(_calibrated(subject, trials, reads_alone=False))
+    alone = _scaled(_calibrated(subject, trials, reads_alone=True))
+    return min(together, alone, key=lambda found: max(errors(found, _flows(found))))
+
+
+def _calibrated(subject: Subject, trials: list[Trial], *, reads_alone: bool) -> Calibration:
+    return Calibration(
+        engine=subject.engine,
+        devices=subject.devices,
+        slots=subject.slots,
+        model=fit([trial for trial in trials if not trial.in_flight]),
+        median_error=0.0,
+        worst_error=0.0,
+        trials=trials,
+        ahead=subject.ahead,
+        reads_alone=reads_alone,
+    )
+
+
+def _flows(found: Calibration) -> list[Trial]:
+    return [trial for trial in found.trials if trial.in_flight] or found.trials
+
+
+def _scaled(found: Calibration) -> Calibration:
+    """With steps that are so much longer or shorter that trials in flow take what they took."""
+    ratios = [trial.seconds / predicted(found, trial) for trial in _flows(found)]
+    by = float(np.exp(np.mean(np.log(ratios))))
+    model = Linear(*(by * part for part in msgspec.structs.astuple(found.model)))
+    scaled = msgspec.structs.replace(found, model=model)
+    wrong = errors(scaled, scaled.trials)
+    return msgspec.structs.replace(scaled, median_error=median(wrong), worst_error=max(wrong))
 
 
 def load(path: Path) -> Calibration:
@@ -130,15 +226,19 @@ def load(path: Path) -> Calibration:
         raise UsageError(msg) from error
 
 
-def _run(engine: Engine, trial: Trial, number: int) -> float:
+def run_trial(engine: Engine, trial: Trial, number: int) -> float:
     """The seconds of a trial; each request has its own ids, so that no cache knows its prompt."""
     dice = np.random.default_rng(number)
     prompts = dice.integers(1, _VOCABULARY, (trial.requests, trial.input_tokens))
     started = time.perf_counter()
-    for index, ids in enumerate(prompts):
-        _submit(engine, index, ids, trial.output_tokens)
-    left, heard = trial.requests, started
+    waiting = deque(enumerate(zip(prompts, trial.outputs(), strict=True)))
+    left, heard, in_flight = trial.requests, started, 0
+    most = engine.capacity if trial.in_flight else trial.requests
     while left:
+        while waiting and in_flight < most:
+            index, (ids, outputs) = waiting.popleft()
+            _submit(engine, index, ids, outputs)
+            in_flight += 1
         results = engine.step()
         heard = time.perf_counter() if results else heard
         if time.perf_counter() - heard > _SILENT_SECONDS:
@@ -149,6 +249,7 @@ def _run(engine: Engine, trial: Trial, number: int) -> float:
                 msg = "the engine did not answer a request of the calibration"
                 raise EngineRefused(msg)
             left -= 1
+            in_flight -= 1
     return time.perf_counter() - started
 
 

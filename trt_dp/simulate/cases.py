@@ -49,8 +49,8 @@ def engines(shape: EngineShape, workers: int = WORKERS) -> tuple[EngineShape, ..
     return (shape,) * workers
 
 
-def _slow_one() -> tuple[EngineShape, ...]:
-    return (*engines(EngineShape(), 2), EngineShape(speed=_SLOW), *engines(EngineShape(), 5))
+def _slow_one(speed: float = _SLOW) -> tuple[EngineShape, ...]:
+    return (*engines(EngineShape(), 2), EngineShape(speed=speed), *engines(EngineShape(), 5))
 
 
 def _of(shape: Name, count: int = REQUESTS) -> Callable[[Dice], Workload]:
@@ -84,6 +84,8 @@ _HALFWAY = 37.0
 CRASH = replace(EQUAL, faults=(Fault(worker=3, at=_HALFWAY, back_after=60.0),))
 EARLY_CRASH = replace(EQUAL, faults=(Fault(worker=3, at=5.0, back_after=3.0),))
 SLOWS_DOWN = replace(EQUAL, faults=(Fault(worker=3, at=_HALFWAY, kind="speed", speed=_SLOW),))
+VERY_SLOW = Setting(shapes=_slow_one(0.4))
+COLLAPSES = replace(EQUAL, faults=(Fault(worker=3, at=_HALFWAY, kind="speed", speed=0.2),))
 LATE = replace(EQUAL, ready_at=(0.0,) * 7 + (20.0,))
 TIGHT, TIGHTER = (
     Setting(shapes=engines(EngineShape(kv_tokens=TAIL_LONGEST * 256 // n, admission="optimistic")))
@@ -130,6 +132,8 @@ CASES = (
     _case("long tail, one of 8 at 70 %", "long-tail", SLOW, 90),
     _case("normal, one of 8 at 70 %", "normal", SLOW, 97),
     _case("long tail, one slows to 70 % halfway", "long-tail", SLOWS_DOWN),
+    _case("long tail, one of 8 at 40 %", "long-tail", VERY_SLOW),
+    _case("long tail, one slows down to 20 % halfway", "long-tail", COLLAPSES),
     _case("long tail, one joins after 20 s", "long-tail", LATE),
     _case("long tail, KV cache for a third", "long-tail", TIGHT, 90),
     _case("long tail, KV cache for a sixth", "long-tail", TIGHTER),

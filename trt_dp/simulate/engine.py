@@ -22,6 +22,7 @@ class EngineShape(Struct, frozen=True, kw_only=True):
     lookahead: int = 0
     token_budget: int = 8192
     prefills: bool = False
+    prefills_alone: bool = False  # answers wait while prompts are read
     kv_tokens: int | None = None
     admission: Admission = "reserve"
     prefix_cache_tokens: int = 0
@@ -52,6 +53,7 @@ class Spent(Struct):
     repeated: float = 0.0
     preemptions: int = 0
     prefilled: int = 0
+    steps: int = 0
     last: float = 0.0
     speed: float = 1.0
 
@@ -129,12 +131,35 @@ class Engine:
         self._admit()
         return ended
 
+    def cancel(self, index: int, now: float) -> None:
+        """Forget a request; what was done on it was for nothing."""
+        self.settle(now)
+        if sequence := self._running.pop(index, None):
+            self._kv -= (
+                sequence.demand.prompt + sequence.demand.output - (sequence.end - self._step)
+            )
+            self._reserved -= sequence.reserved
+            self._waste(sequence)
+        self._waiting = deque(one for one in self._waiting if one.demand.index != index)
+        self._drop_prefilling(index)
+        self._admit()
+
+    def _drop_prefilling(self, index: int) -> None:
+        gone = [one for one in self._prefilling if one.demand.index == index]
+        for sequence in gone:
+            self._prefilling.remove(sequence)
+            self._kv -= sequence.demand.prompt + sequence.decoded
+            self._reserved -= sequence.reserved
+
+    def _waste(self, sequence: _Sequence) -> None:
+        done = sequence.demand.output - (sequence.end - self._step)
+        self.spent.repeated += done * full_token_seconds(self.shape) / self.speed
+
     def die(self, now: float) -> None:
         """All that it did on what is not finished was for nothing."""
         self.settle(now)
         for sequence in self._running.values():
-            done = sequence.demand.output - (sequence.end - self._step)
-            self.spent.repeated += done * full_token_seconds(self.shape) / self.speed
+            self._waste(sequence)
 
     # ── time ──────────────────────────────────────────────────────────────────────────────────
 
@@ -183,6 +208,8 @@ class Engine:
         if self._prefilling:
             room = self.shape.token_budget - len(self._running)
             prefill = min(room, sum(sequence.prefill for sequence in self._prefilling))
+        if self._prefilling and self.shape.prefills_alone:
+            return alike(count, 0, 0, prefill)
         return alike(count, len(self._running), self._kv, prefill)
 
     def _run(self, count: int) -> None:
@@ -192,7 +219,8 @@ class Engine:
         self.spent.busy += seconds
         self.spent.last = self.clock
         self.spent.prefilled += steps.prefilled
-        self._step += count
+        self.spent.steps += count
+        self._step += count if steps.decoded or not self._prefilling else 0
         self._kv += steps.decoded
         if self._prefilling:
             self._prefill(steps.prefilled)

@@ -14,13 +14,13 @@ from trt_dp.simulate.needs import Needs
 from trt_dp.simulate.shapes import Lengths, Workload, workload
 from trt_dp.simulate.step_models import Linear
 from trt_dp.simulate.study import simulate
-from trt_dp.simulate.world import Clock, Setting
+from trt_dp.simulate.world import Clock, Setting, Simulated
 
 ORDERS = ("file", "longest", "auto")
 
 _LIKENESS, _DEPTH = 2500, 20
 _FEWEST_SLOTS = 4
-_BUDGET, _LEAST_BUDGET = 8192, 64
+_BUDGET = 512
 
 
 class Calibrated(Struct, frozen=True, kw_only=True):
@@ -30,11 +30,20 @@ class Calibrated(Struct, frozen=True, kw_only=True):
     model: Linear
     slots: int
     devices: int = 0
+    ahead: int = 0
+    reads_alone: bool = False
 
     @staticmethod
     def of(name: str, found: Calibration) -> Calibrated:
         """As it was measured."""
-        return Calibrated(name=name, model=found.model, slots=found.slots, devices=found.devices)
+        return Calibrated(
+            name=name,
+            model=found.model,
+            slots=found.slots,
+            devices=found.devices,
+            ahead=found.ahead,
+            reads_alone=found.reads_alone,
+        )
 
 
 class Forecast(Struct, frozen=True):
@@ -45,20 +54,39 @@ class Forecast(Struct, frozen=True):
     bound: float
 
 
-def forecast(needs: Needs, engine: Calibrated, workers: int) -> Forecast:
+class Likeness(Struct, frozen=True):
+    """A small likeness of a run: every k-th request by length, in the order of the file, for a k-th of the slots."""
+
+    needs: Needs
+    shrink: int
+    every: Lengths
+    mixed: Lengths
+
+    @staticmethod
+    def of(needs: Needs, engine: Calibrated) -> Likeness:
+        """Of these requests on this engine, for any number of workers."""
+        shrink = max(1, min(len(needs.outputs) // _LIKENESS, engine.slots // _FEWEST_SLOTS))
+        every = np.sort(np.argsort(needs.outputs, kind="stable")[shrink // 2 :: shrink])
+        return Likeness(needs, shrink, every, np.random.default_rng(0).permutation(every))
+
+
+def forecast(likeness: Likeness, engine: Calibrated, workers: int) -> Forecast:
     """Simulate every k-th request on engines with a k-th of the slots, whose steps take as long as the real ones."""
-    count = len(needs.outputs)
-    shrink = max(1, min(count // _LIKENESS, engine.slots // _FEWEST_SLOTS))
-    shape = _likeness(engine, max(1, round(engine.slots / shrink)))
+    shape = _likeness(engine, max(1, round(engine.slots / likeness.shrink)))
     # a k-th of the work on a k-th of the slots takes as long, if a full batch does
-    every = np.argsort(needs.outputs, kind="stable")[shrink // 2 :: shrink]
-    mixed = np.random.default_rng(0).permutation(every)
-    some = mixed[: max(_LIKENESS, _DEPTH * shape.slots * workers)]
-    shapes, rest = (shape,) * workers, mixed[len(some) :]
-    # in a deep queue more requests of the same kind only add full batches before the end
-    more = full_batches(_work(needs, rest), shapes) if len(rest) else 0
-    seconds = {name: more + _seconds(_work(needs, some), shapes, name) for name in ORDERS}
-    return Forecast(workers, seconds, bound(_work(needs, mixed), shapes))
+    count, shapes = max(_LIKENESS, _DEPTH * shape.slots * workers), (shape,) * workers
+    seconds = {name: _in_order(likeness, count, shapes, name) for name in ORDERS}
+    return Forecast(workers, seconds, bound(_work(likeness.needs, likeness.every), shapes))
+
+
+def _in_order(likeness: Likeness, count: int, shapes: tuple[EngineShape, ...], name: str) -> float:
+    """In a deep queue more requests of the same kind only add full batches before the end."""
+    if name == "file":
+        rest, some = likeness.every[:-count], likeness.every[-count:]
+    else:
+        some, rest = likeness.mixed[:count], likeness.mixed[count:]
+    more = full_batches(_work(likeness.needs, rest), shapes) if len(rest) else 0
+    return more + _simulated(_work(likeness.needs, np.sort(some)), shapes, name).seconds
 
 
 def _likeness(engine: Calibrated, slots: int) -> EngineShape:
@@ -72,8 +100,10 @@ def _likeness(engine: Calibrated, slots: int) -> EngineShape:
             model.per_kv_token * shrink,
         ),
         slots=slots,
+        lookahead=round(engine.ahead / shrink),
         prefills=model.per_prefill_token > 0,
-        token_budget=max(_LEAST_BUDGET, slots + 1, round(_BUDGET / shrink)),
+        prefills_alone=engine.reads_alone,
+        token_budget=max(slots + 1, round(_BUDGET / shrink)),
     )
 
 
@@ -81,7 +111,13 @@ def _work(needs: Needs, chosen: Lengths) -> Workload:
     return replace(workload(needs.outputs[chosen]), prompts=needs.prompts[chosen])
 
 
-def _seconds(work: Workload, shapes: tuple[EngineShape, ...], name: str) -> float:
+def simulated(likeness: Likeness, engine: Calibrated, workers: int, name: str) -> Simulated:
+    """A run of all that the likeness holds, in this order."""
+    shapes = (_likeness(engine, max(1, round(engine.slots / likeness.shrink))),) * workers
+    return _simulated(_work(likeness.needs, likeness.every), shapes, name)
+
+
+def _simulated(work: Workload, shapes: tuple[EngineShape, ...], name: str) -> Simulated:
     clock = Clock()
     known = Known(
         pending=np.arange(len(work)),
@@ -91,4 +127,4 @@ def _seconds(work: Workload, shapes: tuple[EngineShape, ...], name: str) -> floa
         earlier=None,
         clock=clock,
     )
-    return simulate(work, Setting(shapes=shapes), choose(name, known).order, clock).seconds
+    return simulate(work, Setting(shapes=shapes), choose(name, known).order, clock)

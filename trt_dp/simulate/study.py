@@ -7,10 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from trt_dp.coordinator.order.choose import Known, choose
 from trt_dp.coordinator.order.contract import Order
+from trt_dp.coordinator.queue.copies import Copies, copies_of
 from trt_dp.coordinator.queue.dispatcher import Dispatcher
+from trt_dp.coordinator.remaining import Progress, Remaining
 from trt_dp.simulate.bounds import bound, bound_of_present
 from trt_dp.simulate.cases import Case
 from trt_dp.simulate.shapes import Lengths, Workload, whole
@@ -41,6 +44,8 @@ class Trial(Struct, frozen=True, kw_only=True):
     preemptions: float
     imbalance: float
     requests: int
+    copies: int = 0
+    copies_won: int = 0
 
     @property
     def efficiency(self) -> float:
@@ -74,23 +79,55 @@ class Study(Struct, frozen=True):
         return float(_T_95 * np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
-def study(case: Case, order: str, seeds: Sequence[int]) -> Study:
+def study(case: Case, order: str, seeds: Sequence[int], *, speculate: bool = False) -> Study:
     """Simulate a case once for each seed."""
-    return Study(case.name, order, [trial(case, order, seed) for seed in seeds])
+    trials = [trial(case, order, seed, speculate=speculate) for seed in seeds]
+    return Study(case.name, order, trials)
 
 
-def trial(case: Case, order: str, seed: int) -> Trial:
+def trial(case: Case, order: str, seed: int, *, speculate: bool = False) -> Trial:
     """Simulate a case."""
     work = case.make(np.random.default_rng(seed))
     clock = Clock()
     chosen = make_order(order, work, case, clock, seed)
-    return judge(work, case.setting, simulate(work, case.setting, chosen, clock))
+    copies = copies_of(known(work, case, clock, seed)) if speculate else None
+    return judge(work, case.setting, simulate(work, case.setting, chosen, clock, copies))
 
 
-def simulate(work: Workload, setting: Setting, order: Order, clock: Clock) -> Simulated:
+class Look(Struct, frozen=True):
+    """At this share of the output tokens: how far off the predicted end is, in percent of the run."""
+
+    share: float
+    by_tokens_and_order: float
+    by_requests: float
+
+
+def looks(case: Case, order: str, seed: int, shares: Sequence[float]) -> list[Look]:
+    """What a watcher of a simulated run is told about its end, at these moments."""
+    work, clock = case.make(np.random.default_rng(seed)), Clock()
+    chosen, what = make_order(order, work, case, clock, seed), known(work, case, clock, seed)
+    remaining = Remaining(chosen, what.pending, what.limits)
+    seen: list[tuple[float, float, float]] = []
+
+    def watch(at: Progress, completed: NDArray[np.bool_]) -> None:
+        share = float(work.outputs[completed].sum() / work.outputs.sum())
+        ours, count = remaining.seconds(at), int(completed.sum())
+        if ours is not None and count:
+            seen.append((share, at.now + ours, at.now * len(work) / count))
+
+    world = World(work, case.setting, clock)
+    world.watch = watch
+    end = world.run(Dispatcher(chosen, len(case.setting.shapes))).seconds
+    chosen_looks = [next((one for one in seen if one[0] >= share), seen[-1]) for share in shares]
+    return [Look(one[0], *(100 * (at / end - 1) for at in one[1:])) for one in chosen_looks]
+
+
+def simulate(
+    work: Workload, setting: Setting, order: Order, clock: Clock, copies: Copies | None = None
+) -> Simulated:
     """One run of the dispatcher in virtual time."""
-    dispatcher = Dispatcher(order, len(setting.shapes))
-    return World(work, setting, clock).run(dispatcher, order)
+    dispatcher = Dispatcher(order, len(setting.shapes), copies=copies)
+    return World(work, setting, clock).run(dispatcher)
 
 
 def make_order(name: str, work: Workload, case: Case, clock: Clock, seed: int) -> Order:
@@ -150,4 +187,6 @@ def judge(work: Workload, setting: Setting, simulated: Simulated) -> Trial:
         preemptions=100 * sum(each.preemptions for each in spent) / len(work),
         imbalance=100 * (max(ends) - min(ends)) / seconds,
         requests=len(work),
+        copies=simulated.copies,
+        copies_won=simulated.copies_won,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Literal, Protocol
 
@@ -12,6 +12,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from trt_dp.coordinator.order.contract import Answered
+from trt_dp.coordinator.queue.doubles import Hold
+from trt_dp.coordinator.remaining import Progress
 from trt_dp.simulate.engine import Demand, Engine, EngineShape, Spent
 from trt_dp.simulate.shapes import Workload
 
@@ -48,18 +50,20 @@ class Feeding(Protocol):
     def take(self, worker: int, limit: int) -> Indices:
         """The next requests of a worker."""
 
-    def finish(self, worker: int, indices: Sequence[int]) -> None:
-        """These are answered."""
+    def copy(self, worker: int, limit: int) -> Indices:
+        """Copies for a worker that gets nothing else."""
+
+    def beaten(self, worker: int, indices: Iterable[int]) -> list[bool]:
+        """Which of these were answered elsewhere before."""
+
+    def finish(self, worker: int, indices: Iterable[int]) -> list[Hold]:
+        """These are answered; returns which copies that beats."""
+
+    def learn(self, answered: Answered) -> None:
+        """So long were these, and so long did they take."""
 
     def lose(self, worker: int) -> list[int]:
         """The worker died."""
-
-
-class Learning(Protocol):
-    """What wants to know how long answers were and how long they took."""
-
-    def learn(self, answered: Answered) -> None:
-        """These answers came."""
 
 
 class Clock:
@@ -81,6 +85,8 @@ class Simulated(Struct, frozen=True, kw_only=True):
     spent: list[Spent]
     alive_seconds: list[float]
     given_up: int = 0
+    copies: int = 0
+    copies_won: int = 0
 
 
 class World:
@@ -97,12 +103,16 @@ class World:
         self._count = 0
         self._completed = np.full(len(work), np.nan)
         self._down = [0.0] * len(setting.shapes)
-        self._given_up = 0
+        self._given_up = self._copies = self._copies_won = 0
+        self._copied_by: dict[int, int] = {}
+        self._sent_at = np.zeros(len(work))
+        self._tokens, self._token_seconds = 0, 0.0
+        self.watch: Callable[[Progress, NDArray[np.bool_]], None] | None = None
         self._wants: set[int] = set()
 
-    def run(self, feeding: Feeding, learning: Learning | None = None) -> Simulated:
+    def run(self, feeding: Feeding) -> Simulated:
         """Feed the engines until every request is completed."""
-        self._feeding, self._learning = feeding, learning
+        self._feeding = feeding
         self._schedule()
         while feeding.unfinished:
             self._turn()
@@ -115,6 +125,8 @@ class World:
             spent=spent,
             alive_seconds=alive,
             given_up=self._given_up,
+            copies=self._copies,
+            copies_won=self._copies_won,
         )
 
     def _schedule(self) -> None:
@@ -148,32 +160,56 @@ class World:
         for worker in sorted(self._wants):
             if worker in self._engines:
                 self._feed(worker)
+        if self.watch:
+            self.watch(self._progress(), np.isfinite(self._completed))
         self._at(self._clock.now + TURN_SECONDS, self._tick)
+
+    def _progress(self) -> Progress:
+        completed = np.isfinite(self._completed)
+        running = np.flatnonzero((self._sent_at > 0) & ~completed)
+        return Progress(
+            now=self._clock.now,
+            began=0.0,
+            was_sent=self._sent_at > 0,
+            running=running,
+            running_since=self._sent_at[running],
+            tokens=self._tokens,
+            wanted=int(self._work.limits[completed].sum()),
+            token_seconds=self._token_seconds,
+        )
 
     def _step(self, worker: int) -> None:
         ended = self._engines[worker].advance()
-        if ended:
-            indices = [index for index, _ in ended]
-            self._completed[indices] = self._clock.now
-            self._feeding.finish(worker, indices)
-            if self._learning is not None:
-                places = np.array(indices)
-                seconds = np.array([seconds for _, seconds in ended])
-                answered = Answered(
-                    worker=worker,
-                    indices=places,
-                    tokens=self._work.outputs[places],
-                    seconds=seconds,
-                )
-                self._learning.learn(answered)
-            self._feed(worker)
-        else:
+        if not ended:
             self._expect(worker)
+            return
+        indices = [index for index, _ in ended]
+        self._completed[indices] = self._clock.now
+        beaten = self._feeding.finish(worker, indices)
+        self._copies_won += sum(self._copied_by.get(index) == worker for _, index in beaten)
+        self._feeding.learn(self._answered(worker, ended))
+        for loser, index in beaten:
+            self._engines[loser].cancel(index, self._clock.now)
+            self._feeding.beaten(loser, [index])
+        for one in {worker, *(loser for loser, _ in beaten)}:
+            self._feed(one)
+
+    def _answered(self, worker: int, ended: list[tuple[int, float]]) -> Answered:
+        places = np.array([index for index, _ in ended])
+        self._tokens += int(self._work.outputs[places].sum())
+        self._token_seconds += sum(seconds for _, seconds in ended)
+        return Answered(
+            worker=worker,
+            indices=places,
+            tokens=self._work.outputs[places],
+            seconds=np.array([seconds for _, seconds in ended]),
+        )
 
     def _feed(self, worker: int) -> None:
         engine = self._engines[worker]
-        taken = self._feeding.take(worker, engine.shape.capacity)
-        for index in taken.tolist():
+        taken = self._feeding.take(worker, engine.shape.capacity).tolist() or self._copy(worker)
+        self._sent_at[taken] = max(self._clock.now, 1e-9)
+        for index in taken:
             engine.submit(self._demand(index))
         if len(taken):
             self._wants.discard(worker)
@@ -181,6 +217,13 @@ class World:
             self._wants.add(worker)
         engine.settle(self._clock.now)
         self._expect(worker)
+
+    def _copy(self, worker: int) -> list[int]:
+        capacity = self._engines[worker].shape.capacity
+        copied: list[int] = self._feeding.copy(worker, capacity).tolist()
+        self._copies += len(copied)
+        self._copied_by.update(dict.fromkeys(copied, worker))
+        return copied
 
     def _expect(self, worker: int) -> None:
         self._version[worker] += 1

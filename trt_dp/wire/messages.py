@@ -11,11 +11,14 @@ from trt_dp.types import Blame, Defaults, EngineSpec, Facts, Placement, Source
 
 
 class Setup(Struct, frozen=True, tag="setup"):
-    """Load this engine and answer requests of this file; `tokenizer` is named where prompts or answers are text."""
+    """Load this engine and answer requests of this file; `tokenizer` is named where prompts or answers are text.
+
+    Without a source the dataset is still being checked: Requests will follow.
+    """
 
     engine: EngineSpec
     placement: Placement
-    source: Source
+    source: Source | None
     beat_seconds: float
     timing: bool = True
     tokenizer: str | None = None
@@ -25,6 +28,13 @@ class Setup(Struct, frozen=True, tag="setup"):
     engine_fingerprint: str = ""  # what the engine's folder must have, on another host
 
 
+class Requests(Struct, frozen=True, tag="requests"):
+    """What a Setup did not say yet: the file of the requests, and the tokenizer if text needs one."""
+
+    source: Source
+    tokenizer: str | None = None
+
+
 class Work(Struct, frozen=True, tag="work"):
     """Answer these requests: packed SPANs. `lines` holds their bytes for a worker that does not see the file."""
 
@@ -32,8 +42,14 @@ class Work(Struct, frozen=True, tag="work"):
     lines: bytes | None = None
 
 
+class Cancel(Struct, frozen=True, tag="cancel"):
+    """Another worker answered these: packed int64 indices. Each is given back, unless its answer is on its way."""
+
+    indices: bytes
+
+
 class Stop(Struct, frozen=True, tag="stop"):
-    """No more requests will come: finish, close the engine and exit."""
+    """No more requests will come: finish what is not cancelled, close the engine and exit."""
 
 
 # ── worker to coordinator ────────────────────────────────────────────────────────────────────────
@@ -168,7 +184,7 @@ class Pong(Struct, frozen=True, tag="pong"):
     """The agent is alive."""
 
 
-ToWorker = Setup | Work | Stop
+ToWorker = Setup | Requests | Work | Cancel | Stop
 ToAgent = Welcome | TurnedAway | Start | Kill | Ping
 FromWorker = Hello | Ready | EngineFacts | Refused | Fault | Done | GivenBack | Capacity | Beat
 FromAgent = Host | Logged | Ended | Pong

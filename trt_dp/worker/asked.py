@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from msgspec import Raw, Struct
 
 from trt_dp.dataset.fields import Fields
@@ -32,6 +34,7 @@ class Asked(Struct):
     waiting: int
     submitted: float = 0.0
     returned: Returned | None = None  # one of them has no answer: the whole row runs again
+    cancelled: bool = False  # another worker answered it
 
     @property
     def error(self) -> Failure | None:
@@ -58,4 +61,14 @@ def timing_of(asked: Asked, own: Timing) -> Timing:
         queue_seconds=min(one.queue_seconds for one in times),
         first_token_seconds=min(one.first_token_seconds for one in times),
         total_seconds=max(one.total_seconds for one in times),
+    )
+
+
+def own_timing(asked: Asked) -> Timing:
+    """The worker's own times, for an engine without: all tokens came at the end."""
+    total = round(time.monotonic() - asked.received, 6)
+    return Timing(
+        queue_seconds=round((asked.submitted or asked.received) - asked.received, 6),
+        first_token_seconds=total,
+        total_seconds=total,
     )

@@ -16,14 +16,16 @@ from trt_dp.engines.about import about
 from trt_dp.errors import EngineRefused, RequestRefused
 from trt_dp.system.redact import scrub
 from trt_dp.system.safe_text import brief
-from trt_dp.types import Blame, EngineSpec, Failure, Placement, Request, Result, Returned, Timing
+from trt_dp.types import Blame, EngineSpec, Failure, Placement, Request, Result, Returned
 from trt_dp.wire.channel import Channel
 from trt_dp.wire.messages import (
     Beat,
+    Cancel,
     Capacity,
     EngineFacts,
     GivenBack,
     Ready,
+    Requests,
     Setup,
     Stop,
     ToCoordinator,
@@ -31,16 +33,18 @@ from trt_dp.wire.messages import (
     Work,
 )
 from trt_dp.worker.answers import Answers, LineWriter
-from trt_dp.worker.asked import Asked, Row, place_of, timing_of
+from trt_dp.worker.asked import Asked, Row, own_timing, place_of, timing_of
 from trt_dp.worker.prompts import Prompts
 from trt_dp.worker.requests import RequestReader
 from trt_dp.worker.resolve import Rules, asked_of
+from trt_dp.worker.waiting import wait_for_requests
 
 _FACTS_SECONDS = 1.0
 _GATHER_SECONDS = 0.03
 _GATHER_SHARE = 16
 _PAUSED_SECONDS = 0.25
 _PAUSED = "the engine takes no requests now"
+_CANCELLED = "another worker answered it first"
 _TEXTS_AT_ONCE = (
     16  # tokenized between two steps: enough to stay ahead, too few to keep an engine waiting
 )
@@ -55,29 +59,43 @@ class Loop:
     A row is unread, then its requests wait, then they are the engine's until they have results.
     """
 
-    def __init__(self, channel: Channel[ToWorker], setup: Setup, make: MakeEngine) -> None:
+    def __init__(
+        self,
+        channel: Channel[ToWorker],
+        setup: Setup,
+        make: MakeEngine,
+        early: Sequence[ToWorker] = (),
+    ) -> None:
         self._channel = channel
         self._setup = setup
         self._make = make
-        opened = tokenizer.open_tokenizer(setup.tokenizer) if setup.tokenizer else None
-        self._reader = RequestReader(setup.source)
-        self._prompts = Prompts(setup.engine.path, opened, setup.defaults)
+        self._early = early
+        if setup.source:
+            self._open(Requests(setup.source, setup.tokenizer))
+        self._rows: deque[Row] = deque()
+        self._waiting: deque[Request] = deque()
+        self._asked: dict[int, Asked] = {}
+        self._submitted = 0
+        self._unwanted = 0  # rows that are cancelled, in an engine that cannot cancel
+        self._answers = Answers()
+        self._enough = 1
+        self._capacity = 0
+        self._sent_at = self._facts_at = time.monotonic()
+        self._stopping = False
+
+    def _open(self, requests: Requests) -> None:
+        """Open what it takes to read these requests and to write their answers."""
+        setup, named = self._setup, requests.tokenizer
+        opened = tokenizer.open_tokenizer(named) if named else None
         self._rules = Rules(
             engine=setup.engine,
             defaults=setup.defaults,
             detokenize=setup.detokenize,
             hidden=opened.hidden if opened else {},
         )
+        self._reader = RequestReader(requests.source)
+        self._prompts = Prompts(setup.engine.path, opened, setup.defaults)
         self._writer = LineWriter(setup, opened)
-        self._rows: deque[Row] = deque()
-        self._waiting: deque[Request] = deque()
-        self._asked: dict[int, Asked] = {}
-        self._submitted = 0
-        self._answers = Answers()
-        self._enough = 1
-        self._capacity = 0
-        self._sent_at = self._facts_at = time.monotonic()
-        self._stopping = False
 
     @property
     def _in_flight(self) -> bool:
@@ -87,11 +105,13 @@ class Loop:
     def run(self) -> None:
         """Load the engine, then take, step and answer until told to stop."""
         engine = self._load()
-        while not self._stopping or self._in_flight:
+        while not self._stopping or self._rows or len(self._asked) > self._unwanted:
             rest = getattr(engine, "idle_seconds", None)
             if self._channel.wait(self._patience(rest)):
                 for message in self._channel.receive():
                     self._take(message)
+                    if isinstance(message, Cancel):
+                        self._cancel(engine, np.frombuffer(message.indices, np.int64).tolist())
             self._prepare()
             self._look_at_capacity(engine)
             self._submit(engine)
@@ -118,10 +138,12 @@ class Loop:
         if engine.capacity < 1:
             msg = f"the engine {spec.name} has a capacity of {engine.capacity} requests: it must be at least 1"
             raise EngineRefused(msg)
+        seconds = time.monotonic() - started
+        if not self._setup.source:
+            self._open(wait_for_requests(self._channel, self._early, self._beat))
         self._keep_capacity(engine.capacity)
         self._prompts.takes = about(engine).takes
         self._rules = structs.replace(self._rules, context=getattr(engine, "context", None))
-        seconds = time.monotonic() - started
         _log.info("ready after %.3f s", seconds)
         self._send(Ready(engine.capacity, seconds, self._reader.sees_source))
         self._send_facts(engine)
@@ -135,6 +157,35 @@ class Loop:
             for index, fields in self._reader.read(message):
                 self._rows.append(Row(index, fields, received))
                 received = time.monotonic()
+
+    def _cancel(self, engine: Engine, indices: list[int]) -> None:
+        """Give these rows back at once, or when they end if the engine cannot cancel; an answer may be on its way."""
+        unread = {row.index for row in self._rows}.intersection(indices)
+        self._rows = deque(row for row in self._rows if row.index not in unread)
+        asked = [self._asked[index] for index in indices if index in self._asked]
+        for row in asked:
+            row.returned = Returned(row.index, _CANCELLED)
+            row.cancelled = True
+            self._withdraw(engine, row)
+        self._unwanted += sum(row.waiting > 0 for row in asked)
+        done = [self._asked.pop(row.index) for row in asked if not row.waiting]
+        if unread or done:
+            packed = np.array([*unread, *(row.index for row in done)], np.int64).tobytes()
+            self._send(GivenBack(packed, _CANCELLED, "none"))
+
+    def _withdraw(self, engine: Engine, row: Asked) -> None:
+        """Take back the requests of a row: those that wait here, and what the engine can cancel."""
+        waiting = {one.index for one in self._waiting}
+        cancel = getattr(engine, "cancel", None)
+        for request, result in zip(row.requests, row.results, strict=True):
+            if result or not (request.index in waiting or cancel):
+                continue
+            row.waiting -= 1
+            if request.index not in waiting and cancel:
+                cancel(request.index)
+                self._submitted -= 1
+        mine = {request.index for request in row.requests}
+        self._waiting = deque(one for one in self._waiting if one.index not in mine)
 
     def _prepare(self) -> None:
         """Make requests of the next rows: all that are ids already, and a few texts."""
@@ -223,7 +274,7 @@ class Loop:
             completed = [asked for asked in completed if not asked.returned]
             self._give_back(back)
         for asked, answers in zip(completed, self._writer.answers(completed), strict=True):
-            timing = timing_of(asked, _timing(asked))
+            timing = timing_of(asked, own_timing(asked))
             self._answers.add(asked, timing, self._writer.line(asked, answers, timing))
 
     def _give_back(self, rows: list[Asked]) -> None:
@@ -245,12 +296,15 @@ class Loop:
             msg = f"the engine answered request {result.index}, which is not in flight"
             raise RuntimeError(msg)
         if isinstance(result, Returned):
-            asked.returned = result
+            asked.returned = asked.returned or result
             result = Result(result.index)  # the row is not written
         asked.results[copy] = result
         asked.waiting -= 1
         self._submitted -= 1
-        return None if asked.waiting else self._asked.pop(index)
+        if asked.waiting:
+            return None
+        self._unwanted -= asked.cancelled
+        return self._asked.pop(index)
 
     def _report(self, engine: Engine) -> None:
         """Send the answers once there are enough of them, and facts before them now and then.
@@ -290,13 +344,3 @@ class Loop:
     def _send(self, message: ToCoordinator) -> None:
         self._channel.send(message)
         self._sent_at = time.monotonic()
-
-
-def _timing(asked: Asked) -> Timing:
-    """The worker's own times, for an engine without: all tokens came at the end."""
-    total = round(time.monotonic() - asked.received, 6)
-    return Timing(
-        queue_seconds=round((asked.submitted or asked.received) - asked.received, 6),
-        first_token_seconds=total,
-        total_seconds=total,
-    )

@@ -61,10 +61,10 @@ def serve(environment: Mapping[str, str], make: MakeEngine = load) -> int:
     options: Mapping[str, str] = {}
     try:
         channel.send(Hello(int(environment[WORKER]), int(environment[LAUNCH])))
-        setup = _setup(channel)
+        setup, rest = _setup(channel)
         options = setup.engine.options
         check_engine_here(setup)
-        Loop(channel, setup, make).run()
+        Loop(channel, setup, make, rest).run()
         _finish_sending(channel)
         _log.info("stopped")
     except ChannelClosed as closed:
@@ -86,11 +86,12 @@ def _connect(environment: Mapping[str, str]) -> Channel[ToWorker]:
     return channel
 
 
-def _setup(channel: Channel[ToWorker]) -> Setup:
+def _setup(channel: Channel[ToWorker]) -> tuple[Setup, list[ToWorker]]:
+    """The first message, and those that came with it."""
     while True:
-        for message in channel.receive():
-            if isinstance(message, Setup):
-                return message
+        match channel.receive():
+            case [Setup() as setup, *rest]:
+                return setup, rest
         channel.wait(_IDLE_SECONDS)
 
 

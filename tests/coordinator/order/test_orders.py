@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from trt_dp.coordinator.order import choose as choose_module
 from trt_dp.coordinator.order.choose import NAMES, Known, check_name, choose, group_requests
 from trt_dp.coordinator.order.contract import Answered
 from trt_dp.coordinator.order.even import EvenOrder
@@ -286,3 +287,14 @@ def test_step_times_are_learnt_from_answers():
     steps = order.steps
     assert steps.seconds(0, 64, 0.0) == pytest.approx(0.01 + 64 * 2e-5, rel=0.01)
     assert steps.shape.per_kv_token * steps.shape.seconds == pytest.approx(2e-8, rel=0.01)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_where_no_order_can_be_noticed_the_files_is_taken(exact):
+    """Millions of requests, none of them long, end together in any order; one long one among them is worth an order."""
+    limits = np.tile(np.arange(1, 17), 300_000)
+    chosen = choose("auto", known(limits, exact=exact))
+    assert isinstance(chosen.order, FileOrder)
+    assert "with 4,800,000 requests the last ones are less than 2% of the run" in chosen.why
+    limits[7] = 10_000
+    assert not choose_module._too_many(known(limits))

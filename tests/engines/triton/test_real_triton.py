@@ -108,6 +108,25 @@ def test_every_way_gives_the_same_answers(server, tmp_path, over, stream, decoup
 
 
 @pytest.mark.parametrize(("over", "stream"), OVER)
+def test_logprobs_come_for_every_id_of_an_answer(server, tmp_path, over, stream):
+    """As many as ids, without that of the id which ended the answer, and only for those who ask."""
+    whole = answer([1, 2, 3], 9)
+    repository = make_repository(tmp_path / "models")
+    with triton(server, repository, vocabulary=30_000, padding=True) as running:
+        place = running.url if over == "http" else f"127.0.0.1:{running.grpc}"
+        made = engine(place, over=over, stream=stream, end_id=whole[4])
+        asked = [
+            request(0, [1, 2, 3], 9, logprobs=1, ignore_eos=True),
+            request(1, [1, 2, 3], 9, logprobs=1),
+            request(2, [1, 2, 3], 1, logprobs=1),
+            request(3, [1, 2, 3], 9),
+        ]
+        found = answers(made, asked)
+        made.close()
+    assert [found[n].logprobs for n in range(4)] == [[-0.5] * 9, [-0.5] * 4, [-0.5], None]
+
+
+@pytest.mark.parametrize(("over", "stream"), OVER)
 def test_an_end_id_and_stop_ids_end_answers(server, tmp_path, over, stream):
     """An answer ends at the EOS or at a stop id, without it, and says which."""
     whole = answer([1, 2, 3], 9)

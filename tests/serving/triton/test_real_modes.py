@@ -103,6 +103,31 @@ def test_leader_mode_behind_nginx_survives_the_death_of_a_server(tmp_path, engin
     assert len(Counter(one["pid"] for one in seen(log))) >= 2
 
 
+def test_a_run_starts_its_own_servers_and_ends_them(tmp_path, engine):
+    """`run --serve triton`: a server for each worker without a proxy, ids and text; afterwards nothing is left."""
+    rows = write_requests(tmp_path / "requests.jsonl", 60)
+    (tmp_path / "program").mkdir()
+    place = real_triton.program(tmp_path / "program").parent
+    double = {"vocabulary": 30_000, "log": str(tmp_path / "seen")}
+    environment = {
+        **os.environ, "TRITON_DOUBLE": json.dumps(double), "CUDA_VISIBLE_DEVICES": "",
+        "PATH": f"{place}:{os.environ['PATH']}",
+    }  # fmt: skip
+    served = ["--serve", "triton", "--serve-set", f"backend={CORE}", "--engine-path", engine]
+    ran = trt_dp("run", tmp_path / "requests.jsonl", *served, "--n-workers", 2,
+                 "--output", tmp_path / "run", env=environment, cwd=tmp_path)  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.count("is ready: http://127.0.0.1:") == 2
+    assert "nginx" not in ran.stderr
+    check_results(tmp_path / "run", rows)
+    assert len({one["pid"] for one in seen(tmp_path / "seen")}) == 2
+    (tmp_path / "texts.jsonl").write_text('{"prompt": "w1 w2", "max_tokens": 3}\n')
+    ran = trt_dp("run", tmp_path / "texts.jsonl", *served, "--engine", "triton-text",
+                 "--output", tmp_path / "texts", env=environment, cwd=tmp_path)  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert not [one for one in psutil.process_iter(["name"]) if one.info["name"] == "tritonserver"]
+
+
 def test_an_engine_for_two_gpus_has_two_ranks(tmp_path):
     """One mpirun starts both; the second serves the first and opens no port; text comes through the ensemble."""
     engine = made(tmp_path, 2)

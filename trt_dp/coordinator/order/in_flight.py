@@ -8,7 +8,7 @@ import numpy as np
 
 from trt_dp.coordinator.order.contract import NOTHING, Answered, Indices
 from trt_dp.coordinator.order.guess import Floats
-from trt_dp.coordinator.order.step_time import StepTime
+from trt_dp.coordinator.order.step_time import Counted, StepTime
 
 
 class InFlight:
@@ -22,6 +22,7 @@ class InFlight:
         self._steps = np.zeros(size)
         self._batch_steps = np.zeros(size)
         self._of: dict[int, dict[int, None]] = {}
+        self._measured = False
 
     def add(self, worker: int, indices: Indices, steps: StepTime, now: float) -> None:
         """These left for this worker."""
@@ -44,18 +45,23 @@ class InFlight:
             known.correct(float((self._steps[indices] + tokens).max()))
             known.answered = True
         done = known.steps - self._steps[indices]
-        batches = (known.batch_steps - self._batch_steps[indices]) / np.maximum(done, 1e-9)
-        kvs = (known.kv_steps - self._kv_steps[indices]) / np.maximum(done, 1e-9)
-        steps.change(worker, len(mine), -float((self._prompts[indices] + tokens).sum()), now)
+        known.leave(len(indices), float((self._prompts[indices] + tokens).sum()))
         seconds = answered.seconds[here]
         useful = (done > 0) & (tokens > 0) & (seconds > 0) & np.isfinite(seconds)
-        if not useful.any():
-            return
-        rows = np.column_stack([np.ones(len(indices)), batches, kvs])[useful]
-        if not steps.measured:  # then all began together, and have grown alike
-            kv = self._prompts[indices].mean() + tokens[useful] / 2
-            rows[:, 2] = rows[:, 1] * kv
-        steps.observe(worker, tokens[useful], seconds[useful], rows)
+        if not useful.all():
+            indices, tokens, seconds, done = (x[useful] for x in (indices, tokens, seconds, done))
+        if len(indices):
+            steps.observe(worker, tokens, seconds, self._averages(known, indices, done, tokens))
+
+    def _averages(self, known: Counted, indices: Indices, done: Floats, tokens: Indices) -> Floats:
+        """For each of these a 1, and over the steps that it took the batch and its KV tokens on average."""
+        rows = np.ones((len(indices), 3))
+        rows[:, 1] = (known.batch_steps - self._batch_steps[indices]) / done
+        if self._measured:
+            rows[:, 2] = (known.kv_steps - self._kv_steps[indices]) / done
+        else:  # all began together, and have grown alike
+            rows[:, 2] = rows[:, 1] * (self._prompts[indices].mean() + tokens / 2)
+        return rows
 
     def forget(self, worker: int, indices: Iterable[int], steps: StepTime, now: float) -> None:
         """These came back without an answer: they tell nothing of step times."""
@@ -66,6 +72,7 @@ class InFlight:
     def measure(self, steps: StepTime, now: float) -> None:
         """Reckon what workers without an answer have done, once it is known how long steps take."""
         steps.fit()
+        self._measured = steps.measured
         for worker, mine in self._of.items():
             known = steps.change(worker, len(mine), 0.0, now)
             if mine and not known.answered:

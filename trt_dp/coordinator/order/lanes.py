@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 
 import numpy as np
 from msgspec import Struct
@@ -103,7 +102,11 @@ class Lanes:
             if len(taken) or asking.in_flight:
                 return self._send(asking, steps, taken)
             self._probe.over = True
-        taken = self._by_plan(self._choose, asking, steps)
+        self._keep_plan(asking, steps)
+        taken = self._choose(asking, steps)
+        if not len(taken) and self._since_plan > asking.workers:
+            self._replan(asking, steps)
+            taken = self._choose(asking, steps)
         if not len(taken) and not asking.in_flight:
             self._stale = True
             share = equal_share(len(self._pending), asking.workers)
@@ -114,13 +117,15 @@ class Lanes:
         """The longest of these that this worker can end in time."""
         steps = self._know(asking)
         self._room_again[asking.worker] = asking.again
+        if asking.in_flight >= asking.limit:
+            return NOTHING
         if self._probe is None or not self._probe.over:
             taken = as_they_came(asking, waiting)
         else:
             lengths = self._guess.medians(waiting)
             falling = np.argsort(-lengths, kind="stable")
-            some = Back(waiting[falling], lengths[falling])
-            taken = self._by_plan(partial(self._choose_again, some), asking, steps)
+            self._keep_plan(asking, steps)
+            taken = self._choose_again(Back(waiting[falling], lengths[falling]), asking, steps)
         if len(taken):
             self._room_again[asking.worker] -= len(taken)
             self._in_flight.add(asking.worker, taken, steps, self._clock())
@@ -170,19 +175,11 @@ class Lanes:
             self._stale = True
         return self._steps
 
-    def _by_plan(
-        self, choose: Callable[[Asking, StepTime], Indices], asking: Asking, steps: StepTime
-    ) -> Indices:
-        """What the plan gives to this worker; a plan that is old, or gives nothing after a few answers, is renewed."""
+    def _keep_plan(self, asking: Asking, steps: StepTime) -> None:
         if not steps.measured:
             self._in_flight.measure(steps, self._clock())
         if self._stale or self._since_plan >= self._every:
             self._replan(asking, steps)
-        taken = choose(asking, steps)
-        if not len(taken) and self._since_plan > asking.workers:
-            self._replan(asking, steps)
-            taken = choose(asking, steps)
-        return taken
 
     def _replan(self, asking: Asking, steps: StepTime) -> None:
         now = self._clock()

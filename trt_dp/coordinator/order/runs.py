@@ -12,8 +12,10 @@ class Runs:
     """Rising indices, kept as runs of neighbours."""
 
     def __init__(self, mask: NDArray[np.bool_]) -> None:
-        edges = np.flatnonzero(np.diff(mask.view(np.int8), prepend=0, append=0))
-        starts, stops = edges[::2], edges[1::2]
+        edges = np.flatnonzero(mask[1:] != mask[:-1]) + 1
+        if len(mask):
+            edges = np.concatenate([[0] * bool(mask[0]), edges, [len(mask)] * bool(mask[-1])])
+        starts, stops = edges[::2].astype(np.int64), edges[1::2].astype(np.int64)
         self._ends = np.cumsum(stops - starts)  # how many indices there are up to each run's end
         self._shift = stops - self._ends  # what is added to a position in a run
 

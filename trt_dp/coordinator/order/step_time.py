@@ -27,7 +27,7 @@ def unknown_shape(full_batch: int) -> StepShape:
     return StepShape(1.0 / full_batch, 1.0 / (full_batch * _TYPICAL_CONTEXT))
 
 
-class _Worker:
+class Counted:
     """One worker by our own reckoning: its batch, its KV tokens, the steps it did, and how slow it is."""
 
     def __init__(self, now: float) -> None:
@@ -45,6 +45,11 @@ class _Worker:
     def correct(self, steps: float) -> None:
         """So many steps were done, not as many as was reckoned."""
         self.advance(steps - self.steps)
+
+    def leave(self, requests: int, kv: float) -> None:
+        """So many requests are answered, and their KV tokens free."""
+        self.batch -= requests
+        self.kv = max(0.0, self.kv - kv) if self.batch else 0.0
 
     def advance(self, steps: float) -> None:
         """So many more steps, in this batch."""
@@ -65,7 +70,7 @@ class StepTime:
         self.shape = shape
         self._prior = shape
         self.measured = False
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, Counted] = {}
         self._matrix: Floats = np.zeros((3, 3))
         self._vector: Floats = np.zeros(3)
 
@@ -87,9 +92,9 @@ class StepTime:
         slope = self.slope(context)
         return (seconds / self.seconds(worker, 0, 0) - 1) / max(slope, 1e-12)
 
-    def change(self, worker: int, batch: int, kv: float, now: float) -> _Worker:
+    def change(self, worker: int, batch: int, kv: float, now: float) -> Counted:
         """This worker has so many requests from now on, and so many KV tokens more or less; returns what it did."""
-        known = self._workers.setdefault(worker, _Worker(now))
+        known = self._workers.setdefault(worker, Counted(now))
         passed = now - known.since
         if passed > 0 and known.batch:
             known.advance(passed / self.seconds(worker, known.batch, known.kv / known.batch))

@@ -6,11 +6,22 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from trt_dp.coordinator.order.contract import NOTHING, Asking, Indices, Order, equal_share
+from trt_dp.coordinator.order.contract import (
+    NOTHING,
+    Answered,
+    Asking,
+    Indices,
+    Order,
+    equal_share,
+)
 from trt_dp.coordinator.order.file import FileOrder
 from trt_dp.coordinator.queue.again import Again
+from trt_dp.coordinator.queue.copies import Copies, Running
+from trt_dp.coordinator.queue.doubles import Doubles, Hold
 from trt_dp.coordinator.queue.quarantine import Quarantine
 from trt_dp.types import Blame
+
+_COPIES_SHARE = 8  # of a batch: a small one is fast
 
 
 class Stray(ValueError):  # noqa: N818 - the noun for an answer nobody asked for
@@ -23,14 +34,24 @@ class Dispatcher:
     A request becomes suspect when a worker dies with it. The quarantine says in which company suspects run, and
     which of them are given up. What a living worker gives back without an answer goes next. Which request goes
     where, and how many a worker may have in flight, is the order's to say; without one it is the file's.
+    With `copies`, a request may be in flight in two workers once nothing waits; the first answer completes it.
     """
 
-    def __init__(self, pending: Indices | Order, workers: int, *, proven: bool = False) -> None:
+    def __init__(
+        self,
+        pending: Indices | Order,
+        workers: int,
+        *,
+        proven: bool = False,
+        copies: Copies | None = None,
+    ) -> None:
         self._pending = FileOrder(pending) if isinstance(pending, np.ndarray) else pending
         self._quarantine = Quarantine(workers, proven=proven)
         self._again = Again(workers)
         self._workers = workers
         self._in_flight: dict[int, set[int]] = {}
+        self._copies = copies
+        self._doubles = Doubles()
 
     @property
     def unfinished(self) -> int:
@@ -44,8 +65,8 @@ class Dispatcher:
 
     @property
     def in_flight(self) -> int:
-        """How many requests are in flight, in all workers."""
-        return sum(map(len, self._in_flight.values()))
+        """How many requests are in flight, in all workers; one that has a copy counts once."""
+        return sum(map(len, self._in_flight.values())) - len(self._doubles)
 
     def deaths_of(self, index: int) -> int:
         """How many workers died with this request in flight, or gave it back because of it."""
@@ -56,25 +77,61 @@ class Dispatcher:
         self._in_flight.setdefault(worker, set())
         if self._quarantine.isolates(worker):
             return NOTHING
-        back = self._take_back(worker, limit) if self._came_back else NOTHING
+        full = len(self._in_flight[worker]) >= limit
+        back = self._take_back(worker, limit) if self._came_back and not full else NOTHING
         if len(self._pending):
             taken = self._pending.take(self._asking(worker, limit))
-            self._in_flight[worker].update(taken.tolist())
+            self._hold(worker, taken.tolist())
             return np.concatenate([back, taken]) if len(back) else taken
-        return back if self._in_flight[worker] else self._take_what_waits(worker, limit)
+        busy = self._in_flight[worker] or self._doubles.beaten(worker)
+        return back if busy else self._take_what_waits(worker, limit)
 
-    def finish(self, worker: int, indices: Iterable[int]) -> None:
-        """These are answered; raises Stray, and changes nothing, if one is not in flight there or comes twice."""
+    def copy(self, worker: int, limit: int) -> Indices:
+        """Copies of what others have in flight, for a worker that has nothing else and for which `take` had nothing."""
+        mine = self._in_flight.setdefault(worker, set())
+        room = min(limit - len(mine) - self._doubles.beaten(worker), max(1, limit // _COPIES_SHARE))
+        if self._copies is None or self.pending or room <= 0 or not self._is_free(worker, mine):
+            return NOTHING
+        if not self._copies.is_due(worker):
+            return NOTHING
+        chosen = self._copies.choose(worker, self._single())[:room]
+        for one in chosen:
+            self._doubles.add(one.index, one.worker, worker)
+        indices = [one.index for one in chosen]
+        mine.update(indices)
+        return np.array(indices, np.int64)
+
+    def beaten(self, worker: int, indices: Iterable[int]) -> list[bool]:
+        """Which of these answers of a worker came second: they are to be forgotten, and now are."""
+        return [self._doubles.forget(worker, index) for index in indices]
+
+    def finish(self, worker: int, indices: Iterable[int]) -> list[Hold]:
+        """These are answered; raises Stray, and changes nothing, if one is not in flight there or comes twice.
+
+        Returns who else has which of them: those copies are beaten, whatever comes of them.
+        """
         answered = list(indices)
         self._remove(worker, answered)
         self._quarantine.proven = True
+        beaten = self._doubles.win(worker, answered)
+        for loser, index in beaten:
+            self._in_flight[loser].discard(index)
+            self._pending.forget(loser, [index])
         self._quarantine.release(worker, answered)
+        return beaten
+
+    def learn(self, answered: Answered) -> None:
+        """How long answers were and took, for the order and for copies."""
+        self._pending.learn(answered)
+        if self._copies:
+            self._copies.learn(answered)
 
     def give_back(self, worker: int, indices: Iterable[int], blame: Blame) -> list[int]:
         """The worker lives and has no answer to these; returns what is given up. Raises Stray like `finish`."""
         returned = list(indices)
         self._remove(worker, returned)
         self._pending.forget(worker, returned)
+        returned = [index for index in returned if not self._doubles.drop(worker, index)]
         if blame == "none":
             self._quarantine.release(worker, returned)
             self._again.add(returned)
@@ -101,6 +158,7 @@ class Dispatcher:
         If it died only because of another worker's death or the loss of its host, what it had goes next.
         """
         lost = self._pending.lose(worker, self._in_flight.pop(worker, ()))
+        lost = self._without_copies(worker, lost)
         if not innocent:
             return self._quarantine.lose(worker, lost)
         self._again.add(self._quarantine.spare(worker, lost))
@@ -131,17 +189,19 @@ class Dispatcher:
 
     @property
     def _came_back(self) -> int:
-        return len(self._again) + len(self._quarantine)
+        return len(self._again) + self._quarantine.waiting_beside
 
     def _asking(self, worker: int, limit: int, most: int | None = None) -> Asking:
-        waiting = (self._again.waiting, self._quarantine.waiting) if self._came_back else (NOTHING,)
+        waiting = NOTHING
+        if self._came_back:
+            waiting = np.concatenate([self._again.waiting, self._quarantine.waiting])
         return Asking(
             worker=worker,
             in_flight=len(self._in_flight[worker]),
             limit=self._limit(limit),
             unfinished=self.unfinished,
             workers=self._workers,
-            waiting=np.concatenate(waiting),
+            waiting=waiting,
             again=limit if most is None else most,
         )
 
@@ -168,13 +228,43 @@ class Dispatcher:
             self._run_suspects(worker, suspects)
             return suspects
         alone = self._quarantine.take_alone(worker) if limit > 0 else []
-        self._in_flight[worker].update(alone)
+        self._hold(worker, alone)
         return np.array(alone, np.int64)
 
     def _run_again(self, worker: int, indices: Indices) -> None:
         self._again.give(indices.tolist())
-        self._in_flight[worker].update(indices.tolist())
+        self._hold(worker, indices.tolist())
 
     def _run_suspects(self, worker: int, indices: Indices) -> None:
         self._quarantine.give(worker, indices.tolist())
-        self._in_flight[worker].update(indices.tolist())
+        self._hold(worker, indices.tolist())
+
+    def _hold(self, worker: int, taken: list[int]) -> None:
+        self._in_flight[worker].update(taken)
+        if self._copies:
+            self._copies.sent(taken)
+
+    def _is_free(self, worker: int, mine: set[int]) -> bool:
+        """Whether a worker has nothing but copies, and no suspects."""
+        only_copies = all(self._doubles.is_copy(worker, index) for index in mine)
+        return only_copies and not self._quarantine.isolates(worker)
+
+    def _single(self) -> list[Running]:
+        """What is in flight in one worker only, and was in none that died."""
+        return [
+            Running(index, worker)
+            for worker, held in self._in_flight.items()
+            if not self._quarantine.isolates(worker)
+            for index in held
+            if index not in self._doubles and not self.deaths_of(index)
+        ]
+
+    def _without_copies(self, worker: int, lost: list[int]) -> list[int]:
+        """What a dead worker had and no other has; whoever has the other copy goes on with it."""
+        if self._copies is None:
+            return lost
+        self._copies.lose(worker)
+        self._doubles.lose(worker)
+        kept = [index for index in lost if self._doubles.drop(worker, index)]
+        self._quarantine.witness(kept)
+        return [index for index in lost if index not in kept]

@@ -55,6 +55,11 @@ class Quarantine:
         self._workers -= 1
 
     @property
+    def waiting_beside(self) -> int:
+        """How many suspects wait that may run beside other work."""
+        return len(self._waiting)
+
+    @property
     def waiting(self) -> Indices:
         """The suspects that may run beside other work."""
         return (
@@ -97,8 +102,7 @@ class Quarantine:
 
     def lose(self, worker: int, lost: list[int]) -> list[int]:
         """The worker died with these in flight: they are suspects now; returns what is given up instead."""
-        for index in lost:
-            self._deaths[index] = self._deaths.get(index, 0) + 1
+        self.witness(lost)
         if worker in self._isolated:
             self._isolated.discard(worker)
             return self._convict(worker, lost[0]) if lost else []
@@ -107,6 +111,11 @@ class Quarantine:
         self._waiting.update((index, worker) for index in lost if index not in before)
         self._alone.extendleft(index for index in reversed(lost) if index in before)
         return []
+
+    def witness(self, indices: Iterable[int]) -> None:
+        """A worker died with these in flight."""
+        for index in indices:
+            self._deaths[index] = self._deaths.get(index, 0) + 1
 
     def spare(self, worker: int, lost: list[int]) -> list[int]:
         """The worker died of something else: its suspects wait as they were; returns those that are none."""

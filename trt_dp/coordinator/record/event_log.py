@@ -53,6 +53,7 @@ class Status(Struct, frozen=True, kw_only=True):
     wanted_tokens: int
     wanted_done: int
     serving_seconds: float
+    left_seconds: float | None = None
     lanes: list[LaneStatus]
 
 

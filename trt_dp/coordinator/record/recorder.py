@@ -89,6 +89,7 @@ def status_of(snapshot: Snapshot, ended: str = "") -> Status:
         wanted_tokens=snapshot.wanted_tokens,
         wanted_done=snapshot.wanted_done,
         serving_seconds=round(snapshot.serving_seconds, 3),
+        left_seconds=snapshot.left_seconds,
         lanes=[_lane(number, lane) for number, lane in enumerate(snapshot.lanes)],
     )
 

@@ -40,6 +40,25 @@ class RequestColumns:
         self.was_sent[indices] = True
         return np.array([i for i in listed if i in self._again], np.int64) if self._again else _NONE
 
+    def copy(self, worker: int, indices: Indices, now: float) -> None:
+        """Copies of these, which another worker has too, were sent to a worker."""
+        self._in_flight.setdefault(worker, {}).update(dict.fromkeys(indices.tolist(), now))
+
+    def drop(self, worker: int, index: int, now: float) -> None:
+        """Another worker has answered this, and this one has it no longer."""
+        self._wasted.append((worker, np.array([self._in_flight[worker].pop(index)]), now))
+
+    def elsewhere(self, worker: int, indices: Indices) -> int:
+        """How many of these other workers have too."""
+        others = [held for other, held in self._in_flight.items() if other != worker]
+        return sum(any(index in held for held in others) for index in indices.tolist())
+
+    def in_flight(self) -> tuple[Indices, Floats]:
+        """What workers have, and when each was sent."""
+        pairs = [pair for held in self._in_flight.values() for pair in held.items()]
+        indices, sent_at = zip(*pairs, strict=True) if pairs else ((), ())
+        return np.array(indices, np.int64), np.array(sent_at, np.float64)
+
     def answer(self, worker: int, records: Records, now: float) -> None:
         """Answers came, some of them perhaps failures."""
         mine, indices = self._in_flight[worker], records["index"].tolist()

@@ -72,6 +72,9 @@ class Tally:
         self._deaths: list[Death] = []
         self.resent = Way()
         self.failed = self.redone = self.output_tokens = self.failed_unanswered = 0
+        self.copies = self.copies_won = 0
+        self._copies: set[tuple[int, int]] = set()
+        self.token_seconds = 0.0  # that answers were in engines, without waiting there
 
     def enlist(self, workers: int) -> None:
         """So many more workers will come."""
@@ -86,6 +89,10 @@ class Tally:
     def was_sent(self) -> NDArray[np.bool_]:
         """Which requests were sent at least once."""
         return self._requests.was_sent
+
+    def in_flight(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """What workers have, and when each was sent."""
+        return self._requests.in_flight()
 
     @property
     def serving_seconds(self) -> float:
@@ -127,6 +134,24 @@ class Tally:
             self._deaths[lane.unreplaced] = structs.replace(death, back_after_seconds=back)
             lane.unreplaced = None
 
+    def copied(self, worker: int, indices: NDArray[np.int64]) -> None:
+        """Copies of what others have in flight were sent to a worker."""
+        now, tokens = perf_counter(), self._tokens(indices)
+        self._requests.copy(worker, indices, now)
+        self.resent.add(len(indices), tokens)
+        self.lanes[worker].sent.add(len(indices), tokens)
+        self.lanes[worker].hold(len(indices), now)
+        self.copies += len(indices)
+        self._copies.update((worker, index) for index in indices.tolist())
+
+    def beaten(self, worker: int, index: int) -> None:
+        """Another worker answered this first; called before `came` for that answer."""
+        now, lane = perf_counter(), self.lanes[worker]
+        self.copies_won += (worker, index) not in self._copies
+        self._requests.drop(worker, index, now)
+        lane.lost.add(1, self._tokens(np.array([index])))
+        lane.hold(-1, now)
+
     def came(self, worker: int, records: Records, started: float) -> None:
         """Answers came from a worker and are in the journal."""
         now = perf_counter()
@@ -145,6 +170,8 @@ class Tally:
         lane.output_tokens += output_tokens
         lane.hold(-len(records), now)
         self.output_tokens += output_tokens
+        lasted = answered["total_seconds"] - answered["queue_seconds"]
+        self.token_seconds += float(lasted[np.isfinite(lasted)].sum())
         self.wanted_done += int(self._wanted[records["index"]].sum(dtype=np.int64))
         self._requests.answer(worker, records, now)
         self._receiving.add(started, now, len(records))
@@ -153,21 +180,23 @@ class Tally:
         """A worker died; what it had in flight runs again, except what is given up."""
         lane, now = self.lanes[worker], perf_counter()
         lost = self._requests.lose(worker, now)
+        elsewhere = self._requests.elsewhere(worker, lost) if self._copies else 0
         lane.lost.add(len(lost), self._tokens(lost))
         lane.deaths += 1
         lane.unreplaced = len(self._deaths)
         death = Death(worker=worker, reason=reason, at_seconds=now, requests=lane.in_flight)
         self._deaths.append(death)
-        self.redone += lane.in_flight - given_up
+        self.redone += lane.in_flight - given_up - elsewhere
         lane.hold(-lane.in_flight, now)
         lane.idle_since = None
 
     def given_back(self, worker: int, indices: NDArray[np.int64], given_up: int) -> None:
         """A living worker has no answer to these; they run again, except what is given up."""
         lane, now = self.lanes[worker], perf_counter()
+        elsewhere = self._requests.elsewhere(worker, indices) if self._copies else 0
         self._requests.give_back(worker, indices, now)
         lane.lost.add(len(indices), self._tokens(indices))
-        self.redone += len(indices) - given_up
+        self.redone += len(indices) - given_up - elsewhere
         lane.hold(-len(indices), now)
 
     def gave_up(self, requests: int) -> None:
@@ -187,6 +216,8 @@ class Tally:
             workers=[_counts(lane, end) for lane in self.lanes],
             failed=self.failed,
             redone=self.redone,
+            copies=self.copies,
+            copies_won=self.copies_won,
             latency=latency,
             first_token=first_token,
             queue_wait=queue_wait,

@@ -30,6 +30,15 @@ def checked(worker: int, done: Done) -> Records:
     return records
 
 
+def without(done: Done, records: Records, dropped: list[bool]) -> tuple[Records, bytes]:
+    """The records and lines of these answers, but for those that are dropped."""
+    ends = np.cumsum(records["length"], dtype=np.int64).tolist()
+    starts = [0, *ends[:-1]]
+    places = zip(starts, ends, dropped, strict=True)
+    lines = b"".join(done.lines[start:end] for start, end, drop in places if not drop)
+    return records[~np.array(dropped, np.bool_)], lines
+
+
 def returned(worker: int, message: GivenBack) -> Indices:
     """The requests that a worker gives back; raises ValueError unless there are some."""
     if not message.indices or len(message.indices) % 8:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 from msgspec import structs
 
 from trt_dp.coordinator.workers import watch
@@ -30,7 +31,7 @@ from trt_dp.coordinator.workers.slot import KILLED_SECONDS, Slot, share_deaths, 
 from trt_dp.launchers import Launcher
 from trt_dp.placement.environment import clean
 from trt_dp.types import SPAN, Placement
-from trt_dp.wire.messages import Host, Setup, Stop, Work
+from trt_dp.wire.messages import Cancel, Host, Requests, Setup, Stop, Work
 
 Happening = tuple[int, Event]
 _FATE = "a worker in lock step with it died"
@@ -65,6 +66,11 @@ class Pool:
         """Whether the workers step together."""
         return self._meeting is not None
 
+    @property
+    def admits(self) -> bool:
+        """Whether a process is connecting."""
+        return self._admission.busy
+
     def tie(self, meeting: Meeting) -> None:
         """The workers step together: the death of one ends all, and all start again."""
         self._meeting = meeting
@@ -76,6 +82,15 @@ class Pool:
             slot = Slot(place, launcher, self._logs / f"worker-{place.worker}.log")
             self._slots[place.worker] = slot
             self._launch(slot)
+
+    def complete(self, setup: Callable[[Placement], Setup], limits: Limits) -> None:
+        """The dataset is checked now: tell workers that are loading already what to answer, and later ones at once."""
+        self._setup, self._limits = setup, limits
+        for slot in self._slots.values():
+            told = setup(slot.placement)
+            if slot.state == "loading" and told.source:
+                slot.since = time.monotonic()
+                slot.send(Requests(told.source, told.tokenizer))
 
     def events(self, seconds: float) -> list[Happening]:
         """What happened, in order; waits at most `seconds` for something to happen.
@@ -109,6 +124,10 @@ class Pool:
         """Give work to a ready worker; if it is dying, its Lost is on the way."""
         self._slots[worker].hold(len(work.spans) // SPAN.itemsize)
         self._slots[worker].send(work)
+
+    def cancel(self, worker: int, index: int) -> None:
+        """Another worker has answered this request."""
+        self._slots[worker].send(Cancel(np.int64(index).tobytes()))
 
     def discard(self, worker: int, reason: str) -> None:
         """End a worker that cannot be trusted; its Lost follows."""

@@ -16,7 +16,7 @@ from trt_dp.system.exit_status import end_of_process
 from trt_dp.system.last_words import last_words, log_size
 from trt_dp.system.safe_text import brief
 from trt_dp.types import Placement
-from trt_dp.wire.messages import Hello, Setup, Stop, ToCoordinator, Work
+from trt_dp.wire.messages import Hello, Setup, ToCoordinator, ToWorker
 
 _SOON = 0.005
 _ENDS_ITSELF_SECONDS = 0.5
@@ -95,7 +95,7 @@ class Slot:
         self.enter("loading")
         self.send(setup)
 
-    def send(self, message: Setup | Work | Stop) -> None:
+    def send(self, message: ToWorker) -> None:
         """Send if it is connected; where that fails, it is ending."""
         if self.connection is None:
             return

@@ -19,6 +19,7 @@ from trt_dp.dataset.token_ids import MAX_ID
 from trt_dp.errors import BadLine, DatasetError
 
 _ROWS = 1024
+_MOST_BYTES = 256 << 20  # of a row group that one process reads as a whole
 _UNUSABLE = (OSError, ValueError, TypeError, NotImplementedError, MemoryError)
 _STREAM = b"\xff\xff\xff\xff"
 _NO_IDS = np.empty(0, np.int32)
@@ -28,9 +29,34 @@ Batches = Callable[[BinaryIO], Iterator[pa.RecordBatch]]
 
 
 def parquet(file: BinaryIO) -> Iterator[pa.RecordBatch]:
-    """The batches of a Parquet file."""
+    """The batches of a Parquet file; none spans two row groups, which would copy both."""
     with pq.ParquetFile(file) as table:
-        yield from table.iter_batches(_ROWS)
+        for number in range(table.num_row_groups):
+            yield from table.iter_batches(_ROWS, row_groups=[number])
+
+
+def groups(opened: Opened, options: Options) -> int:
+    """How many row groups a Parquet file has, if none of them is large; says which columns are used."""
+    try:
+        with pq.ParquetFile(opened.path) as table:
+            count, names = table.num_row_groups, table.schema_arrow.names
+            sizes = [table.metadata.row_group(number).total_byte_size for number in range(count)]
+    except (pa.ArrowException, *_UNUSABLE):
+        return 0  # `rows` says what is wrong
+    if count < 2 or max(sizes) > _MOST_BYTES:
+        return 0
+    tables.columns(opened.name, names, options)
+    return int(count)
+
+
+def group(number: int) -> Batches:
+    """The batches of one row group."""
+
+    def batches(file: BinaryIO) -> Iterator[pa.RecordBatch]:
+        with pq.ParquetFile(file) as table:
+            yield from table.iter_batches(_ROWS, row_groups=[number])
+
+    return batches
 
 
 def arrow(file: BinaryIO) -> Iterator[pa.RecordBatch]:

@@ -27,6 +27,15 @@ class Parquet:
         arrow = _pyarrow(opened.name)
         return arrow.rows(opened, arrow.parquet, options)  # type: ignore[no-any-return]
 
+    def groups(self, opened: Opened, options: Options) -> int:
+        """How many groups of rows can be read one by one; 0 where they cannot."""
+        return int(_pyarrow(opened.name).groups(opened, options))
+
+    def group(self, opened: Opened, number: int, options: Options) -> Iterator[Row]:
+        """The rows of one group in order, in blocks."""
+        arrow = _pyarrow(opened.name)
+        return arrow.rows(opened, arrow.group(number), options)  # type: ignore[no-any-return]
+
 
 class Arrow:
     """Arrow's files and streams, Feather, and what Hugging Face `datasets` saves."""

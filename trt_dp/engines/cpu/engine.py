@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections import deque
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from functools import cache
 from pathlib import Path
@@ -101,6 +102,11 @@ class CpuEngine:
     def context_of(folder: Path) -> int:
         """The longest sequence of the model."""
         return read_model(str(folder)).positions
+
+    @staticmethod
+    def deterministic(options: Mapping[str, str]) -> bool:
+        """In exact precision, an answer depends on its request alone."""
+        return options.get("precision", "exact") == "exact"
 
     @staticmethod
     def why_not() -> str | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
+from msgspec import structs
+
 from trt_dp.engines.triton.described import Model
-from trt_dp.engines.triton.inputs import CORE_OUTPUTS, core_inputs
+from trt_dp.engines.triton.inputs import CORE_OUTPUTS, LOG_PROBS, core_inputs
 from trt_dp.engines.triton.transport import Outcome, Tensor
 from trt_dp.engines.trtllm.inflight import Ending, ending_of
 from trt_dp.types import Failure, Request, Result, Returned, Timing
@@ -18,10 +20,13 @@ class CoreForm:
     """Requests and answers of `tensorrt_llm`; `eos` are the ids that end an answer."""
 
     takes_ids = True
-    outputs: tuple[str, ...] = CORE_OUTPUTS
 
     def __init__(self, eos: tuple[int, ...]) -> None:
         self._eos = eos
+
+    def outputs(self, request: Request) -> tuple[str, ...]:
+        """The ids, and their log-probabilities where they are asked for."""
+        return CORE_OUTPUTS if request.sampling.logprobs is None else (*CORE_OUTPUTS, LOG_PROBS)
 
     def inputs(self, model: Model, request: Request, *, stream: bool) -> tuple[Tensor, ...]:
         """Its tensors."""
@@ -51,7 +56,17 @@ def ids_result(
     if len(ids) < most and not ending.stops:
         return Returned(request.index, _CUT_SHORT.format(len(ids), most), "request")
     reason = "stop" if len(ids) < most else "length"
-    return ending.result(request.index, ids, reason, timing(outcome))
+    answer = ending.result(request.index, ids, reason, timing(outcome))
+    return answer if request.sampling.logprobs is None else _measured(answer, len(ids), outcome)
+
+
+def _measured(answer: Result, given: int, outcome: Outcome) -> Result:
+    """The answer with the log-probabilities of its ids, of which so many were given; none may be missing."""
+    found = list(chain.from_iterable(one.get(LOG_PROBS, []) for one in outcome.responses))
+    if len(found) != given:
+        error = Failure("engine_error", f"{len(found)} log-probabilities for {given} tokens")
+        return Result(answer.index, error=error)
+    return structs.replace(answer, logprobs=found[: len(answer.output_ids)])
 
 
 def _ids(response: dict[str, list[Any]]) -> list[int]:

@@ -31,7 +31,9 @@ class Form(Protocol):
     """How requests and answers look to a kind of model."""
 
     takes_ids: bool
-    outputs: tuple[str, ...]
+
+    def outputs(self, request: Request) -> tuple[str, ...]:
+        """The tensors that are asked for."""
 
     def inputs(self, model: Model, request: Request, *, stream: bool) -> tuple[Tensor, ...]:
         """A request's tensors; raises RequestRefused for what the model cannot be asked."""
@@ -90,7 +92,7 @@ class Driver:
             url=lane.url,
             model=lane.model,
             inputs=inputs,
-            outputs=self._form.outputs,
+            outputs=self._form.outputs(request),
             stream=self._stream,
         )
         self._transport.send(call)

@@ -28,7 +28,7 @@ class TritonEngine:
     model's EOS, which the core model does not know; with --engine-path it is read from that folder.
     """
 
-    samples = SAMPLES
+    samples = SAMPLES | {"logprobs"}
     passing = PASSING
 
     def __init__(

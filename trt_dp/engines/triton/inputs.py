@@ -11,6 +11,7 @@ from trt_dp.errors import RequestRefused
 from trt_dp.types import Request, Sampling
 
 CORE_OUTPUTS = ("output_ids", "sequence_length")
+LOG_PROBS = "output_log_probs"
 _MOST_ID = 2**31 - 1
 
 
@@ -35,6 +36,8 @@ def core_inputs(
     if ending.stops[1:]:
         tensors.append(stop_words([[one] for one in ending.stops[1:]]))
     tensors += sampling_inputs(request.sampling)
+    if request.sampling.logprobs is not None:
+        tensors.append(scalar("return_log_probs", "BOOL", value=True))
     if model.can_exclude:
         tensors.append(scalar("exclude_input_in_output", "BOOL", value=True))
     if stream:

@@ -24,7 +24,10 @@ class TextForm:
     """Requests and answers of `ensemble` and `tensorrt_llm_bls`."""
 
     takes_ids = False
-    outputs: tuple[str, ...] = (_TEXT, _OUT, _IN)
+
+    def outputs(self, _request: Request) -> tuple[str, ...]:
+        """The text, and how many tokens there were."""
+        return (_TEXT, _OUT, _IN)
 
     def inputs(self, model: Model, request: Request, *, stream: bool) -> tuple[Tensor, ...]:
         """Its tensors; stop strings go to the server, so that it need not answer to the full length."""

@@ -40,6 +40,7 @@ _ROWS: tuple[tuple[str, str, Format], ...] = (
     ("Answered", "requests.answered", count),
     ("Failed", "requests.failed", count),
     ("Ran again", "requests.redone", count),
+    ("Copies", "requests.copies", count),
 )
 
 Runs = Sequence[tuple[str, Numbers]]

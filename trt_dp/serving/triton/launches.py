@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import get_args
 
@@ -51,7 +52,7 @@ def launches(asked: Asked, machine: Machine) -> Layout:
     options = read(asked.wish.options)
     engine = engine_folder.read_engine(str(Path(asked.wish.model or "").resolve()))
     made, notes = _modes(asked, machine, engine, options)
-    proxy = nginx_program() if made.proxy or asked.proxy else None
+    proxy = nginx_program() if asked.proxy or (made.proxy and not asked.for_run) else None
     wanted = 2 * bool(proxy) + _PORTS * len(made.servers)
     plan = _Plan(
         asked=asked,
@@ -173,7 +174,7 @@ def _launch(plan: _Plan, number: int, server: Server) -> Launch:
         repository=str((folder / _REPOSITORY).resolve()),
         models=tuple(plan.models.models),
         cores=plan.made.models,
-        program=asked.wish.program or commands.PROGRAM,
+        program=asked.wish.program or shutil.which("tritonserver") or commands.PROGRAM,
         mpirun=find_mpirun() or ("mpirun" if _needs_mpi(server) else None),
         words=asked.wish.words,
     )
