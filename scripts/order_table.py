@@ -18,7 +18,7 @@ from trt_dp.simulate.world import Setting
 
 ORDERS = ("static", "file", "longest", "auto")
 _PER_WORKER = 2500
-_SIZES = ((2, 0), (8, 0), (32, 0), (128, 0), (512, 1_000_000), (8, 1_000_000))
+_SIZES = ((2, 0), (8, 0), (32, 0), (128, 0), (512, 1_000_000))
 Row = dict[str, list[dict[str, float]]]
 
 
@@ -148,7 +148,8 @@ def _sizes(rows: dict[str, Row]) -> str:
     for name, row in rows.items():
         if name.startswith("size ") and "auto" in row:
             _, workers, count = name.split()
-            shares = [_share(row, order) for order in ("file", "longest", "auto")]
+            orders = ("file", "longest", "auto")
+            shares = [_share(row, order) if order in row else "" for order in orders]
             cpu = f"{_mean(row, 'auto', 'cpu'):.0f}"
             lines.append(_line(workers, [f"{int(count):,}", *shares, cpu]))
     return "\n".join(lines)
