@@ -60,8 +60,14 @@ class Together(VllmEngine):
         super().__init__(spec, placement, **options)
         place = Path(os.environ["MEET"])
         (place / str(placement.worker)).touch()
-        while len(list(place.iterdir())) < int(os.environ["MEET_WORKERS"]):
+        while len(list(place.glob("[0-9]"))) < int(os.environ["MEET_WORKERS"]):
             time.sleep(0.002)
+        self._used = time.process_time()
+
+    def close(self):
+        used = Path(os.environ["MEET"]) / f"{os.getpid()}.cpu"
+        used.write_text(str(time.process_time() - self._used))
+        super().close()
 """
 
 
@@ -170,24 +176,36 @@ def compare(name: str, folder: Path, pairs: int) -> None:
     what = COMPARISONS[name]
     plain = read(folder / f"{what.data.removesuffix('-chats')}.jsonl")
     tokens = sum(one["output_tokens"] for one in plain)
+    print(f"\n{what.title}: {len(plain)} requests, {tokens:,} output tokens", flush=True)
     ours, other = [], []
     with what.side(folder) as side:
         for number in range(pairs):
             if number % 2:
-                other.append(tokens / side.seconds())
-            ours.append(tokens / through_trt_dp(folder, what, tokens))
+                other.append(side.seconds())
+            ours.append(through_trt_dp(folder, what, tokens))
             if not number % 2:
-                other.append(tokens / side.seconds())
-    ratios = sorted(a / b for a, b in zip(ours, other, strict=True))
-    print(f"\n{what.title}: {len(plain)} requests, {tokens:,} output tokens, {pairs} pairs")
-    print(f"  trt-dp   {statistics.median(ours):10,.0f} output tok/s")
-    print(f"  other    {statistics.median(other):10,.0f} output tok/s")
-    print(f"  ratio    {statistics.median(ratios):10.1%}   ({ratios[0]:.1%} to {ratios[-1]:.1%})")
-    print(f"  load     {os.getloadavg()[0]:10.1f}", flush=True)
+                other.append(side.seconds())
+            show(tokens, ours, other)
 
 
-def through_trt_dp(folder: Path, what: Comparison, tokens: int) -> float:
-    """Seconds from the last worker's `ready` to the last answer; all are ready at the same time."""
+def show(tokens: int, ours: list[tuple[float, float]], other: list[tuple[float, float]]) -> None:
+    """The medians of the pairs so far."""
+    for place, unit in enumerate(("second", "CPU second")):
+        mine, theirs = (
+            [tokens / one[place] for one in side if one[place]] for side in (ours, other)
+        )
+        if theirs:
+            ratios = sorted(a / b for a, b in zip(mine, theirs, strict=True))
+            print(
+                f"  output tokens per {unit}: trt-dp {statistics.median(mine):,.0f}, other "
+                f"{statistics.median(theirs):,.0f}; ratio {statistics.median(ratios):.1%} "
+                f"({ratios[0]:.1%} to {ratios[-1]:.1%}), {len(ratios)} pairs"
+            )
+    print(f"  load {os.getloadavg()[0]:.1f}", flush=True)
+
+
+def through_trt_dp(folder: Path, what: Comparison, tokens: int) -> tuple[float, float]:
+    """Seconds from the last worker's `ready` to the last answer, and CPU seconds of the workers from then on."""
     sets = [f"--set={key}={value}" for key, value in ARGUMENTS.items()]
     with tempfile.TemporaryDirectory(dir=folder) as meet:
         paths = os.pathsep.join(filter(None, [str(folder / "site"), os.environ.get("PYTHONPATH")]))
@@ -203,11 +221,12 @@ def through_trt_dp(folder: Path, what: Comparison, tokens: int) -> float:
             ),
             environment=more,
         )
+        used = sum(float(file.read_text()) for file in Path(meet).glob("*.cpu"))
     report = json.loads((folder / "run" / "report.json").read_text())
     answered = sum(worker["output_tokens"] for worker in report["workers"])
     assert answered == tokens, (answered, tokens)
     check_ready(folder / "run")
-    return float(report["performance"]["total_latency_ms"]) / 1e3
+    return float(report["performance"]["total_latency_ms"]) / 1e3, used
 
 
 def check_ready(run: Path) -> None:

@@ -46,12 +46,13 @@ class Side:
             self._hear(process, "ready")
         return self
 
-    def seconds(self) -> float:
-        """How long the slowest process takes, from a common start."""
+    def seconds(self) -> tuple[float, float]:
+        """How long the slowest process takes, from a common start; and the CPU seconds of all (0: not known)."""
         for process in self._processes:
             process.stdin.write("go\n")
             process.stdin.flush()
-        return max(self._hear(process, "seconds") for process in self._processes)
+        heard = [self._hear(process, "seconds") for process in self._processes]
+        return max(one[-1] for one in heard), sum(sum(one[:-1]) for one in heard)
 
     def __exit__(self, *_: object) -> None:
         """End the processes."""
@@ -60,11 +61,11 @@ class Side:
         for process in self._processes:
             _end(process)
 
-    def _hear(self, process: subprocess.Popen[str], word: str) -> float:
-        """The number in the line that begins so; vLLM writes others."""
+    def _hear(self, process: subprocess.Popen[str], word: str) -> list[float]:
+        """The numbers in the line that begins so; vLLM writes others."""
         for line in process.stdout:
             if line.startswith(word):
-                return float(line.split()[-1])
+                return [float(number) for number in line.split()[1:]]
         msg = f"a side ended with {process.wait()}: {self._said.read_text()[-2000:]}"
         raise RuntimeError(msg)
 
@@ -86,9 +87,9 @@ def rounds(answer: Callable[[], object]) -> None:
     """Once more for each line on stdin."""
     print("ready 0", flush=True)
     for _ in sys.stdin:
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         answer()
-        print("seconds", time.perf_counter() - began, flush=True)
+        print("seconds", time.process_time() - used, time.perf_counter() - began, flush=True)
 
 
 def generate(model: Path, data: Path, part: str) -> None:

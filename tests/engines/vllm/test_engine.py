@@ -70,6 +70,13 @@ def test_answers_are_the_same_alone_and_together(model):
     }
 
 
+def test_vllm_keeps_no_metrics_that_nobody_reads(model):
+    """Its Prometheus metrics would cost each step time; what it knows of each request stays."""
+    engine = made(model)
+    assert engine._vllm.logger_manager is None
+    assert answers(engine, request(0))[0].timing is not None
+
+
 def test_it_wants_a_few_more_than_vllm_runs(model):
     """A place that becomes free is filled at once; the user may say otherwise."""
     assert made(model, max_num_seqs="32").capacity == 36

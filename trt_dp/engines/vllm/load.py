@@ -46,12 +46,14 @@ def load(made: Library, arguments: dict[str, Any], seat: Seat, weights: int) -> 
     share = arguments.get("gpu_memory_utilization", _SHARE)
     with seat.loading(share, weights):
         try:
-            return made.engine.from_engine_args(
+            engine = made.engine.from_engine_args(
                 made.engine_args(**arguments), usage_context=made.offline
             )
         except Exception as error:  # pydantic, PyTorch and the model's own code: anything may come
             msg = f"vLLM {made.version} cannot load {arguments['model']}: {sentence(error)}"
             raise EngineRefused(msg) from error
+    engine.logger_manager = None  # nobody reads its Prometheus metrics here, and each step pays
+    return engine
 
 
 def _bind_threads(placement: Placement, ranks: int) -> None:

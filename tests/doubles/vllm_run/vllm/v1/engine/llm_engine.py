@@ -52,6 +52,7 @@ class LLMEngine:
         self.engine_core = SimpleNamespace(shutdown=lambda: None)
         self._running, self._zombies, self._broken = [], [], False
         self.dp_group = None
+        self.logger_manager = object()
 
     @classmethod
     def from_engine_args(cls, engine_args, usage_context=None):
