@@ -280,6 +280,23 @@ def test_of_many_in_flight_only_the_guilty_are_given_up(guilty):
     assert deaths == (1 if guilty else 0) + len(groups) + DEATHS_ALONE * len(guilty)
 
 
+def test_killers_among_few_others_cost_few_deaths_without_an_answer():
+    """Of what is left, every eighth kills a worker that takes eight: answers and give-ups come between its deaths."""
+    queue, guilty = dispatcher(32, 1), set(range(0, 32, 8))
+    in_vain, worst, answered = 0, 0, 0
+    while queue.unfinished:
+        taken = queue.take(0, 8).tolist()
+        in_vain = in_vain + 1 if guilty & set(taken) else 0
+        worst = max(worst, in_vain)
+        if not guilty & set(taken):
+            queue.finish(0, taken)
+            answered += len(taken)
+        elif queue.lose(0):
+            in_vain = 0
+    assert worst <= 3 + DEATHS_ALONE
+    assert answered == 32 - len(guilty)
+
+
 def test_answers_that_came_before_a_death_stand():
     """What was answered before the worker died does not come again."""
     queue = dispatcher(10, 1)

@@ -77,6 +77,8 @@ class Dispatcher:
         self._in_flight.setdefault(worker, set())
         if self._quarantine.isolates(worker):
             return NOTHING
+        if self._quarantine.hurries and len(alone := self._take_alone(worker, limit)):
+            return alone
         full = len(self._in_flight[worker]) >= limit
         back = self._take_back(worker, limit) if self._came_back and not full else NOTHING
         if len(self._pending):
@@ -112,7 +114,7 @@ class Dispatcher:
         """
         answered = list(indices)
         self._remove(worker, answered)
-        self._quarantine.proven = True
+        self._quarantine.prove()
         beaten = self._doubles.win(worker, answered)
         for loser, index in beaten:
             self._in_flight[loser].discard(index)
@@ -227,7 +229,12 @@ class Dispatcher:
         if len(suspects := self._quarantine.offer(worker, idle=True)[:room]):
             self._run_suspects(worker, suspects)
             return suspects
-        alone = self._quarantine.take_alone(worker) if limit > 0 else []
+        return self._take_alone(worker, limit)
+
+    def _take_alone(self, worker: int, limit: int) -> Indices:
+        """A suspect that runs alone, for a worker that has nothing."""
+        busy = self._in_flight[worker] or self._doubles.beaten(worker)
+        alone = self._quarantine.take_alone(worker) if limit > 0 and not busy else []
         self._hold(worker, alone)
         return np.array(alone, np.int64)
 

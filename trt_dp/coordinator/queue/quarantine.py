@@ -10,6 +10,7 @@ import numpy as np
 from trt_dp.coordinator.order.contract import NOTHING, SUSPECTS_TOGETHER, Indices
 
 DEATHS_ALONE = 2
+_DEATHS_IN_VAIN = 3
 _NOWHERE = -1
 
 
@@ -18,10 +19,10 @@ class Quarantine:
 
     A first death is seldom a request's fault, so its suspects run again soon, beside other work: at most sixteen in
     one worker, and not in the one that died. Those of them that see a second death wait until nothing else is
-    pending, and run alone in a worker. One that was alone in two workers when they died is given up (in one worker
-    twice, where there is no other). So only a request that kills is given up, and none for being near it, or in a
-    worker that dies of whatever it runs. Nothing is given up before the engine is `proven` by an answer: until then
-    the engine may be at fault.
+    pending, or until workers die one after another without an answer, and run alone in a worker. One that was alone
+    in two workers when they died is given up (in one worker twice, where there is no other). So only a request that
+    kills is given up, and none for being near it, or in a worker that dies of whatever it runs. Nothing is given up
+    before the engine is `proven` by an answer: until then the engine may be at fault.
     """
 
     def __init__(self, workers: int, *, proven: bool) -> None:
@@ -33,6 +34,7 @@ class Quarantine:
         self._alone: deque[int] = deque()  # the suspects of more deaths
         self._isolated: set[int] = set()
         self._died_alone: dict[int, list[int]] = {}
+        self._in_vain = 0  # deaths since the last answer
 
     def __len__(self) -> int:
         """How many suspects wait."""
@@ -45,6 +47,16 @@ class Quarantine:
     def isolates(self, worker: int) -> bool:
         """Whether this worker runs a suspect alone, and so must get nothing else."""
         return worker in self._isolated
+
+    def prove(self) -> None:
+        """The engine answered something."""
+        self.proven = True
+        self._in_vain = 0
+
+    @property
+    def hurries(self) -> bool:
+        """Whether suspects run alone before anything else: where killers are many, workers die without an answer."""
+        return self.proven and self._in_vain >= _DEATHS_IN_VAIN
 
     def enlist(self, workers: int) -> None:
         """So many more workers will come."""
@@ -103,6 +115,7 @@ class Quarantine:
     def lose(self, worker: int, lost: list[int]) -> list[int]:
         """The worker died with these in flight: they are suspects now; returns what is given up instead."""
         self.witness(lost)
+        self._in_vain += bool(lost)
         if worker in self._isolated:
             self._isolated.discard(worker)
             return self._convict(worker, lost[0]) if lost else []
