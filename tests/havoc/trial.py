@@ -53,6 +53,11 @@ def undergo(folder: Path, plan: Plan, clean: list[bytes], engine: Path | None) -
         world.close()
 
 
+def _was_cut_short(end: Ended) -> bool:
+    """Whether it had no time to end its workers: guards do. Without memory a library may end the process itself."""
+    return end.status < 0 or (end.status == 1 and end.condition.startswith("as="))
+
+
 def _sit(world: World, plan: Plan, deadline: float) -> list[Ended]:
     ended: list[Ended] = []
     strikes = list(plan.strikes)
@@ -60,7 +65,7 @@ def _sit(world: World, plan: Plan, deadline: float) -> list[Ended]:
         condition = plan.conditions[len(ended)] if len(ended) < len(plan.conditions) else ""
         sitting = Sitting(world, strikes, condition, _impose(world, condition))
         end = sitting.watch(deadline - time.monotonic())
-        left = wait_for_none(world, _AFTER_A_KILL if end.status < 0 else 0)
+        left = wait_for_none(world, _AFTER_A_KILL if _was_cut_short(end) else 0)
         ended.append(msgspec.structs.replace(end, left=tuple(left)))
         strikes = sitting.left
         if _needs_disk(plan):
