@@ -9,10 +9,13 @@ from trt_dp.dataset.index import Index
 from trt_dp.simulate.shapes import Lengths
 from trt_dp.types import MOST_TOKENS, PromptKind
 
-_LINE_BYTES, _TOKEN_BYTES, _INDEX_BYTES = 220, 7, 81
+_LINE_BYTES, _TOKEN_BYTES = 220, 7
 _TEXT_BYTES_PER_TOKEN = 4
 _COPIES = 2  # the journal and the results
-_BASE_BYTES = 50_000_000
+_BASE_BYTES, _INDEX_BYTES = (
+    105_000_000,
+    21,
+)  # of the coordinator: 115 MB for 300,000 requests, 311 MB for 10 million
 
 
 class Allowed(Struct, frozen=True):
