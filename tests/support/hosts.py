@@ -197,7 +197,10 @@ class Host:
             self._slowed.kill()
             self._slowed.wait()
         self._power_off()
-        subprocess.run(["ip", "netns", "del", self.space], check=False, capture_output=True)
+        # the kernel removes the cable of a namespace later than the namespace
+        plug = ["ip", "-n", self.network.switch, "link", "del", self._plug]
+        for line in (plug, ["ip", "netns", "del", self.space]):
+            subprocess.run(line, check=False, capture_output=True)
 
     def _power_off(self) -> None:
         """End all that runs there: with the first process of the host, the kernel ends the others."""
