@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 from msgspec import Struct
 
-from trt_dp.coordinator.order.choose import Known, choose
 from trt_dp.simulate.bounds import bound
 from trt_dp.simulate.engine import EngineShape
+from trt_dp.simulate.forecast import with_exact_lengths
 from trt_dp.simulate.shapes import Workload, whole, workload
 from trt_dp.simulate.step_models import Linear
-from trt_dp.simulate.study import simulate
-from trt_dp.simulate.world import Clock, Setting
+from trt_dp.simulate.world import Setting
 
 TRT_DP = str(Path(sys.executable).with_name("trt-dp"))
 STEP_MS, SEQUENCE_US, SLOTS, AHEAD = 20.0, 500.0, 16, 4
@@ -53,7 +52,7 @@ def main() -> None:
 def _compare(folder: Path, work: Workload, order: str, workers: int) -> None:
     real = _run(folder, order, workers)
     setting = Setting(shapes=(ENGINE,) * workers, ready_at=real.ready_at)
-    virtual = _simulate(work, setting, order)
+    virtual = with_exact_lengths(work, setting, order).seconds
     least = bound(work, setting.shapes)
     ours, theirs = 100 * least / real.seconds, 100 * least / virtual
     print(f"{order:<8} {real.seconds:8.2f} {virtual:11.2f} {ours:8.1f} {theirs:11.1f} "
@@ -103,19 +102,6 @@ def _environment(folder: Path) -> dict[str, str]:
     (info / "entry_points.txt").write_text("[trt_dp.engines]\nsleeper = step_sleeper:StepSleeper\n")
     paths = [str(Path(__file__).parent), str(info.parent), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-
-
-def _simulate(work: Workload, setting: Setting, order: str) -> float:
-    clock = Clock()
-    known = Known(
-        pending=np.arange(len(work)),
-        prompts=work.prompts,
-        limits=work.limits,
-        exact=True,
-        earlier=None,
-        clock=clock,
-    )
-    return simulate(work, setting, choose(order, known).order, clock).seconds
 
 
 if __name__ == "__main__":

@@ -86,7 +86,8 @@ def _in_order(likeness: Likeness, count: int, shapes: tuple[EngineShape, ...], n
     else:
         some, rest = likeness.mixed[:count], likeness.mixed[count:]
     more = full_batches(_work(likeness.needs, rest), shapes) if len(rest) else 0
-    return more + _simulated(_work(likeness.needs, np.sort(some)), shapes, name).seconds
+    work = _work(likeness.needs, np.sort(some))
+    return more + with_exact_lengths(work, Setting(shapes=shapes), name).seconds
 
 
 def _likeness(engine: Calibrated, slots: int) -> EngineShape:
@@ -114,10 +115,12 @@ def _work(needs: Needs, chosen: Lengths) -> Workload:
 def simulated(likeness: Likeness, engine: Calibrated, workers: int, name: str) -> Simulated:
     """A run of all that the likeness holds, in this order."""
     shapes = (_likeness(engine, max(1, round(engine.slots / likeness.shrink))),) * workers
-    return _simulated(_work(likeness.needs, likeness.every), shapes, name)
+    work = _work(likeness.needs, likeness.every)
+    return with_exact_lengths(work, Setting(shapes=shapes), name)
 
 
-def _simulated(work: Workload, shapes: tuple[EngineShape, ...], name: str) -> Simulated:
+def with_exact_lengths(work: Workload, setting: Setting, name: str) -> Simulated:
+    """A run in this order, which is told how long every answer is."""
     clock = Clock()
     known = Known(
         pending=np.arange(len(work)),
@@ -127,4 +130,4 @@ def _simulated(work: Workload, shapes: tuple[EngineShape, ...], name: str) -> Si
         earlier=None,
         clock=clock,
     )
-    return simulate(work, Setting(shapes=shapes), choose(name, known).order, clock)
+    return simulate(work, setting, choose(name, known).order, clock)

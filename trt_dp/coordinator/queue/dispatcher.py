@@ -267,7 +267,7 @@ class Dispatcher:
         ]
 
     def _without_copies(self, worker: int, lost: list[int]) -> list[int]:
-        """What a dead worker had and no other has; whoever has the other copy goes on with it."""
+        """What a dead worker had and no other has; a request whose other copy still runs is not lost."""
         if self._copies is None:
             return lost
         self._copies.lose(worker)

@@ -247,7 +247,7 @@ class Pool:
         return [self._slots[worker] for worker in meeting.workers if worker in self._slots]
 
     def _gone(self, group: list[Slot], first: Slot, fallen: list[tuple[int, Lost]]) -> set[int]:
-        """Who is not started again: all of them, or the one that died first where the others may go on without."""
+        """Who is not started again: all of them, or only the one that died first, if fewer workers will do."""
         retired = {worker for worker, lost in fallen if lost.retired}
         if not self._limits.allow_fewer:
             return {slot.worker for slot in group} if retired else set()
