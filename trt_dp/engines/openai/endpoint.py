@@ -180,12 +180,10 @@ class Endpoint:
                 refusals[api] = trouble
         if len(refusals) < len(apis):
             return {api: self.words(trouble) for api, trouble in refusals.items()}
-        msg = f"the server fails the smallest request: {self.words(refusals[apis[0]])}"
-        raise (
-            EngineRefused(msg)
-            if refusals[apis[0]].status in range(400, 500)
-            else ConnectionError(msg)
-        )
+        first = refusals[apis[0]]
+        msg = f"the server fails the smallest request: {self.words(first)}"
+        final = first.status in range(400, 500) and not first.garbled
+        raise EngineRefused(msg) if final else ConnectionError(msg)
 
     def _sing(self, api: Api, client: Client) -> Answer | Trouble:
         """A canary of text, or else of ids: a server may have no tokenizer."""
@@ -194,7 +192,8 @@ class Endpoint:
             self._knows_ids_only = self.manner.dialect.ids
             with_ids = read(_ask(client, self.canary(api, None)))
             self._knows_ids_only = isinstance(with_ids, Answer)
-            return with_ids if self._knows_ids_only else said
+            refused = isinstance(with_ids, Trouble) and with_ids.kind == "refused"
+            return said if refused else with_ids
         return said
 
 

@@ -228,7 +228,7 @@ class OpenaiEngine:
         return self._give_back([sent], words)
 
     def _lose(self, sent: Sent, words: str) -> Returned:
-        """The answer was cut off: a request to which that happens again and again may be the cause."""
+        """The answer was cut off or garbled: a request to which that happens again and again may be the cause."""
         index = sent.request.index
         self._lost += 1
         self._losses[index] = self._losses.get(index, 0) + 1
@@ -262,12 +262,14 @@ class OpenaiEngine:
         return [self._convict(sent) for sent in doubtful]
 
     def _convict(self, sent: Sent) -> Result | Returned:
-        """The server works, so it is the request: verdicts are final, and errors get another try."""
+        """The server works: its verdicts are final, its errors get another try, and what is garbled is neither."""
         trouble = sent.trouble
         assert trouble is not None  # noqa: S101 - only those with one are doubtful
         words = self._endpoint.words(trouble)
         if trouble.final:
             return Result(sent.request.index, error=Failure("refused", words))
+        if trouble.garbled:
+            return self._lose(sent, words)
         return Returned(sent.request.index, words, "request")
 
     def _looked(self, reply: Reply) -> list[Result | Returned]:
