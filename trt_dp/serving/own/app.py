@@ -6,6 +6,8 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import quote
 
 from msgspec import Struct, structs
 
@@ -60,6 +62,8 @@ class App:
         self._routes: dict[tuple[str, str], Callable[[Heard, Connection], Awaitable[None]]] = {
             ("GET", "/health"): self._health,
             ("GET", "/v1/models"): self._models,
+            ("GET", f"/v1/models/{quote(settings.model)}"): self._one_model,
+            ("GET", f"/v1/models/{quote(settings.model, safe='')}"): self._one_model,
             ("GET", "/metrics"): self._metrics,
             ("POST", "/v1/completions"): self._completions,
             ("POST", "/v1/chat/completions"): self._chats,
@@ -88,14 +92,20 @@ class App:
         await client.send(200, b"", "text/plain")
 
     async def _models(self, _: Heard, client: Connection) -> None:
-        model = {
+        listed = {"object": "list", "data": [self._model_card()]}
+        await client.send(200, bodies.encode(listed))
+
+    async def _one_model(self, _: Heard, client: Connection) -> None:
+        await client.send(200, bodies.encode(self._model_card()))
+
+    def _model_card(self) -> dict[str, Any]:
+        return {
             "id": self._model,
             "object": "model",
             "created": self._begun,
             "owned_by": "trt-dp",
             "max_model_len": self._loaded.context,
         }
-        await client.send(200, bodies.encode({"object": "list", "data": [model]}))
 
     async def _metrics(self, _: Heard, client: Connection) -> None:
         await client.send(200, self._counters.text({"in_flight": self._desk.in_flight}), KIND)
