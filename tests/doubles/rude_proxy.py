@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import socket
 import struct
 import sys
@@ -62,9 +63,8 @@ def _ask(back: int, request: bytes) -> bytes:
     line, _, rest = request.partition(b"\r\n")
     with socket.create_connection(("127.0.0.1", back)) as server:
         server.sendall(line + b"\r\nConnection: close\r\n" + rest)
-        return b"".join(iter(lambda: server.recv(1 << 16), b"")).replace(
-            b"connection: close\r\n", b""
-        )
+        answer = b"".join(iter(lambda: server.recv(1 << 16), b""))
+    return re.sub(rb"\r\nconnection: close", b"", answer, count=1, flags=re.IGNORECASE)
 
 
 def _plain(answer: bytes) -> tuple[bytes, bytes]:

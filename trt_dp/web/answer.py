@@ -25,7 +25,10 @@ def check_installed() -> None:
 
 
 class AnswerParser:
-    """Fills one Reply after the other; `whole` once the present one is complete, `keep` if another may follow."""
+    """Fills one Reply after the other; `whole` once the present one is complete, `keep` if another may follow.
+
+    `excess` tells that more came than one answer.
+    """
 
     __slots__ = (
         "_events",
@@ -34,6 +37,7 @@ class AnswerParser:
         "_parser",
         "_pieces",
         "_size",
+        "excess",
         "keep",
         "reply",
         "whole",
@@ -46,7 +50,7 @@ class AnswerParser:
     def expect(self, reply: Reply) -> None:
         """The next bytes are the answer to this exchange."""
         self.reply = reply
-        self.whole = self.keep = False
+        self.whole = self.keep = self.excess = False
         self._pieces: list[bytes] = []
         self._events: EventStream | None = None
         self._headers = self._size = 0
@@ -67,7 +71,7 @@ class AnswerParser:
     def _not_http(self, error: Exception) -> Fault | None:
         """A fault, unless the answer is whole and only what came after it is none."""
         if self.whole:
-            self.keep = False
+            self.keep, self.excess = False, True
             return None
         if isinstance(error, httptools.HttpParserCallbackError):
             raise error

@@ -52,3 +52,14 @@ def test_each_request_is_answered_right_and_once(tmp_path, behind, stream):
     assert done.returncode == 0, done.stderr
     found = read_lines(tmp_path / "out/results.jsonl")
     assert [line["output_ids"] for line in found] == [expected(row) for row in ROWS]
+
+
+@pytest.mark.parametrize("trouble", ["twice", "twice-late"])
+def test_no_request_gets_the_answer_to_another(tmp_path, behind, trouble):
+    """Where every answer comes twice, on connections that stay open, each request has its own answer all the same."""
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    done = trt_dp("run", "in.jsonl", "--engine", "openai", "--endpoint", behind(trouble),
+                  "--set", "stream=true", "--set", "concurrency=4", "--output", "out", cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = read_lines(tmp_path / "out/results.jsonl")
+    assert [line["output_ids"] for line in found] == [expected(row) for row in ROWS]

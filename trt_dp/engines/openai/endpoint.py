@@ -20,6 +20,7 @@ from trt_dp.web import Client, Exchange, Limits, Reply, Secret, Target, target
 DEFAULT_KEY = "OPENAI_API_KEY"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _AGAIN_SECONDS = 0.25
+_NAME = "X-Request-Id"
 _NOT_YET = ("connect", "closed", "timeout")
 
 
@@ -100,14 +101,15 @@ class Endpoint:
         self._knows_ids_only = False
         self.refusals = self._try(client)
 
-    def exchange(self, api: Api, body: bytes, tag: object) -> Exchange:
-        """A request to this server."""
+    def exchange(self, api: Api, body: bytes, tag: object, name: str = "") -> Exchange:
+        """A request to this server; vLLM and trt-dp's own put its name into the answer."""
         return Exchange(
             to=self.server,
             path=PATHS[api],
             body=body,
             stream=self.manner.stream,
             key=self._key,
+            headers=((_NAME, name),) if name else (),
             tag=tag,
             limits=self._limits,
         )
@@ -208,4 +210,5 @@ def _ask(client: Client, exchange: Exchange) -> Reply:
     client.submit(exchange)
     while not (replies := client.poll(1.0)):
         pass
+    client.close_idle()  # the next answer cannot be a late one to this question
     return replies[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
@@ -29,6 +30,7 @@ from trt_dp.worker.prompts import Prompts
 from trt_dp.worker.resolve import Rules, asked_of
 
 _COMPLETION_TOKENS = 16  # what the API gives where a completion says nothing
+_LONGEST_NAME = 128
 _JSON = "application/json"
 _PASSING = (429, 503)  # the same call may be answered later
 
@@ -125,7 +127,8 @@ class App:
         flight = self._desk.open(requests, streamed=call.stream)
         tokenizer = self._loaded.tokenizer
         ids = call.token_ids or tokenizer is None  # else the answer would say nothing
-        wording = Wording(self._model, tokenizer, chat=chat, ids=ids)
+        name = heard.headers.get("x-request-id", "")[:_LONGEST_NAME] or uuid.uuid4().hex
+        wording = Wording(self._model, tokenizer, name, chat=chat, ids=ids)
         answer = Answer(call, requests, wording, tokenizer)
         try:
             await (self._stream if call.stream else self._whole)(answer, flight, client)
