@@ -263,7 +263,7 @@ def test_what_came_back_too_late_for_full_batches_goes_to_one_worker_at_once():
     for long, late in ((1000.0, False), (3000.0, True)):
         task = Task(
             loads=loads,
-            pending=np.append(pending, long),
+            pending=pending,
             work=float(pending.sum()) + 8960 + long,
             steps=StepTime(StepShape(1 / 64, 0.0, 0.01)),
             again=np.array([long]),
