@@ -237,7 +237,8 @@ class Lanes:
         means, medians = self._guess.rests(mine, done)
         work = float(means.sum())
         area = float((means * (self._prompts[mine] + done + means / 2)).sum())
-        others = max(0.0, limit * self._horizon - work)  # tokens that will take the slots of these
+        cap = min(limit, self._plan.caps.get(worker, limit))
+        others = max(0.0, cap * self._horizon - work)  # tokens that will take the slots of these
         context = (area + others * self._context) / max(1.0, work + others)
         return Load(
             worker=worker,
