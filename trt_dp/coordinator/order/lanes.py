@@ -250,25 +250,28 @@ class Lanes:
         )
 
     def _choose(self, asking: Asking, steps: StepTime) -> Indices:
-        plan = self._plan
-        cap = min(asking.limit, plan.caps.get(asking.worker, asking.limit))
         late = self._take_late(asking, steps)
+        cap = min(asking.limit, self._plan.caps.get(asking.worker, asking.limit))
         room = cap - asking.in_flight - len(late)
         if room <= 0:
             return late
-        if asking.worker not in self._dealt:
-            return np.concatenate([late, self._deal(asking, room)])
-        if plan.quotas is not None:
-            return self._up_to(room, asking.worker, plan.quotas)
-        return np.concatenate([late, self._pending.take(room, self._budget(asking.worker, steps))])
+        more = self._take_more(asking, steps, room)
+        return np.concatenate([late, more]) if len(late) else more
 
     def _take_late(self, asking: Asking, steps: StepTime) -> Indices:
-        """What is too long for full batches, at once, though this worker has more in flight than its cap."""
+        """A lane takes what is too long for full batches at once, though it has more in flight than its cap."""
         room = min(self._plan.lanes.pop(asking.worker, 0), asking.limit - asking.in_flight)
         if room <= 0:
             return NOTHING
         full = self._budget(asking.worker, steps, asking.limit) / LENIENT
         return self._pending.take_between(room, full, self._budget(asking.worker, steps))
+
+    def _take_more(self, asking: Asking, steps: StepTime, room: int) -> Indices:
+        if asking.worker not in self._dealt:
+            return self._deal(asking, room)
+        if self._plan.quotas is not None:
+            return self._up_to(room, asking.worker, self._plan.quotas)
+        return self._pending.take(room, self._budget(asking.worker, steps))
 
     def _choose_again(self, back: Back, asking: Asking, steps: StepTime) -> Indices:
         """A worker whose batch shrinks takes those that are too long for full batches at once, beyond its cap."""

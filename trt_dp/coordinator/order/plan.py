@@ -35,12 +35,6 @@ class Load(Struct):
         """What the longest in flight still has to do."""
         return float(self.rests[-1]) if len(self.rests) else 0.0
 
-    def free(self, cap: int, budget: float, length: float) -> int:
-        """How many requests of this length can still start here, in so many slots, and end within a budget."""
-        fitting = np.searchsorted(self.rests, budget * LENIENT - length, side="right")
-        blocked = len(self.rests) - int(fitting)
-        return max(0, cap - blocked) * max(1, int(budget / max(1.0, length)))
-
 
 class Task(Struct, frozen=True, kw_only=True):
     """What is left: the workers, the lengths of the pending requests, the least first, and all of it in tokens.
@@ -62,7 +56,8 @@ class Task(Struct, frozen=True, kw_only=True):
 class Plan(Struct, frozen=True):
     """When all should end, how many requests each worker should have in flight until then, and how much more work.
 
-    `wards` are the workers that let their batch shrink for long requests that came back, and the longest for each.
+    `lanes` are the workers that keep smaller batches, for requests that are too long for full ones, and how many of
+    those each takes at once; `wards` those that do so for requests that came back, and the longest for each.
     """
 
     end: float
@@ -80,14 +75,14 @@ def make_plan(task: Task, now: float) -> Plan:
     low = least + task.tail * min(_tau(task, load, 1) for load in task.loads)
     high = low * 1.0001 + 1e-9
     for _ in range(_DOUBLINGS):
-        if _caps(task, high) is not None:
+        if _within(task, high) is not None:
             break
         low, high = high, 2 * high
     for _ in range(_ROUNDS):
         middle = (low + high) / 2
-        low, high = (middle, high) if _caps(task, middle) is None else (low, middle)
-    caps, wards, lanes = _caps(task, high) or ({load.worker: load.limit for load in task.loads}, {}, {})
-    return Plan(now + high, caps, None, wards, lanes)
+        low, high = (middle, high) if _within(task, middle) is None else (low, middle)
+    plan = _within(task, high) or Plan(high, {load.worker: load.limit for load in task.loads})
+    return replace(plan, end=now + high)
 
 
 def _speed(task: Task, load: Load) -> float:
@@ -123,20 +118,24 @@ def _drain(task: Task, load: Load) -> float:
     return weighed * _tau(task, load, 0)
 
 
-def _caps(task: Task, seconds: float) -> tuple[dict[int, int], dict[int, float], dict[int, int]] | None:
-    """The largest batches with which everything can end in so many seconds, and the wards; None if it cannot."""
+def _within(task: Task, seconds: float) -> Plan | None:
+    """The largest batches with which everything can end in so many seconds; None if it cannot."""
     caps = {load.worker: _cap(task, load, load.longest, seconds) for load in task.loads}
     wards = _find_wards(task, seconds, caps) if len(task.again) else {}
     if wards is None or min(caps.values()) < 1:
         return None
     lanes = _find_lanes(task, seconds, caps)
-    if lanes is None:
+    if lanes is None or _room_for_work(task, seconds, caps) < task.work:
         return None
-    room = sum(
+    return Plan(seconds, {w: int(cap) for w, cap in caps.items()}, None, wards, lanes)
+
+
+def _room_for_work(task: Task, seconds: float, caps: dict[int, float]) -> float:
+    """How many tokens there is time for; what is in flight ends in time as it is."""
+    return sum(
         max(load.work, caps[load.worker] * seconds / _tau(task, load, caps[load.worker]))
         for load in task.loads
     )
-    return ({w: int(cap) for w, cap in caps.items()}, wards, lanes) if room >= task.work else None
 
 
 def _find_wards(task: Task, seconds: float, caps: dict[int, float]) -> dict[int, float] | None:
@@ -189,23 +188,29 @@ def _cap(task: Task, load: Load, longest: float, seconds: float, more: int = 0) 
 
 
 def _find_lanes(task: Task, seconds: float, caps: dict[int, float]) -> dict[int, int] | None:
-    """Lower the batches of as few workers as it takes for requests to end that are too long for full batches.
+    """Lower the batches of as few workers as it takes, so that requests end that are too long for full ones.
 
     Returns how many of those each of them takes at once, beside what it has; None if they cannot end in time.
     """
     full = seconds / min(_tau(task, load, load.limit) for load in task.loads)
-    first = int(np.searchsorted(task.pending, full, side="right"))
-    left = len(task.pending)
+    in_time, left = int(np.searchsorted(task.pending, full, side="right")), len(task.pending)
     lanes: dict[int, int] = {}
-    for load in sorted(task.loads, key=lambda load: (_tau(task, load, caps[load.worker]), load.work)):
-        if left <= first:
+    for load in sorted(
+        task.loads, key=lambda load: (_tau(task, load, caps[load.worker]), load.work)
+    ):
+        if left <= in_time:
             break
         longest = float(task.pending[left - 1])
-        lane = replace(load, context=max(load.context, task.prompt + longest / 2))
-        late = min(left - first, load.limit - len(load.rests))
-        count, others = _ward(task, lane, max(longest, load.longest), seconds, late)
+        count, others = _lane(task, load, longest, seconds, left - in_time)
         if count:
             caps[load.worker] = min(caps[load.worker], count + others)
             lanes[load.worker] = count
             left -= count
-    return lanes if left <= first else None
+    return lanes if left <= in_time else None
+
+
+def _lane(task: Task, load: Load, longest: float, seconds: float, late: int) -> tuple[int, int]:
+    """How many of those that are late this worker can take now, and beside how many others."""
+    lane = replace(load, context=max(load.context, task.prompt + longest / 2))
+    late = min(late, load.limit - len(load.rests))
+    return _ward(task, lane, max(longest, load.longest), seconds, late)
