@@ -211,7 +211,7 @@ class Session:
             self._grow(pool, self._growth)
         elif (told := self._crew.fewer()) and not self.finished:
             self._say(told)
-            if self._crew.left < self._scope.job.limits.min_workers:
+            if self._crew.remaining < self._scope.job.limits.min_workers:
                 raise NoWorkersLeft(self._how_to_resume(f"{told}, and --min-workers asks for more"))
 
     def _grow(self, pool: Pool, growth: Growth) -> None:
