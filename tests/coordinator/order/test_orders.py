@@ -15,6 +15,7 @@ from trt_dp.coordinator.order.choose import NAMES, Known, check_name, choose, gr
 from trt_dp.coordinator.order.contract import Answered
 from trt_dp.coordinator.order.even import EvenOrder
 from trt_dp.coordinator.order.file import FileOrder
+from trt_dp.coordinator.order.fitting import Fitting
 from trt_dp.coordinator.order.guess import Exact, Learned
 from trt_dp.coordinator.order.lanes import Lanes
 from trt_dp.coordinator.order.plan import Load, Task, make_plan
@@ -120,7 +121,7 @@ def test_suspects_of_a_death_are_tried_longest_first() -> None:
 def test_auto_knows_exact_lengths() -> None:
     """Where answers are as long as asked for, auto takes lanes and says why."""
     chosen = choose("auto", known([1, 2, 3]))
-    assert isinstance(chosen.order, Lanes)
+    assert isinstance(chosen.order, Fitting)
     assert chosen.why == "order: lanes, because the length of every answer is known"
 
 
