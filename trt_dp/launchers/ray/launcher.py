@@ -14,6 +14,7 @@ from trt_dp.launchers import StarterEnded
 from trt_dp.launchers.ray.wish import RayWish
 from trt_dp.launchers.starters import Starter, end_all
 from trt_dp.system import safe_files
+from trt_dp.system.extras import pip_install
 from trt_dp.wire.credentials import Credentials, line
 
 _PROBE_SECONDS = 5.0
@@ -56,7 +57,7 @@ class RayLauncher:
     def why_not() -> str | None:
         """What keeps it from being used here."""
         there = importlib.util.find_spec("ray")
-        return None if there else "the launcher ray needs Ray: pip install 'trt-dp[ray]'"
+        return None if there else f"the launcher ray needs Ray: {pip_install('ray')}"
 
     def begin(self, door: Credentials) -> None:
         """Start the process that asks Ray."""
