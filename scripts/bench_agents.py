@@ -70,7 +70,7 @@ def join(key: Path, number: int, workers: int) -> subprocess.Popen[bytes]:
     """An agent with devices of its own."""
     gpus = ",".join(str(number * workers + one) for one in range(workers))
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpus, "PATH": "/usr/bin:/bin"}
-    line = [*TRT_DP, "agent", "--key-file", str(key)]
+    line = ["nice", *TRT_DP, "agent", "--key-file", str(key)]  # the coordinator has its own machine
     said = key.with_name(f"agent-{number}")
     return subprocess.Popen(line, env=environment, stderr=said.open("w"))
 
