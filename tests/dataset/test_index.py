@@ -659,7 +659,7 @@ def test_a_helper_serves_slices_over_its_pipes_and_ends_with_them(place):
 
     place.path.write_bytes(line(1) + b"\n" + line(1, 2) + b"\n")
     said = subprocess.run(
-        [sys.executable, "-m", "trt_dp.dataset.scan", str(place.path), "jsonl", ""],
+        [sys.executable, "-m", "trt_dp.dataset.scan_process", str(place.path), "jsonl", ""],
         input=b"0 5\n5 1000\n",
         capture_output=True,
         check=True,

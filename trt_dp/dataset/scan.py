@@ -1,6 +1,6 @@
 """One pass over a slice of a JSON-lines file or of a table, in this process or in several helpers at once.
 
-A helper is this module run as a program: it reads slices from stdin and writes Pieces to stdout. It
+A helper is `scan_process` run as a program: it reads slices from stdin and writes Pieces to stdout. It
 exits when its stdin ends, so it cannot outlive the coordinator.
 """
 
@@ -128,7 +128,7 @@ def _start_helper(what: Lines) -> subprocess.Popen[bytes]:
     words = [str(what.path), what.reader, str(what.store or "")]
     if isinstance(what, Groups):
         words += [str(what.count), msgspec.json.encode(_columns(what.options)).decode()]
-    command = safe_files.python("trt_dp.dataset.scan", *words)
+    command = safe_files.python("trt_dp.dataset.scan_process", *words)
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     )
@@ -158,7 +158,7 @@ def _first_line(file: BinaryIO, start: int) -> int:
     return bom
 
 
-def main() -> None:
+def serve() -> None:
     """Serve slices until stdin ends."""
     what = _what(*sys.argv[1:])
     for order in sys.stdin.buffer:
@@ -181,6 +181,3 @@ def _what(path: str, reader: str, store: str, count: str = "", columns: str = ""
 def _columns(options: Options) -> dict[str, str | None]:
     return {name: value for name, value in structs.asdict(options).items() if name != "say"}
 
-
-if __name__ == "__main__":
-    main()
