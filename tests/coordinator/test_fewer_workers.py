@@ -66,10 +66,11 @@ def test_what_every_worker_in_lock_step_refuses_ends_the_run(tmp_path, stand_ins
 
 
 def test_engines_on_their_own_run_without_one_that_cannot_load(tmp_path, stand_ins):
-    """The worker that refuses is not started again, and the run ends well."""
+    """Its death is said, then how many are left; it is not started again, and the run ends well."""
     done, report = run(tmp_path, "picky", stand_ins, "--set", "refuse=2", ALLOWED)
     assert done.returncode == 0, done.stderr
-    assert "2 of 3 workers are left" in done.stderr
+    death, left = (done.stderr.index(said) for said in ("worker 2 died", "2 of 3 workers are left"))
+    assert death < left
     assert report["requests"]["answered"] == 120
 
 
@@ -90,6 +91,17 @@ def test_when_no_worker_can_load_the_run_ends_in_the_words_of_the_last():
     assert crew.left == 1
     with pytest.raises(EngineRefused, match="no 2"):
         refusals.is_final(2, Refused("no 2", usage=False), **APART)
+
+
+def test_how_many_are_left_is_said_after_the_death():
+    """Of two that are given up, each counts once it is dead, and is told of once."""
+    crew = Crew(3)
+    crew.give_up(2)
+    assert (crew.left, crew.remaining, crew.fewer()) == (2, 3, "")
+    crew.lose(2, retired=True)
+    assert crew.fewer() == "2 of 3 workers are left"
+    crew.lose(1, retired=False)
+    assert crew.fewer() == ""
 
 
 def test_the_same_reason_from_two_that_start_in_turn_is_no_place_of_its_own():

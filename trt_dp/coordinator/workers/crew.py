@@ -16,6 +16,7 @@ class Crew:
         self.deaths = 0
         self._loaded: set[int] = set()
         self._given_up: set[int] = set()
+        self._retired: set[int] = set()
         self._told = 0
 
     def enlist(self, workers: int) -> None:
@@ -27,10 +28,15 @@ class Crew:
         """How many are not given up."""
         return self.workers - len(self._given_up)
 
+    @property
+    def remaining(self) -> int:
+        """How many have not died for good; one that is given up may still be on its way out."""
+        return self.workers - len(self._retired)
+
     def fewer(self) -> str:
-        """How many are left, for the user, if any was given up since this was asked last."""
-        before, self._told = self._told, len(self._given_up)
-        return f"{self.left} of {self.workers} workers are left" if self._told > before else ""
+        """How many remain, for the user, if any died for good since this was asked last."""
+        before, self._told = self._told, len(self._retired)
+        return f"{self.remaining} of {self.workers} workers are left" if self._told > before else ""
 
     def came_up(self, worker: int, ready: Ready) -> None:
         """A worker has loaded its engine."""
@@ -56,6 +62,7 @@ class Crew:
         self.deaths += 1
         self.ready.pop(worker, None)
         if retired:
+            self._retired.add(worker)
             self.give_up(worker)
 
     def give_up(self, worker: int) -> None:
