@@ -178,4 +178,3 @@ def _what(path: str, reader: str, store: str, count: str = "", columns: str = ""
 
 def _columns(options: Options) -> dict[str, str | None]:
     return {name: value for name, value in structs.asdict(options).items() if name != "say"}
-
