@@ -30,7 +30,8 @@ def place(variable: str, usual: str) -> Path:
     """Where a tool is; the test is skipped where it is nowhere."""
     found = Path(os.environ.get(variable, ROOT / usual))
     if not found.exists():
-        pytest.skip(f"{found} is missing: scripts/bench-check installs it, or set {variable}")
+        script = "vllm-check --setup" if "vllm" in usual else "bench-check"
+        pytest.skip(f"{found} is missing: scripts/{script} installs it, or set {variable}")
     return found
 
 
