@@ -101,6 +101,8 @@ def convert(
     own = getattr(plugin, "convert_options", None)
     if own is not None:
         return dict(own(options))
+    if not options:  # to look at a constructor takes milliseconds
+        return {}
     known = options_of(plugin)
     converted = {}
     for key, value in options.items():

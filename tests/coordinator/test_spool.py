@@ -36,7 +36,7 @@ def test_all_rows_come_back_in_order(tmp_path, monkeypatch):
         rows.add(came(number, float(number), 4))
     for _ in range(2):
         parts = list(rows.parts())
-        assert [len(part) for part in parts] == [12, 12, 12]
+        assert [len(part) for part in parts] == [8, 8, 8, 8, 4]
         assert np.concatenate(parts)["worker"].tolist() == [n for n in range(9) for _ in range(4)]
         assert np.concatenate(parts)["output_tokens"].tolist() == [*range(4)] * 9
     assert not list(tmp_path.iterdir())
@@ -50,8 +50,20 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(spool, "_write", full)
+    rows = Spool(tmp_path)
+    rows.add(came(0, 1.0, 1))
     with pytest.raises(WriteError, match=r"No space left on device. All answers are saved"):
-        Spool(tmp_path).add(came(0, 1.0, 1))
+        rows.add(came(0, 1.0, 1))
+
+
+def test_a_message_of_more_rows_than_a_part_is_kept_whole(tmp_path, monkeypatch):
+    """A worker may answer many requests at once."""
+    monkeypatch.setattr(spool, "PART", 10)
+    rows = Spool(tmp_path)
+    for count in (25, 4, 30):
+        rows.add(came(count, 1.0, count))
+    assert [len(part) for part in rows.parts()] == [25, 4, 30]
+    assert np.concatenate(list(rows.parts()))["worker"].tolist() == [25] * 25 + [4] * 4 + [30] * 30
 
 
 def test_a_run_that_is_put_away_has_the_report_of_another(tmp_path: Path, monkeypatch):

@@ -546,7 +546,7 @@ def test_slices_of_any_size_find_the_same_lines(place, monkeypatch, size):
     whole = place.open_in_place(content, monkeypatch)
     place.beside.unlink()
     monkeypatch.setattr(scan, "SLICE", size)
-    monkeypatch.setattr(opening, "_PROCESSES", 1)
+    monkeypatch.setattr(opening.helpers, "PROCESSES", 1)
     index = place.open()
     assert index.lines.rows(slice(None)).tolist() == whole.lines.rows(slice(None)).tolist()
     assert index.bad == whole.bad
@@ -561,7 +561,7 @@ def test_several_processes_write_one_store(place, monkeypatch, processes):
     content = many(500)
     wanted = [json.loads(each) for each in content.splitlines() if each.startswith(b"{")]
     monkeypatch.setattr(scan, "SLICE", 500)
-    monkeypatch.setattr(opening, "_PROCESSES", processes)
+    monkeypatch.setattr(opening.helpers, "PROCESSES", processes)
     index = place.open(content)
     good = [i for i in range(len(index)) if i not in index.bad]
     assert [said(index, i) for i in good] == wanted
@@ -659,8 +659,8 @@ def test_a_helper_serves_slices_over_its_pipes_and_ends_with_them(place):
 
     place.path.write_bytes(line(1) + b"\n" + line(1, 2) + b"\n")
     said = subprocess.run(
-        [sys.executable, "-m", "trt_dp.dataset.scan", str(place.path), "jsonl", ""],
-        input=b"0 5\n5 1000\n",
+        [sys.executable, "-m", "trt_dp.dataset.scan_process"],
+        input=msgspec.json.encode([str(place.path), "jsonl", ""]) + b"\n0 5\n5 1000\n",
         capture_output=True,
         check=True,
     ).stdout

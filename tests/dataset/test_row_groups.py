@@ -55,7 +55,7 @@ def test_the_fingerprint_does_not_depend_on_the_processes(tmp_path, table, monke
     monkeypatch.setattr(opening, "SLICE", 0)
     prints = set()
     for processes in (1, 2, 5):
-        monkeypatch.setattr(opening, "_PROCESSES", processes)
+        monkeypatch.setattr(opening.helpers, "PROCESSES", processes)
         prints.add(index(table, tmp_path / str(processes)).fingerprint)
     assert len(prints) == 1
 

@@ -105,6 +105,10 @@ def run(
     To resume a run, repeat the command with the same --output.
     """
     with imports.lasting(), imports.without_matrices():
+        if not plan:  # they import while this process imports
+            from trt_dp.dataset import helpers
+
+            helpers.expect([*(requests or ()), *(request_path or ())])
         from trt_dp import api
         from trt_dp.coordinator import run as _  # noqa: F401 - which api.run would load
         from trt_dp.coordinator.workers.limits import Limits

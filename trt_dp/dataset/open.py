@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from msgspec import structs
 
-from trt_dp.dataset import cache
+from trt_dp.dataset import cache, helpers
 from trt_dp.dataset.formats import choose_reader, find_reader
 from trt_dp.dataset.index import Index, Part
 from trt_dp.dataset.inputs import STDIN, Opened, expand, opened
@@ -33,7 +32,6 @@ from trt_dp.types import Source
 _FINGERPRINT_VERSION = 3  # changing it makes runs of earlier versions impossible to resume
 _PIECE_BYTES, _PIECE_ROWS = 16 << 20, 1 << 14
 _SPARE = 256 << 20
-_PROCESSES = os.cpu_count() or 1
 _IDS = (b'"input_ids"', b'"logits"')
 
 
@@ -47,8 +45,12 @@ def open_dataset(
     asked = look(reading_of(what))
     for place in _places(asked, folder):
         if index := cache.load(place, asked):
+            helpers.dismiss()
             return index
-    index = _make(asked, folder, progress, say)
+    try:
+        index = _make(asked, folder, progress, say)
+    finally:
+        helpers.dismiss()
     if look(asked.reading) != asked:
         msg = f"{asked.reading.name} changed while it was read: run the command again when it is complete"
         raise DatasetError(msg)
@@ -135,7 +137,7 @@ def _make(asked: Asked, folder: Path | None, progress: Progress, say: Say) -> In
     try:
         if lines := _in_place(asked, folder):
             gathered.begin(str(lines.path), find_reader(lines.reader).unit)
-            with contextlib.closing(scan_file(lines, asked.size, _PROCESSES)) as pieces:
+            with contextlib.closing(scan_file(lines, asked.size, helpers.PROCESSES)) as pieces:
                 gathered.take(pieces)
             return gathered.index(Source(**structs.asdict(asked.files[0])))
         path = folder / PARTIAL if folder else None
@@ -189,11 +191,11 @@ def _read(source: Opened, store: Store, gathered: _Gathered, reading: Reading, s
     if reader.line and source.path and (store.path or source.path.stat().st_size > SLICE):
         lines = Lines(source.path, name, store.path)
         size = source.path.stat().st_size
-        with contextlib.closing(scan_file(lines, size, _PROCESSES)) as pieces:
+        with contextlib.closing(scan_file(lines, size, helpers.PROCESSES)) as pieces:
             gathered.take(pieces)
         return
     if source.path and (groups := _groups(reader, name, source, reading.options(say), store)):
-        with contextlib.closing(scan_groups(groups, _PROCESSES)) as pieces:
+        with contextlib.closing(scan_groups(groups, helpers.PROCESSES)) as pieces:
             gathered.take(pieces)
         return
     gathered.take(_pieces(reader.rows(source, reading.options(say)), source, store))

@@ -1,6 +1,6 @@
 """One pass over a slice of a JSON-lines file or of a table, in this process or in several helpers at once.
 
-A helper is this module run as a program: it reads slices from stdin and writes Pieces to stdout. It
+A helper is `scan_process` run as a program: it reads slices from stdin and writes Pieces to stdout. It
 exits when its stdin ends, so it cannot outlive the coordinator.
 """
 
@@ -18,6 +18,7 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct, structs
 
+from trt_dp.dataset import helpers
 from trt_dp.dataset.formats import find_reader
 from trt_dp.dataset.inputs import opened
 from trt_dp.dataset.lines import BOM, MAX_LINE, row_of, skip_line
@@ -25,7 +26,6 @@ from trt_dp.dataset.piece import Gathering, Piece
 from trt_dp.dataset.readers.contract import Options
 from trt_dp.dataset.store import Store
 from trt_dp.errors import TrtDpError
-from trt_dp.system import safe_files
 
 SLICE = 32 << 20
 _BUFFER = 1 << 20
@@ -103,9 +103,9 @@ def _scan(what: Lines, slices: list[tuple[int, int]], processes: int) -> Generat
 def _scan_with_helpers(
     what: Lines, slices: list[tuple[int, int]], processes: int
 ) -> Iterator[Piece]:
-    helpers = [_start_helper(what) for _ in range(processes)]
+    started = [_start_helper(what) for _ in range(processes)]
     free: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
-    for helper in helpers:
+    for helper in started:
         free.put(helper)
 
     def ask(bounds: tuple[int, int]) -> Piece:
@@ -119,19 +119,15 @@ def _scan_with_helpers(
         with ThreadPoolExecutor(processes) as threads:
             yield from threads.map(ask, slices)
     finally:
-        for helper in helpers:
-            helper.kill()
-            helper.communicate()
+        for helper in started:
+            helpers.end(helper)
 
 
 def _start_helper(what: Lines) -> subprocess.Popen[bytes]:
     words = [str(what.path), what.reader, str(what.store or "")]
     if isinstance(what, Groups):
         words += [str(what.count), msgspec.json.encode(_columns(what.options)).decode()]
-    command = safe_files.python("trt_dp.dataset.scan", *words)
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    )
+    return helpers.take(words)
 
 
 def _ask_helper(helper: subprocess.Popen[bytes], bounds: tuple[int, int]) -> Piece | None:
@@ -158,9 +154,11 @@ def _first_line(file: BinaryIO, start: int) -> int:
     return bom
 
 
-def main() -> None:
-    """Serve slices until stdin ends."""
-    what = _what(*sys.argv[1:])
+def serve() -> None:
+    """Learn from stdin what to scan, and serve slices of it until stdin ends."""
+    if not (words := sys.stdin.buffer.readline()):
+        return
+    what = _what(*msgspec.json.decode(words))
     for order in sys.stdin.buffer:
         start, stop = map(int, order.split())
         try:
@@ -180,7 +178,3 @@ def _what(path: str, reader: str, store: str, count: str = "", columns: str = ""
 
 def _columns(options: Options) -> dict[str, str | None]:
     return {name: value for name, value in structs.asdict(options).items() if name != "say"}
-
-
-if __name__ == "__main__":
-    main()

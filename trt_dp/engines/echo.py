@@ -13,7 +13,7 @@ import numpy as np
 from msgspec import Struct
 
 from trt_dp.errors import EngineRefused, RequestRefused
-from trt_dp.types import EngineSpec, Failure, Placement, Progress, Request, Result
+from trt_dp.types import EngineSpec, Failure, Ids, Placement, Progress, Request, Result
 
 _MOST_OUTPUT = 1 << 22  # a line of a dataset must not cost the memory of the machine
 
@@ -129,10 +129,7 @@ class EchoEngine:
         ids, sampling = request.input_ids, request.sampling
         drawn = sampling.seed if sampling.temperature else 0
         first = (int(ids.sum()) + drawn) % len(ids)
-        places = np.arange(first, first + request.output_tokens)
-        answer = ids.take(
-            places % len(ids)
-        ).tolist()  # numpy's own wrapping goes round step by step
+        answer = _round(ids, first, request.output_tokens)
         logprobs = None if sampling.logprobs is None else [0.0] * len(answer)
         return Result(request.index, answer, logprobs=logprobs)
 
@@ -167,6 +164,16 @@ class _Growing(Struct):
             output_ids=self.whole.output_ids[part],
             logprobs=None if logprobs is None else logprobs[part],
         )
+
+
+def _round(ids: Ids, first: int, count: int) -> list[int]:
+    """So many ids from this place on, and from the beginning again after the last."""
+    if first + count <= len(ids):
+        part = ids[first : first + count]
+    else:  # numpy's own wrapping goes round step by step
+        part = ids.take(np.arange(first, first + count) % len(ids))
+    found: list[int] = part.tolist()
+    return found
 
 
 def _places(given: str) -> frozenset[int]:

@@ -29,6 +29,7 @@ class Line(Struct):
     content: bytes
     timing_length: int = 0
     output_tokens: int = 0
+    failed: bool = False
 
 
 class LineWriter:
@@ -54,7 +55,8 @@ class LineWriter:
         wanted = [
             answers if one.wants_text else [] for one, answers in zip(asked, found, strict=True)
         ]
-        self._add_texts(wanted)
+        if self._tokenizer:
+            self._add_texts(wanted, self._tokenizer)
         return found
 
     def _answer(self, asked: Asked, request: Request, result: Result) -> Answer:
@@ -68,7 +70,8 @@ class LineWriter:
         errors = [one.result.error for one in answers if one.result.error]
         if errors:
             message = scrub(errors[0].message, self._options)
-            return Line(failure(asked.task_id, structs.replace(errors[0], message=message)))
+            told = structs.replace(errors[0], message=message)
+            return Line(failure(asked.task_id, told), failed=True)
         inputs = _input_tokens(asked)
         measured = Measured(self._worker, timing) if self._timing else None
         line = answer(
@@ -77,16 +80,16 @@ class LineWriter:
         tokens = sum(output_tokens(one.result) or 0 for one in answers)
         return Line(line, timing_length(line) if measured else 0, tokens)
 
-    def _add_texts(self, wanted: list[list[Answer]]) -> None:
+    def _add_texts(self, wanted: list[list[Answer]], tokenizer: Tokenizer) -> None:
         places = [
             (answers, place)
             for answers in wanted
             for place, one in enumerate(answers)
             if one.text is None and one.result.text is None
         ]
-        if places and self._tokenizer:
+        if places:
             ids = [answers[place].result.output_ids for answers, place in places]
-            texts = self._tokenizer.decode_all(ids, keep_special=self._keep_special)
+            texts = tokenizer.decode_all(ids, keep_special=self._keep_special)
             for (answers, place), text in zip(places, texts, strict=True):
                 answers[place] = Answer(answers[place].result, text)
 
@@ -118,7 +121,7 @@ class Answers:
                 timing.first_token_seconds,
                 timing.total_seconds,
                 line.timing_length,
-                any(one is not None and one.error is not None for one in asked.results),
+                line.failed,
             )
         )
 

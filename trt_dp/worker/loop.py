@@ -274,8 +274,9 @@ class Loop:
         if back := [asked for asked in completed if asked.returned]:
             completed = [asked for asked in completed if not asked.returned]
             self._give_back(back)
+        now = time.monotonic()
         for asked, answers in zip(completed, self._writer.answers(completed), strict=True):
-            timing = timing_of(asked, own_timing(asked))
+            timing = timing_of(asked, own_timing(asked, now))
             self._answers.add(asked, timing, self._writer.line(asked, answers, timing))
 
     def _give_back(self, rows: list[Asked]) -> None:

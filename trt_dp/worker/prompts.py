@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from msgspec import Struct
 
-from trt_dp.dataset.fields import MAX_COUNT, Fields
+from trt_dp.dataset.fields import Fields
 from trt_dp.errors import RequestRefused, UsageError
 from trt_dp.text.chat_template import ChatTemplate, special_tokens, with_system
 from trt_dp.tokenizer import Tokenizer
@@ -90,11 +90,7 @@ class Prompts:
 
 
 def _checked(ids: Prompt) -> Prompt:
-    """The ids, unless there are none or one is too large: the index does not look at the values."""
-    if isinstance(ids, RequestRefused | AsItIs):
+    """The ids, unless there are none; their values were checked when they were read."""
+    if isinstance(ids, RequestRefused | AsItIs) or len(ids):
         return ids
-    if not len(ids):
-        return RequestRefused("`prompt` has no tokens")
-    if ids.max() > MAX_COUNT:
-        return RequestRefused(f"`input_ids` has an id above {MAX_COUNT}")
-    return ids
+    return RequestRefused("`prompt` has no tokens")

@@ -8,14 +8,13 @@ import numpy as np
 from msgspec import Struct, structs
 
 from trt_dp import plugins
-from trt_dp.dataset.fields import Fields, SamplingFields
+from trt_dp.dataset.fields import NO_SAMPLING, Fields, SamplingFields
 from trt_dp.engines.about import cannot
 from trt_dp.errors import RequestRefused
 from trt_dp.types import MOST_TOKENS, Defaults, EngineSpec, Ids, Request, Sampling
 from trt_dp.worker.asked import Asked, Row, copy_index
 from trt_dp.worker.prompts import AsItIs
 
-_NOTHING_SAID = SamplingFields()
 _SEEDS = 2**64
 _NO_IDS = np.empty(0, np.int64)
 
@@ -34,7 +33,7 @@ def asked_of(row: Row, prompt: Ids | AsItIs, rules: Rules) -> Asked:
     """A row as what an engine is asked; raises RequestRefused for what it cannot do."""
     fields = row.fields
     sampling = sampling_of(row.index, fields, rules.defaults)
-    if fields.sampling != _NOTHING_SAID:
+    if _says(fields.sampling):
         _check_abilities(rules.engine.name, sampling)
     sampling, stop_names = _with_special_stops(sampling, rules.hidden)
     task_id = row.index if fields.task_id is None else fields.task_id
@@ -72,7 +71,7 @@ def sampling_of(index: int, fields: Fields, defaults: Defaults) -> Sampling:
     """How to choose this row's tokens."""
     said, run = fields.sampling, defaults.sampling
     exact = fields.exact_tokens is not None and not defaults.stop_at_eos
-    if said == _NOTHING_SAID and run.temperature == 0:
+    if not _says(said) and run.temperature == 0:
         return structs.replace(run, ignore_eos=True) if exact and not run.ignore_eos else run
     values = {
         name: value for name in said.__struct_fields__ if (value := getattr(said, name)) is not None
@@ -85,10 +84,17 @@ def sampling_of(index: int, fields: Fields, defaults: Defaults) -> Sampling:
     return structs.replace(wished, seed=seed)
 
 
+def _says(sampling: SamplingFields) -> bool:
+    """Whether a row says anything; most rows have the very object that says nothing."""
+    return sampling is not NO_SAMPLING and sampling != NO_SAMPLING
+
+
 def _with_special_stops(
     sampling: Sampling, hidden: dict[str, int]
 ) -> tuple[Sampling, dict[int, str]]:
     """Stop strings that are special tokens as stop ids, with their names: no text of an answer has them."""
+    if not sampling.stop:
+        return sampling, {}
     names = {hidden[one]: one for one in sampling.stop if one in hidden}
     strings = tuple(one for one in sampling.stop if one not in hidden)
     for one in strings:

@@ -139,7 +139,8 @@ class Journal:
         self._offset.put(index, starts)
         self._length.put(index, records["length"])
         self._timing_length.put(index, records["timing_length"])
-        self.failed[index] = records["failed"]
+        if records["failed"].any():  # memory that nothing is written to is none
+            self.failed[index] = records["failed"]
 
     def _recover(self) -> None:
         fd = self._file.fileno()

@@ -109,6 +109,10 @@ class RequestColumns:
         return self._each(lambda rows: _columns(rows, tells_first_token=tells))
 
     def _each(self, change: Callable[[Rows], T]) -> Parts[T]:
+        """What all rows are changed to: made once where they fit into memory, and anew each time where not."""
+        if self._spool.in_memory:
+            made = list(map(change, self._spool.parts()))
+            return Parts(lambda: iter(made))
         return Parts(lambda: map(change, self._spool.parts()))
 
     def _before(self, worker: int, now: float) -> float:

@@ -59,15 +59,23 @@ class Spool:
         self._folder = folder
         self._file: IO[bytes] | None = None
         self._counts: list[int] = []  # of the parts in the file
-        self._latest: list[Came] = []
-        self._held = 0
+        self._latest = np.empty(0, ROW)
+        self._held = 0  # rows of the latest
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether no row is in the file."""
+        return not self._counts
 
     def add(self, came: Came) -> None:
         """Add the rows of a message; raises WriteError where the disk takes no more."""
-        self._latest.append(came)
-        self._held += len(came.records)
-        if self._held >= PART:
+        stop = self._held + len(came.records)
+        if stop > len(self._latest):
             self._put_away()
+            self._latest = np.empty(max(PART, len(came.records)), ROW)
+            stop = len(came.records)
+        _fill(self._latest[self._held : stop], came)
+        self._held = stop
 
     def parts(self) -> Iterator[Rows]:
         """All rows, part by part."""
@@ -75,16 +83,18 @@ class Spool:
         for count in self._counts:
             yield self._read(count, place)
             place += count * ROW.itemsize
-        if self._latest:
-            yield _packed(self._latest)
+        if self._held:
+            yield self._latest[: self._held]
 
     def _put_away(self) -> None:
-        rows = _packed(self._latest)
+        rows = self._latest[: self._held]
+        if not len(rows):
+            return
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115
                 weakref.finalize(self, self._file.close)
-            _write(self._file.fileno(), rows.tobytes())
+            _write(self._file.fileno(), rows.data.cast("B"))
         except OSError as error:
             msg = (
                 f"cannot write in {self._folder}: {error.strerror}. All answers are saved. "
@@ -92,7 +102,7 @@ class Spool:
             )
             raise WriteError(msg) from error
         self._counts.append(len(rows))
-        self._latest, self._held = [], 0
+        self._held = 0
 
     def _read(self, count: int, place: int) -> Rows:
         if self._file is None:
@@ -100,27 +110,15 @@ class Spool:
         return np.frombuffer(os.pread(self._file.fileno(), count * ROW.itemsize, place), ROW)
 
 
-def _packed(messages: list[Came]) -> Rows:
-    """The rows of these messages as one array."""
-    counts = [len(came.records) for came in messages]
-    records = np.concatenate([came.records for came in messages])
-    rows = np.empty(len(records), ROW)
+def _fill(rows: Rows, came: Came) -> None:
+    """The rows of a message."""
     for name in _TOLD:
-        rows[name] = records[name]
-    rows["sent_at"] = np.concatenate([came.sent_at for came in messages])
-    rows["again"] = np.concatenate(
-        [np.broadcast_to(m.again, n) for m, n in zip(messages, counts, strict=True)]
-    )
-    for name, values in (
-        ("worker", [came.worker for came in messages]),
-        ("answered_at", [came.moment for came in messages]),
-        ("before", [came.before for came in messages]),
-    ):
-        rows[name] = np.repeat(values, counts)
-    return rows
+        rows[name] = came.records[name]
+    rows["sent_at"], rows["again"] = came.sent_at, came.again
+    rows["worker"], rows["answered_at"], rows["before"] = came.worker, came.moment, came.before
 
 
-def _write(file: int, content: bytes) -> None:
-    left = memoryview(content)
+def _write(file: int, content: memoryview) -> None:
+    left = content
     while left:
         left = left[os.write(file, left) :]
