@@ -80,6 +80,8 @@ def test_without_vllm_the_recorded_fields_count():
         ({"gpu_memory_utilization": "auto"}, "it must be a number"),
         ({"enforce_eager": "maybe"}, "it must be true or false"),
         ({"window": "-1"}, "0 (automatic) or more"),
+        ({"window": "4k"}, "0 (automatic) or more, in digits"),
+        ({"dp_master_port": "99999"}, "at most 65535"),
         ({"model": "x"}, "--engine-path names the model"),
         ({"data_parallel_size": "2"}, "--n-workers"),
         ({"max-num-seqs": "2"}, "did you mean 'max_num_seqs'"),
