@@ -214,7 +214,7 @@ def stand_ins(tmp_path: Path) -> dict[str, str]:
     info = tmp_path / "installed" / "stand_ins-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stand-ins\nVersion: 1.0\n")
-    names = ("parent", "chorus", "moody", "ranks", "picky", "uneven", "deaf")
+    names = ("parent", "chorus", "moody", "ranks", "picky", "uneven", "deaf", "cramped")
     classes = {name: name.capitalize() for name in names}
     points = "".join(f"{name} = stand_ins:{made}\n" for name, made in classes.items())
     (info / "entry_points.txt").write_text(f"[trt_dp.engines]\n{points}")

@@ -117,7 +117,7 @@ def test_the_library_that_is_missing_is_named(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"pip install transformers$"):
         open_tokenizer(str(place), trust_remote_code=True)
     monkeypatch.setattr(tokenizer, "_installed", lambda _library: False)
-    with pytest.raises(UsageError, match=r"pip install 'trt-dp\[tokenizers\]'$"):
+    with pytest.raises(UsageError, match=r"pip install .*'tokenizers>="):
         open_tokenizer(str(place))
 
 

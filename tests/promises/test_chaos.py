@@ -16,6 +16,8 @@ from havoc.trial import Trial, undergo
 from trt_dp.coordinator.record.journal import Journal
 from trt_dp.types import RECORD
 
+pytestmark = pytest.mark.long
+
 QUICK = {"inner": "echo", "capacity": "8", "batch": "4", "step_seconds": "0.004"}
 STUCK = ("hang", "noise", "half_and_stall", "mute")
 ENDING = ("kill_coordinator", "interrupt", "terminate", "interrupt_twice", "alter_dataset")

@@ -15,6 +15,8 @@ from trt_dp.coordinator.job import Job
 from trt_dp.coordinator.run import run
 from trt_dp.types import Defaults, EngineSpec, Sampling
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("tokenizers")
 pytest.importorskip("jinja2")
 

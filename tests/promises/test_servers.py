@@ -124,6 +124,7 @@ def test_what_makes_no_sense_is_refused(tmp_path, more, said):
         api.run(dataset, engine="openai", output=tmp_path / "run", **{"endpoints": two, **more})
 
 
+@pytest.mark.long
 def test_chaos(tmp_path):
     """A run under faults drawn from a seed loses nothing and doubles nothing; scripts/chaos_servers tries many."""
     assert Trial(structs.replace(draw(3), requests=120), tmp_path).run() == []

@@ -15,7 +15,7 @@ from trt_dp import plugins
 from trt_dp.errors import PlacementError, UsageError
 from trt_dp.serving.launch import as_shell
 from trt_dp.serving.layout import Asked, layout
-from trt_dp.serving.servers import Arrangement, Seat, Server, Wish
+from trt_dp.serving.servers import Arrangement, Seat, Server, Wish, cpu
 from trt_dp.system.machine import Machine
 from trt_dp.types import Placement
 
@@ -129,6 +129,15 @@ def test_what_cannot_be_started_is_one_sentence(tmp_path, more, said):
     with pytest.raises(UsageError) as error:
         layout(asked(tmp_path, **more), CORES)
     assert said in str(error.value)
+
+
+def test_a_wrong_model_is_told_before_a_missing_library(tmp_path, monkeypatch):
+    """Whoever mistypes MODEL does not first install a library; then the library is named as what to install."""
+    monkeypatch.setattr(cpu.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(UsageError, match="nope does not exist"):
+        layout(asked(tmp_path, "cpu", wish=Wish(model=str(tmp_path / "nope"))), CORES)
+    with pytest.raises(UsageError, match=r"needs httptools: pip install 'httptools>="):
+        layout(asked(tmp_path, "cpu", wish=Wish(engine="echo")), CORES)
 
 
 def test_a_dry_run_is_a_script_and_starts_nothing(tmp_path):

@@ -106,6 +106,12 @@ class Deaf(Uneven):
     cancel = None
 
 
+class Cramped(EchoEngine):
+    """Echo that claims a KV cache of 100 tokens."""
+
+    kv_tokens = 100
+
+
 class Ranks(EchoEngine):
     """Echo whose workers step together: no step ends before every rank has begun it, and a dead rank stops all.
 

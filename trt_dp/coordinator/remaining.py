@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trt_dp.coordinator.order.contract import Indices, Order
 from trt_dp.coordinator.order.even import EvenOrder
 from trt_dp.coordinator.order.file import FileOrder
-from trt_dp.coordinator.order.lanes import Lanes
+from trt_dp.coordinator.order.fitting import Fitting
 from trt_dp.coordinator.order.runs import Runs
 
 Floats = NDArray[np.float64]
@@ -50,7 +50,7 @@ class Remaining:
         self, order: Order, pending: Indices | Runs, lengths: NDArray[np.integer[Any]]
     ) -> None:
         self._lengths = lengths
-        self._together = isinstance(order, Lanes)
+        self._together = isinstance(order, Fitting)
         self._step = max(1, len(pending) // _SAMPLE)
         self._picked = pending[:: self._step]
         if not isinstance(order, FileOrder | EvenOrder):

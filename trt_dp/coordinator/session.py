@@ -99,7 +99,7 @@ class Session:
         wanted = index.lines["output_tokens"]
         self._wanted_tokens = int(wanted.sum(dtype=np.int64, where=~journal.completed))
         proven = bool((journal.completed & ~journal.failed).any())
-        what = known(self._scope.job, self._scope.index, pending)
+        what = known(self._scope.job, self._scope.index, pending, say)
         chosen = choose(self._scope.job.order, what)
         if len(pending) and chosen.why:
             say(chosen.why)
@@ -235,6 +235,7 @@ class Session:
         elif isinstance(event, Ready):
             self._stopwatch.feeding_begins()
             self._crew.came_up(worker, event)
+            self._dispatcher.came_up(worker, event.kv_tokens)
             self.recorder.ready(worker, event.load_seconds, event.capacity)
         elif isinstance(event, EngineFacts):
             self.tally.told(worker, event.facts)

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from trt_dp.errors import UNREADABLE, DatasetError
+from trt_dp.system.extras import pip_install
 
 STDIN = "-"
 HEAD = 1 << 16
@@ -205,7 +206,7 @@ def _zstd(name: str) -> Any:
     module = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
     with contextlib.suppress(ImportError):
         return importlib.import_module(module)
-    msg = f"{name} is zstd-compressed: install backports.zstd (pip install 'trt-dp[zstd]'), or decompress it (unzstd)"
+    msg = f"{name} is zstd-compressed: install backports.zstd ({pip_install('zstd')}), or decompress it (unzstd)"
     raise DatasetError(msg)
 
 

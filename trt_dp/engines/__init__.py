@@ -71,6 +71,14 @@ class Bounded(Protocol):
         """The most tokens that prompt and answer may have together."""
 
 
+class Caching(Protocol):
+    """An engine that also says how many tokens its KV cache holds, for orders that count on full batches."""
+
+    @property
+    def kv_tokens(self) -> int:
+        """The tokens that all requests in flight may have there together; 0: not known."""
+
+
 class Pausing(Protocol):
     """An engine that also says why its capacity is 0."""
 

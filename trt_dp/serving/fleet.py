@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -27,6 +28,7 @@ _LOADING_LOOK, _READY_LOOK = 0.2, 1.0
 _MOST_PATIENCE = 10.0  # for an answer about health
 _KILLED_SECONDS = 30.0
 _SOON = 0.01
+_TEMPORARY = "trt-dp-"  # short: a path to a socket has 107 letters at most
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)  # its log does not tell why
 
 
@@ -188,9 +190,11 @@ class _House:
     def _start(self) -> None:
         launch = self.launch
         self._logged, self._asked, self._ask_at = log_size(launch.log), None, 0.0
+        temporary = tempfile.mkdtemp(prefix=_TEMPORARY) if launch.temporary else ""
         environment = {**clean(os.environ), **launch.environment}
+        environment |= {launch.temporary: temporary} if temporary else {}
         shared_memory.remove(launch.shared)
-        self._process = Guarded(launch.command, environment, launch.cores, launch.log)
+        self._process = Guarded(launch.command, environment, launch.cores, launch.log, temporary)
 
     def _ask(self) -> None:
         where, path = target(self.launch.url), self.launch.health

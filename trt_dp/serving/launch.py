@@ -26,6 +26,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     folder: Path  # for its files, of which it has the log
     files: dict[str, str] = {}  # their names in it, and their text
     shared: str = ""  # how the names of its files in shared memory begin: a killed one leaves them
+    temporary: str = ""  # the variable that names a folder for what it must not leave: its own, for as long as it runs
     behind: bool = False  # clients reach it through a proxy
 
     @property

@@ -106,6 +106,7 @@ def _launch(asked: Asked, server: Server, seat: Seat) -> Launch:
         environment={**seat.placement.environment, **server.environment(asked.wish, seat)},
         cores=seat.placement.cores,
         folder=seat.folder,
+        temporary=server.temporary,
         behind=asked.proxy is not None,
     )
 

@@ -91,6 +91,10 @@ TIGHT, TIGHTER = (
     Setting(shapes=engines(EngineShape(kv_tokens=TAIL_LONGEST * 256 // n, admission="optimistic")))
     for n in (3, 6)
 )
+CROWDED, RESERVING = (
+    Setting(shapes=engines(EngineShape(kv_tokens=TAIL_LONGEST * 256 // 24, admission=kind)))
+    for kind in ("optimistic", "reserve")
+)
 ROOFLINE, HALF_ROOFLINE = (
     Setting(shapes=engines(EngineShape(model=Roofline()), workers)) for workers in (8, 4)
 )
@@ -137,6 +141,8 @@ CASES = (
     _case("long tail, one joins after 20 s", "long-tail", LATE),
     _case("long tail, KV cache for a third", "long-tail", TIGHT, 90),
     _case("long tail, KV cache for a sixth", "long-tail", TIGHTER),
+    _case("long tail, KV cache for a 24th", "long-tail", CROWDED),
+    _case("long tail, KV cache for a 24th, all of it reserved", "long-tail", RESERVING),
     _case("long tail, crash halfway, back after 60 s", "long-tail", CRASH, 85),
     Case(
         name="512 requests up to 16 K, 32 prompts x 16",

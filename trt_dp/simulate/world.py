@@ -47,6 +47,9 @@ class Feeding(Protocol):
     def unfinished(self) -> int:
         """How many requests are not completed."""
 
+    def came_up(self, worker: int, kv_tokens: int) -> None:
+        """A worker is ready; its KV cache holds so many tokens, 0 if there is no limit."""
+
     def take(self, worker: int, limit: int) -> Indices:
         """The next requests of a worker."""
 
@@ -152,7 +155,9 @@ class World:
             self._step(worker)
 
     def _start(self, worker: int) -> None:
-        self._engines[worker] = Engine(self._setting.shapes[worker], self._clock.now)
+        shape = self._setting.shapes[worker]
+        self._engines[worker] = Engine(shape, self._clock.now)
+        self._feeding.came_up(worker, shape.kv_tokens or 0)
         self._feed(worker)
 
     def _tick(self) -> None:

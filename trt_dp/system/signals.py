@@ -39,8 +39,17 @@ def noted() -> Iterator[list[int]]:
 
 
 def _stopping() -> list[signal.Signals]:
-    """The signals that stop this process and are not ignored; none outside the main thread, as Python demands."""
+    """The signals that stop this process; none outside the main thread, as Python demands.
+
+    A shell without job control makes what a script starts with `&` ignore SIGINT. It counts all the same, so that
+    the script's Ctrl-C and `kill -INT` leave no run behind. Under nohup, which ignores SIGHUP, both stay ignored.
+    """
     if threading.current_thread() is not threading.main_thread():
         return []
-    kinds = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    return [kind for kind in kinds if signal.getsignal(kind) not in (signal.SIG_IGN, None)]
+    if _ignored(signal.SIGHUP):
+        return [one for one in (signal.SIGINT, signal.SIGTERM) if not _ignored(one)]
+    return [signal.SIGINT, *(one for one in (signal.SIGTERM, signal.SIGHUP) if not _ignored(one))]
+
+
+def _ignored(kind: signal.Signals) -> bool:
+    return signal.getsignal(kind) in (signal.SIG_IGN, None)

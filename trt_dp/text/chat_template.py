@@ -13,6 +13,7 @@ from msgspec import Raw
 
 from trt_dp.errors import RequestRefused, UsageError
 from trt_dp.system import safe_files
+from trt_dp.system.extras import pip_install
 
 _FILE = "chat_template.jinja"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -82,7 +83,7 @@ def _with_system(chat: list[Message], system: str | None) -> list[Message]:
 def check(folder: Path | None, why: str) -> None:
     """Raises UsageError unless the folder has a chat template and it can be used."""
     if importlib.util.find_spec("jinja2") is None:
-        msg = f"{why}, which needs jinja2: pip install 'trt-dp[tokenizers]'"
+        msg = f"{why}, which needs jinja2: {pip_install('tokenizers')}"
         raise UsageError(msg)
     if folder is None or read_source(folder) is None:
         msg = f"{why}, and {missing(folder)}"
@@ -140,6 +141,6 @@ def _jinja() -> ModuleType:
     try:
         from trt_dp.text import jinja  # noqa: PLC0415 - see above
     except ImportError as error:
-        msg = "chat messages need jinja2: pip install 'trt-dp[tokenizers]'"
+        msg = f"chat messages need jinja2: {pip_install('tokenizers')}"
         raise UsageError(msg) from error
     return jinja

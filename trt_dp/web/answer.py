@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from trt_dp.errors import UsageError
+from trt_dp.system.extras import pip_install
 from trt_dp.web.events import EventStream
 from trt_dp.web.exchange import DONE, Fault, Reply
 
@@ -19,7 +20,7 @@ _KEPT = 200  # characters of a server's redirect shown in a message
 def check_installed() -> None:
     """Raises UsageError without httptools."""
     if not _INSTALLED:
-        msg = "HTTP needs httptools: pip install 'trt-dp[openai]'"
+        msg = f"HTTP needs httptools: {pip_install('openai')}"
         raise UsageError(msg)
 
 

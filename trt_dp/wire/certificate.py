@@ -9,10 +9,11 @@ from importlib.util import find_spec
 from msgspec import Struct
 
 from trt_dp.errors import UsageError
+from trt_dp.system.extras import pip_install
 
 _NO_CRYPTOGRAPHY = (
     "workers on other machines need encryption, and this machine lacks the package that makes "
-    "certificates: pip install 'trt-dp[hosts]'"
+    "certificates:"
 )
 _ALWAYS = (  # clocks of hosts differ; what ends the trust in it is the end of the run
     datetime(2000, 1, 1, tzinfo=timezone.utc),
@@ -27,9 +28,13 @@ class Certificate(Struct, frozen=True):
     secret: bytes
 
 
+def _missing() -> str:
+    return f"{_NO_CRYPTOGRAPHY} {pip_install('hosts')}"
+
+
 def why_not() -> str | None:
     """What keeps this machine from making one."""
-    return None if find_spec("cryptography") else _NO_CRYPTOGRAPHY
+    return None if find_spec("cryptography") else _missing()
 
 
 def make() -> Certificate:
@@ -39,7 +44,7 @@ def make() -> Certificate:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     except ImportError as error:
-        raise UsageError(_NO_CRYPTOGRAPHY) from error
+        raise UsageError(_missing()) from error
     key = Ed25519PrivateKey.generate()
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "trt-dp")])
     made = (

@@ -63,11 +63,15 @@ class Hello(Struct, frozen=True, tag="hello"):
 
 
 class Ready(Struct, frozen=True, tag="ready"):
-    """The engine is loaded and takes up to `capacity` requests at once; `reads_source`: the worker sees the file."""
+    """The engine is loaded and takes up to `capacity` requests at once; `reads_source`: the worker sees the file.
+
+    `kv_tokens` is what its KV cache holds; 0: it does not say.
+    """
 
     capacity: int
     load_seconds: float
     reads_source: bool
+    kv_tokens: int = 0
 
 
 class EngineFacts(Struct, frozen=True, tag="facts"):

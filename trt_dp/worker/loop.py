@@ -145,7 +145,8 @@ class Loop:
         self._prompts.takes = about(engine).takes
         self._rules = structs.replace(self._rules, context=getattr(engine, "context", None))
         _log.info("ready after %.3f s", seconds)
-        self._send(Ready(engine.capacity, seconds, self._reader.sees_source))
+        cache = getattr(engine, "kv_tokens", 0)
+        self._send(Ready(engine.capacity, seconds, self._reader.sees_source, cache))
         self._send_facts(engine)
         return engine
 

@@ -225,7 +225,6 @@ def test_the_command_from_end_to_end(tmp_path):
 def test_trt_dps_own_servers(tmp_path):
     """--server cpu: two on a core each, as many requests in flight as both take together."""
     words = ["sweep", "--server", "cpu", "--engine", "echo", "--dp", 2, "--batch-size", 2]
-    words += ["--body", "return_token_ids=true"]  # echo has no tokenizer
     words += ["--max-requests", 8, "--input-mean", 8, "--output-mean", 4, "--results-dir", tmp_path]
     found = trt_dp(*words)
     assert found.returncode == 0, found.stderr

@@ -230,7 +230,7 @@ def test_plain_types_need_no_library(tmp_path):
         for kind in ("F16", "Q8_0")
     ]
     assert results[0].returncode == 0, results[0].stderr
-    assert "pip install 'trt-dp[gguf]'" in results[1].stderr
+    assert "pip install 'gguf>=" in results[1].stderr
 
 
 def test_numbers_are_those_that_were_written(tmp_path):

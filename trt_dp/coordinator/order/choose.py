@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from trt_dp.coordinator.order.contract import Clock, Indices, Order
 from trt_dp.coordinator.order.even import EvenOrder
 from trt_dp.coordinator.order.file import FileOrder
+from trt_dp.coordinator.order.fitting import Fitting, tokens_held
 from trt_dp.coordinator.order.guess import Exact, Floats, Guess, Learned
 from trt_dp.coordinator.order.lanes import Lanes
 from trt_dp.coordinator.order.longest import Longest
@@ -30,6 +31,10 @@ _UNUSED = 16  # where lengths are not known, answers use a 16th of max_tokens or
 _SPREAD_OF_GROUPS, _SPREAD_OF_RUNS = 0.8, 0.3
 
 
+def _quiet(_said: str) -> None:
+    """Nobody wants to know."""
+
+
 class Known(Struct, frozen=True, kw_only=True):
     """The requests that are pending; of all requests, the prompts and max_tokens, and the lengths of an earlier run.
 
@@ -43,6 +48,7 @@ class Known(Struct, frozen=True, kw_only=True):
     earlier: NDArray[np.integer[Any]] | None
     clock: Clock
     prefixes: Callable[[], NDArray[np.int64]] | None = None  # the groups that begin alike
+    say: Callable[[str], None] = _quiet
 
 
 class Chosen(Struct, frozen=True):
@@ -80,7 +86,11 @@ def _lanes(known: Known, guess: Guess | None, what: str) -> Chosen:
     if guess is None:
         return Chosen(FileOrder(known.pending), f"order: as in the file, {what}")
     prompts = known.prompts.astype(np.float64)
-    return Chosen(Lanes(known.pending[:], guess, known.clock, prompts), f"order: lanes, {what}")
+    pending = known.pending[:]
+    held = tokens_held(prompts[pending], guess.medians(pending))
+    lanes = Lanes(pending, guess, known.clock, prompts)
+    order = Fitting(lanes, Longest(pending, guess, known.clock), held, known.say)
+    return Chosen(order, f"order: lanes, {what}")
 
 
 def _prefix(known: Known) -> Chosen:

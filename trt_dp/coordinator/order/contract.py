@@ -21,6 +21,7 @@ NOTHING = np.empty(0, np.int64)
 class Asking(Struct, frozen=True, kw_only=True):
     """A worker that may take more: what it has in flight, what its engine takes, and how the run stands.
 
+    `kv_tokens` is what the KV cache of its engine holds, if it says so.
     `waiting` is what came back from workers and waits to run again, wherever; this one may get `again` of them.
     """
 
@@ -29,6 +30,7 @@ class Asking(Struct, frozen=True, kw_only=True):
     limit: int
     unfinished: int
     workers: int
+    kv_tokens: int = 0
     waiting: Indices = NOTHING
     again: int = 0
 

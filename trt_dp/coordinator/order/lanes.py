@@ -199,9 +199,8 @@ class Lanes:
     def _task(self, asking: Asking, steps: StepTime, now: float) -> Task:
         """What is left, as the plan wants to know it."""
         again = np.sort(self._guess.medians(asking.waiting))
-        lengths = self._pending.rising()
-        if len(again):
-            lengths = np.sort(np.concatenate([lengths, again]))
+        pending = self._pending.rising()
+        lengths = np.sort(np.concatenate([pending, again])) if len(again) else pending
         prompt = self._prompt_tokens / max(1, len(lengths))
         total = float(lengths.sum())
         self._context = prompt + (float((lengths**2).sum()) / total / 2 if total else 0.0)
@@ -213,7 +212,7 @@ class Lanes:
         last = float(lengths[len(lengths) // 5]) if len(lengths) else 0.0
         return Task(
             loads=loads,
-            pending=lengths,
+            pending=pending,
             work=self._guess.mean_of_median() * total + self._in_flight_work,
             steps=steps,
             context=self._context,
@@ -238,7 +237,8 @@ class Lanes:
         means, medians = self._guess.rests(mine, done)
         work = float(means.sum())
         area = float((means * (self._prompts[mine] + done + means / 2)).sum())
-        others = max(0.0, limit * self._horizon - work)  # tokens that will take the slots of these
+        cap = min(limit, self._plan.caps.get(worker, limit))
+        others = max(0.0, cap * self._horizon - work)  # tokens that will take the slots of these
         context = (area + others * self._context) / max(1.0, work + others)
         return Load(
             worker=worker,
@@ -250,15 +250,27 @@ class Lanes:
         )
 
     def _choose(self, asking: Asking, steps: StepTime) -> Indices:
-        plan = self._plan
-        cap = min(asking.limit, plan.caps.get(asking.worker, asking.limit))
-        room = cap - asking.in_flight
+        late = self._take_late(asking, steps)
+        cap = min(asking.limit, self._plan.caps.get(asking.worker, asking.limit))
+        room = cap - asking.in_flight - len(late)
+        if room <= 0:
+            return late
+        more = self._take_more(asking, steps, room)
+        return np.concatenate([late, more]) if len(late) else more
+
+    def _take_late(self, asking: Asking, steps: StepTime) -> Indices:
+        """A lane takes what is too long for full batches at once, though it has more in flight than its cap."""
+        room = min(self._plan.lanes.pop(asking.worker, 0), asking.limit - asking.in_flight)
         if room <= 0:
             return NOTHING
+        full = self._budget(asking.worker, steps, asking.limit) / LENIENT
+        return self._pending.take_between(room, full, self._budget(asking.worker, steps))
+
+    def _take_more(self, asking: Asking, steps: StepTime, room: int) -> Indices:
         if asking.worker not in self._dealt:
             return self._deal(asking, room)
-        if plan.quotas is not None:
-            return self._up_to(room, asking.worker, plan.quotas)
+        if self._plan.quotas is not None:
+            return self._up_to(room, asking.worker, self._plan.quotas)
         return self._pending.take(room, self._budget(asking.worker, steps))
 
     def _choose_again(self, back: Back, asking: Asking, steps: StepTime) -> Indices:

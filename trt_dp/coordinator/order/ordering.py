@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -18,7 +19,7 @@ from trt_dp.dataset.prefixes import prefix_groups
 from trt_dp.types import MOST_TOKENS, Records
 
 
-def known(job: Job, index: Index, pending: Runs) -> Known:
+def known(job: Job, index: Index, pending: Runs, say: Callable[[str], None]) -> Known:
     """What is known of requests before any of them is answered."""
     return Known(
         pending=pending,
@@ -28,6 +29,7 @@ def known(job: Job, index: Index, pending: Runs) -> Known:
         earlier=lengths_of_run(job.lengths_from, index) if job.lengths_from else None,
         clock=perf_counter,
         prefixes=lambda: prefix_groups(index, pending[:]),
+        say=say,
     )
 
 

@@ -35,17 +35,12 @@ class Load(Struct):
         """What the longest in flight still has to do."""
         return float(self.rests[-1]) if len(self.rests) else 0.0
 
-    def free(self, cap: int, budget: float, length: float) -> int:
-        """How many requests of this length can still start here, in so many slots, and end within a budget."""
-        fitting = np.searchsorted(self.rests, budget * LENIENT - length, side="right")
-        blocked = len(self.rests) - int(fitting)
-        return max(0, cap - blocked) * max(1, int(budget / max(1.0, length)))
-
 
 class Task(Struct, frozen=True, kw_only=True):
     """What is left: the workers, the lengths of the pending requests, the least first, and all of it in tokens.
 
-    `again` are the lengths of those pending that came back from workers, of which a worker gets only a few at once.
+    `again` are the lengths of those that came back from workers, of which a worker gets only a few at once: they are
+    not among `pending`.
     """
 
     loads: list[Load]
@@ -61,13 +56,15 @@ class Task(Struct, frozen=True, kw_only=True):
 class Plan(Struct, frozen=True):
     """When all should end, how many requests each worker should have in flight until then, and how much more work.
 
-    `wards` are the workers that let their batch shrink for long requests that came back, and the longest for each.
+    `lanes` are the workers that keep smaller batches, for requests that are too long for full ones, and how many of
+    those each takes at once; `wards` those that do so for requests that came back, and the longest for each.
     """
 
     end: float
     caps: dict[int, int]
     quotas: dict[int, float] | None = None
     wards: dict[int, float] = {}
+    lanes: dict[int, int] = {}
 
 
 def make_plan(task: Task, now: float) -> Plan:
@@ -78,14 +75,14 @@ def make_plan(task: Task, now: float) -> Plan:
     low = least + task.tail * min(_tau(task, load, 1) for load in task.loads)
     high = low * 1.0001 + 1e-9
     for _ in range(_DOUBLINGS):
-        if _caps(task, high) is not None:
+        if _within(task, high) is not None:
             break
         low, high = high, 2 * high
     for _ in range(_ROUNDS):
         middle = (low + high) / 2
-        low, high = (middle, high) if _caps(task, middle) is None else (low, middle)
-    caps, wards = _caps(task, high) or ({load.worker: load.limit for load in task.loads}, {})
-    return Plan(now + high, caps, None, wards)
+        low, high = (middle, high) if _within(task, middle) is None else (low, middle)
+    plan = _within(task, high) or Plan(high, {load.worker: load.limit for load in task.loads})
+    return replace(plan, end=now + high)
 
 
 def _speed(task: Task, load: Load) -> float:
@@ -121,16 +118,24 @@ def _drain(task: Task, load: Load) -> float:
     return weighed * _tau(task, load, 0)
 
 
-def _caps(task: Task, seconds: float) -> tuple[dict[int, int], dict[int, float]] | None:
-    """The largest batches with which everything can end in so many seconds, and the wards; None if it cannot."""
+def _within(task: Task, seconds: float) -> Plan | None:
+    """The largest batches with which everything can end in so many seconds; None if it cannot."""
     caps = {load.worker: _cap(task, load, load.longest, seconds) for load in task.loads}
     wards = _find_wards(task, seconds, caps) if len(task.again) else {}
-    if wards is None or min(caps.values()) < 1 or not _find_lanes(task, seconds, caps):
+    if wards is None or min(caps.values()) < 1:
         return None
-    room = sum(
-        caps[load.worker] * seconds / _tau(task, load, caps[load.worker]) for load in task.loads
+    lanes = _find_lanes(task, seconds, caps)
+    if lanes is None or _room_for_work(task, seconds, caps) < task.work:
+        return None
+    return Plan(seconds, {w: int(cap) for w, cap in caps.items()}, None, wards, lanes)
+
+
+def _room_for_work(task: Task, seconds: float, caps: dict[int, float]) -> float:
+    """How many tokens there is time for; what is in flight ends in time as it is."""
+    return sum(
+        max(load.work, caps[load.worker] * seconds / _tau(task, load, caps[load.worker]))
+        for load in task.loads
     )
-    return ({w: int(cap) for w, cap in caps.items()}, wards) if room >= task.work else None
 
 
 def _find_wards(task: Task, seconds: float, caps: dict[int, float]) -> dict[int, float] | None:
@@ -147,7 +152,7 @@ def _find_wards(task: Task, seconds: float, caps: dict[int, float]) -> dict[int,
         if late <= 0:
             return wards
         longest = float(again[left - 1])
-        count, others = _ward(task, load, longest, seconds, late)
+        count, others = _ward(task, load, longest, seconds, min(load.again, late))
         if count:
             caps[load.worker] = count + others
             wards[load.worker] = longest
@@ -158,7 +163,7 @@ def _find_wards(task: Task, seconds: float, caps: dict[int, float]) -> dict[int,
 def _ward(task: Task, load: Load, longest: float, seconds: float, late: int) -> tuple[int, int]:
     """How many of those that are late can start here now and end in time, and beside how many others."""
     room = _room(task, load, longest, seconds) - float(load.rests.sum())
-    count = int(min(load.again, late, room / longest))
+    count = int(min(late, room / longest))
     if count < 1:
         return 0, 0
     return count, max(0, int(_cap(task, load, longest, seconds, count)))
@@ -182,20 +187,30 @@ def _cap(task: Task, load: Load, longest: float, seconds: float, more: int = 0) 
     return min(float(load.limit), batch)
 
 
-def _find_lanes(task: Task, seconds: float, caps: dict[int, float]) -> bool:
-    """Lower the batches of as few workers as it takes for the longest pending requests to end in time."""
-    pending = task.pending
-    taus = {load.worker: _tau(task, load, caps[load.worker]) for load in task.loads}
-    left = len(pending)
-    for load in sorted(task.loads, key=lambda load: taus[load.worker]):
-        longest = float(pending[left - 1]) if left else 0.0
-        if longest <= seconds / taus[load.worker]:
-            return True
-        lane = replace(load, context=max(load.context, task.prompt + longest / 2))
-        cap = _cap(task, lane, max(load.longest, longest), seconds)
-        if cap < 1:
-            return False
-        caps[load.worker] = cap
-        budget = seconds / _tau(task, lane, cap)
-        left = max(0, left - load.free(int(cap), budget, longest))
-    return not left
+def _find_lanes(task: Task, seconds: float, caps: dict[int, float]) -> dict[int, int] | None:
+    """Lower the batches of as few workers as it takes, so that requests end that are too long for full ones.
+
+    Returns how many of those each of them takes at once, beside what it has; None if they cannot end in time.
+    """
+    full = seconds / min(_tau(task, load, load.limit) for load in task.loads)
+    in_time, left = int(np.searchsorted(task.pending, full, side="right")), len(task.pending)
+    lanes: dict[int, int] = {}
+    for load in sorted(
+        task.loads, key=lambda load: (_tau(task, load, caps[load.worker]), load.work)
+    ):
+        if left <= in_time:
+            break
+        longest = float(task.pending[left - 1])
+        count, others = _lane(task, load, longest, seconds, left - in_time)
+        if count:
+            caps[load.worker] = min(caps[load.worker], count + others)
+            lanes[load.worker] = count
+            left -= count
+    return lanes if left <= in_time else None
+
+
+def _lane(task: Task, load: Load, longest: float, seconds: float, late: int) -> tuple[int, int]:
+    """How many of those that are late this worker can take now, and beside how many others."""
+    lane = replace(load, context=max(load.context, task.prompt + longest / 2))
+    late = min(late, load.limit - len(load.rests))
+    return _ward(task, lane, max(longest, load.longest), seconds, late)

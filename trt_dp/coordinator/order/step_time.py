@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_MEMORY_TOKENS = 5_000_000.0
+_MEMORY_TOKENS = 600_000.0  # of each worker
+_LEAST_MEMORY = 5_000_000.0
 _SCALE_TOKENS = 30_000.0
 _RIDGE = 0.003
 _TYPICAL_CONTEXT = 4000.0
@@ -111,7 +112,8 @@ class StepTime:
         kept = _SCALE_TOKENS / (_SCALE_TOKENS + total)
         known.took = known.took * kept + float(seconds.sum())
         known.expected = known.expected * kept + float(tokens @ (rows @ shape)) * self.shape.seconds
-        kept = _MEMORY_TOKENS / (_MEMORY_TOKENS + total)
+        memory = max(_LEAST_MEMORY, _MEMORY_TOKENS * len(self._workers))
+        kept = memory / (memory + total)
         scale = known.scale if self.measured else 1.0
         self._matrix = self._matrix * kept + (rows.T * tokens) @ rows
         self._vector = self._vector * kept + seconds @ rows / scale

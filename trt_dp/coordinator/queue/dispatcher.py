@@ -49,6 +49,7 @@ class Dispatcher:
         self._quarantine = Quarantine(workers, proven=proven)
         self._again = Again(workers)
         self._workers = workers
+        self._kv_tokens: dict[int, int] = {}
         self._in_flight: dict[int, set[int]] = {}
         self._copies = copies
         self._doubles = Doubles()
@@ -166,6 +167,10 @@ class Dispatcher:
         self._again.add(self._quarantine.spare(worker, lost))
         return []
 
+    def came_up(self, worker: int, kv_tokens: int) -> None:
+        """The engine of this worker is ready; its KV cache holds so many tokens, 0 if that is not known."""
+        self._kv_tokens[worker] = kv_tokens
+
     def enlist(self, workers: int) -> None:
         """So many more workers will come: the others' shares shrink."""
         self._workers += workers
@@ -203,6 +208,7 @@ class Dispatcher:
             limit=self._limit(limit),
             unfinished=self.unfinished,
             workers=self._workers,
+            kv_tokens=self._kv_tokens.get(worker, 0),
             waiting=waiting,
             again=limit if most is None else most,
         )

@@ -52,6 +52,7 @@ class Hosts:
 
     def __init__(self, launcher: HostLauncher | None = None) -> None:
         self._launcher = launcher
+        self._divides_gpus = getattr(launcher, "divides_gpus", False)
         self._agents: list[Agent] = []
         self._news: list[News] = []
         self._looked = self._pinged = time.monotonic()
@@ -145,7 +146,7 @@ class Hosts:
                 f"{said.name} has trt-dp {said.version}, and the coordinator has {mine}: "
                 "install the same version on all hosts"
             )
-        for agent in self._agents:
+        for agent in [] if self._divides_gpus else self._agents:
             shared = set(agent.said.machine.gpus) & set(said.machine.gpus)
             if agent.said.name == said.name and shared:
                 gpus = ", ".join(sorted(shared))

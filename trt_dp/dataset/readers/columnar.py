@@ -8,6 +8,7 @@ from types import ModuleType
 from trt_dp.dataset.inputs import Opened
 from trt_dp.dataset.readers.contract import Options, Row
 from trt_dp.errors import UsageError
+from trt_dp.system.extras import pip_install
 
 
 class Parquet:
@@ -60,6 +61,6 @@ def _pyarrow(name: str) -> ModuleType:
     try:
         from trt_dp.dataset.readers import arrow
     except ImportError as error:
-        msg = f"{name} needs pyarrow: pip install 'trt-dp[parquet]'"
+        msg = f"{name} needs pyarrow: {pip_install('parquet')}"
         raise UsageError(msg) from error
     return arrow

@@ -12,6 +12,7 @@ from trt_dp.dataset.writers import columns
 from trt_dp.dataset.writers.contract import Answers
 from trt_dp.dataset.writers.jsonl import listed
 from trt_dp.errors import UsageError
+from trt_dp.system.extras import pip_install
 
 _IDS = ("input_ids", "output_ids")
 _GROUP_ROWS = 8192
@@ -31,7 +32,7 @@ class Parquet:
         try:
             from trt_dp.dataset.writers import arrow
         except ImportError as error:
-            msg = "Parquet needs pyarrow: pip install 'trt-dp[parquet]'"
+            msg = f"Parquet needs pyarrow: {pip_install('parquet')}"
             raise UsageError(msg) from error
         arrow.write(_batches(answers, kinds := _kinds(answers)), kinds, out)
 

@@ -90,6 +90,7 @@ class CpuEngine:
         self._decoder = _load(self._model, self._settings, mode)
         self.capacity = sequences + self._decoder.lookahead
         self.context = self._model.positions
+        self.kv_tokens = blocks * BLOCK
         self._waiting: deque[Request] = deque()
         self._in_flight: dict[int, _Progress] = {}
 

@@ -26,6 +26,7 @@ from trt_dp.engines.cpu.decoder import (
     stream_seed,
     watch_of,
 )
+from trt_dp.system.extras import pip_install
 from trt_dp.text.stop_strings import Watch
 from trt_dp.types import Ids, Progress, Request
 
@@ -33,7 +34,7 @@ try:
     import openvino as ov
     import openvino_genai as og
 except ImportError as error:
-    msg = f"OpenVINO is not installed ({error}): pip install 'trt-dp[cpu]'"
+    msg = f"OpenVINO is not installed ({error}): {pip_install('cpu')}"
     raise ImportError(msg) from error
 
 _EXACT = {

@@ -17,6 +17,7 @@ from trt_dp.engines.openai.reading import Trouble, read
 from trt_dp.engines.openai.results import Sent, result_of
 from trt_dp.engines.openai.standing import Standing
 from trt_dp.errors import EngineRefused, RequestRefused, UsageError
+from trt_dp.system.extras import pip_install
 from trt_dp.types import EngineSpec, Facts, Failure, Placement, Request, Result, Returned
 from trt_dp.web import Client, Exchange, Reply, Target
 
@@ -104,7 +105,7 @@ class OpenaiEngine:
     @staticmethod
     def why_not() -> str | None:
         """Whether the HTTP client's library is missing."""
-        return None if find_spec("httptools") else "install httptools: pip install 'trt-dp[openai]'"
+        return None if find_spec("httptools") else f"install httptools: {pip_install('openai')}"
 
     @staticmethod
     def targets(options: Mapping[str, str]) -> int:

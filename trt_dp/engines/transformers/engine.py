@@ -90,6 +90,7 @@ class TransformersEngine:
         self._loaded: Loaded = load(self._library, self._checkpoint, place)
         self._decoder: Decoder = self._loaded.decoder
         self.capacity = self._loaded.limits.max_sequences + self._decoder.lookahead
+        self.kv_tokens = self._loaded.limits.room
         if self._checkpoint.positions:
             self.context = self._checkpoint.positions
         self._waiting: deque[Request] = deque()

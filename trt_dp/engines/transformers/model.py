@@ -18,13 +18,14 @@ from trt_dp.engines.transformers.folder import Checkpoint
 from trt_dp.engines.transformers.paging import Chooser, Pages
 from trt_dp.engines.transformers.settings import Settings
 from trt_dp.errors import EngineRefused
+from trt_dp.system.extras import pip_install
 from trt_dp.types import Ids
 
 try:
     import torch
     import transformers
 except ImportError as error:
-    msg = f"the engine transformers needs PyTorch and transformers ({error}): pip install 'trt-dp[transformers]'"
+    msg = f"the engine transformers needs PyTorch and transformers ({error}): {pip_install('transformers')}"
     raise ImportError(msg) from error
 
 Mask = NDArray[np.bool_]

@@ -19,6 +19,7 @@ from trt_dp.engines.triton.probe import Probe, ask
 from trt_dp.engines.triton.transport import Call, Outcome, Problem, Tensor, Transport
 from trt_dp.engines.triton.wishes import Wishes
 from trt_dp.errors import EngineRefused
+from trt_dp.system.extras import pip_install
 from trt_dp.types import Facts, Failure, Request, Result, Returned
 
 _POLL_SECONDS = 0.05
@@ -151,7 +152,9 @@ def _transport(wishes: Wishes) -> Callable[[], Transport]:
     if wishes.over == "http":
         return lambda: HttpTransport(wishes.silent_seconds)
     if importlib.util.find_spec("tritonclient") is None:
-        msg = "--set over=grpc needs tritonclient: pip install 'trt-dp[triton]', or leave it out for HTTP"
+        msg = (
+            f"--set over=grpc needs tritonclient: {pip_install('triton')}, or leave it out for HTTP"
+        )
         raise EngineRefused(msg)
     return lambda: GrpcTransport(wishes.silent_seconds)
 

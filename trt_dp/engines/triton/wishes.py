@@ -9,6 +9,7 @@ from typing import Literal
 from msgspec import Struct
 
 from trt_dp.errors import UsageError
+from trt_dp.system.extras import pip_install
 from trt_dp.types import Placement
 from trt_dp.web import target
 
@@ -41,7 +42,7 @@ class Wishes(Struct, frozen=True, kw_only=True):
 def why_not() -> str | None:
     """What keeps these engines from running here."""
     if importlib.util.find_spec("httptools") is None:
-        return "install httptools: pip install 'trt-dp[triton]'"
+        return f"install httptools: {pip_install('triton')}"
     return None
 
 

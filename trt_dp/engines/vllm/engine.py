@@ -75,6 +75,7 @@ class VllmEngine:
         self._limits = _limits(self._config, made.platform.is_cpu())
         self._adapters = Adapters(self._limits.lora_rank)
         self.context = self._limits.context
+        self.kv_tokens = _kv_tokens(self._config.cache_config)
         self.capacity = settings.window or _window(self._config.scheduler_config.max_num_seqs)
         self._in_flight: dict[str, _Asked] = {}
         self._waiting: list[Request] = []
@@ -288,6 +289,12 @@ class VllmEngine:
 def _window(sequences: int) -> int:
     """A full batch, and a few that wait inside, so that a place that becomes free is filled at once."""
     return sequences + max(1, sequences // 8)
+
+
+def _kv_tokens(cache: Any) -> int:
+    """What vLLM counted, which is right for hybrid models too; older versions only have blocks."""
+    counted = getattr(cache, "kv_cache_size_tokens", None)
+    return int(counted or (cache.num_gpu_blocks or 0) * (cache.block_size or 0))
 
 
 def _limits(config: Any, on_cpu: bool) -> Limits:  # noqa: FBT001

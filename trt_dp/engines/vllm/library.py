@@ -9,9 +9,9 @@ from typing import Any
 from msgspec import Struct
 
 from trt_dp.errors import EngineRefused, UsageError
+from trt_dp.system.extras import pip_install
 from trt_dp.system.redact import redact
 
-_GET = "pip install 'trt-dp[vllm]'"
 _MOST_WORDS = 400
 
 
@@ -53,7 +53,7 @@ def library() -> Library:
     except ModuleNotFoundError as error:
         if error.name != "vllm":
             raise _broken(error) from error
-        msg = f"vLLM is not installed here: {_GET}"
+        msg = f"vLLM is not installed here: {pip_install('vllm')}"
         raise EngineRefused(msg) from error
     except (ImportError, AttributeError, OSError, RuntimeError) as error:
         raise _broken(error) from error
@@ -123,6 +123,5 @@ def _words(action: Any, value: str) -> list[str]:
 
 
 def _broken(error: Exception) -> EngineRefused:
-    return EngineRefused(
-        f"vLLM is installed but does not load: {sentence(error)}; fix that (trt-dp doctor says more), or {_GET}"
-    )
+    what_to_do = f"fix that (trt-dp doctor says more), or {pip_install('vllm')}"
+    return EngineRefused(f"vLLM is installed but does not load: {sentence(error)}; {what_to_do}")

@@ -79,8 +79,9 @@ class _Placed:
     def _start(self, wish: RayWish, told: bytes) -> None:
         place = PlacementGroupSchedulingStrategy(self._group, 0)
         options = {
-            "num_cpus": wish.cores, "num_gpus": wish.gpus, "scheduling_strategy": place,
-            "max_restarts": 0, "runtime_env": {"env_vars": _OWN_CHILDREN},
+            "num_cpus": wish.cores, "num_gpus": wish.gpus, "resources": wish.resources,
+            "scheduling_strategy": place, "max_restarts": 0,
+            "runtime_env": {"env_vars": _OWN_CHILDREN},
         }  # fmt: skip
         self._actor = ray.remote(Keeper).options(**options).remote()
         self._kept = self._actor.keep.remote(agent_command("", "--stdin"), told)

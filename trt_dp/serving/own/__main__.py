@@ -12,6 +12,7 @@ from trt_dp.engines.choose import choose_engine
 from trt_dp.errors import Interrupted, TrtDpError, UsageError
 from trt_dp.serving.own.limits import Limits
 from trt_dp.serving.own.settings import Settings
+from trt_dp.system.extras import pip_install
 from trt_dp.system.safe_text import plain
 from trt_dp.types import EngineSpec, Placement
 
@@ -34,7 +35,7 @@ def main() -> int:
 
         server.serve(settings_of(given))
     except ImportError as error:
-        return _fail(UsageError(f"the own server needs {error.name}: pip install 'trt-dp[server]'"))
+        return _fail(UsageError(f"the own server needs {error.name}: {pip_install('server')}"))
     except TrtDpError as error:
         return _fail(error)
     except KeyboardInterrupt:

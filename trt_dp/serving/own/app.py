@@ -113,8 +113,10 @@ class App:
         call = calls.read(heard.body, self._model, chat=chat)
         requests = self._requests(call)
         flight = self._desk.open(requests, streamed=call.stream)
-        wording = Wording(self._model, self._loaded.tokenizer, chat=chat, ids=call.token_ids)
-        answer = Answer(call, requests, wording, self._loaded.tokenizer)
+        tokenizer = self._loaded.tokenizer
+        ids = call.token_ids or tokenizer is None  # else the answer would say nothing
+        wording = Wording(self._model, tokenizer, chat=chat, ids=ids)
+        answer = Answer(call, requests, wording, tokenizer)
         try:
             await (self._stream if call.stream else self._whole)(answer, flight, client)
         except (ConnectionError, asyncio.CancelledError):

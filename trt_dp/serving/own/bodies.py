@@ -60,16 +60,16 @@ class Wording:
         self._letters: dict[int, int] = {}  # of each choice, sent before
 
     def whole(self, choices: Sequence[Delta], prompts: Sequence[list[int]], usage: Usage) -> bytes:
-        """The whole answer; `prompts` are the ids of each choice's prompt."""
+        """The whole answer; `prompts` are the ids of each choice's prompt, or empty."""
         body = {**self._head, "choices": [], "usage": usage.body()}
         for place, delta in enumerate(choices):
             choice = self._choice(place, delta)
             if self._chat:
                 choice["message"] = {"role": "assistant", "content": delta.text, "refusal": None}
-            if self._ids and not self._chat:
+            if prompts[place] and not self._chat:
                 choice["prompt_token_ids"] = prompts[place]
             body["choices"].append(choice)
-        if self._ids and self._chat:
+        if self._chat and prompts[0]:
             body["prompt_token_ids"] = prompts[0]
         return encode(body)
 
@@ -81,7 +81,7 @@ class Wording:
             "logprobs": None,
             "finish_reason": None,
         }
-        return self._event([choice], usage, {"prompt_token_ids": prompt} if self._ids else {})
+        return self._event([choice], usage, {"prompt_token_ids": prompt} if prompt else {})
 
     def event(
         self, place: int, delta: Delta, usage: Usage | None, prompt: list[int] | None = None
@@ -90,7 +90,7 @@ class Wording:
         choice = self._choice(place, delta)
         if self._chat:
             choice["delta"] = {"content": delta.text}
-        elif self._ids and prompt is not None:
+        elif prompt:
             choice["prompt_token_ids"] = prompt
         return self._event([choice], usage, {})
 

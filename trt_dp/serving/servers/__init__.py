@@ -54,6 +54,9 @@ class Server(Struct, frozen=True, kw_only=True):
     check: Callable[[Wish], None] = _nothing  # raises UsageError, before anything is started
     health: str = "/health"  # it answers 200 there once it can be used
     needs_model: bool = True
+    temporary: str = (
+        ""  # the variable that names a folder for its temporary files: a killed one leaves them
+    )
     ports: int = 1  # how many it takes, the first for HTTP
 
 

@@ -10,6 +10,7 @@ from trt_dp.engines.choose import choose_engine
 from trt_dp.errors import UsageError
 from trt_dp.serving.servers import Seat, Server, Wish, flag
 from trt_dp.system import safe_files
+from trt_dp.system.extras import pip_install
 
 _MODULE = "trt_dp.serving.own"
 
@@ -19,11 +20,11 @@ def _check(wish: Wish) -> None:
         if value is not None:
             msg = f"{name} is not for --server cpu: its engine is trt-dp's own"
             raise UsageError(msg)
-    if importlib.util.find_spec("httptools") is None:
-        msg = "the server cpu needs httptools: pip install 'trt-dp[server]'"
-        raise UsageError(msg)
     name, _ = choose_engine(wish.engine, _folder(wish), named_by="MODEL")
     plugins.check_options(plugins.ENGINES, name, wish.options)
+    if importlib.util.find_spec("httptools") is None:
+        msg = f"the server cpu needs httptools: {pip_install('server')}"
+        raise UsageError(msg)
 
 
 def _folder(wish: Wish) -> Path | None:

@@ -29,5 +29,6 @@ def _environment(_wish: Wish, seat: Seat) -> dict[str, str]:
 VLLM = Server(
     command=_command,
     environment=_environment,
+    temporary="VLLM_RPC_BASE_PATH",  # of its sockets
     check=lambda wish: foreign(wish, _PROGRAM, "pip install vllm"),
 )

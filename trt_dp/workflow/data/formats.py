@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from trt_dp.errors import UsageError, WriteError
 from trt_dp.system import safe_files
+from trt_dp.system.extras import pip_install
 from trt_dp.workflow.data.rows import Row
 
 _LONGEST_CELL = 32_767
@@ -147,7 +148,7 @@ def _library(form: str) -> Any:
         from pyarrow import parquet
     except ImportError as error:
         package = "workflow" if form == "excel" else "parquet"
-        msg = f"the format {form} needs a library: pip install 'trt-dp[{package}]'"
+        msg = f"the format {form} needs a library: {pip_install(package)}"
         raise UsageError(msg) from error
     return pa, parquet
 

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from trt_dp.errors import UNREADABLE, UsageError
+from trt_dp.system.extras import pip_install
 
 _FENCE = re.compile(r"```(?:json|JSON)?[ \t]*\r?\n(.*?)```", re.DOTALL)
 _AFTER_THINKING = re.compile(r".*</think(?:ing)?>", re.DOTALL)
@@ -17,7 +18,7 @@ _DECODER = json.JSONDecoder()
 def check_installed(place: str) -> None:
     """Raises UsageError where the library that repairs JSON is missing."""
     if importlib.util.find_spec("json_repair") is None:
-        msg = f"{place}: it needs json-repair: pip install 'trt-dp[workflow]'"
+        msg = f"{place}: it needs json-repair: {pip_install('workflow')}"
         raise UsageError(msg)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trt_dp.errors import UsageError
+from trt_dp.system.extras import pip_install
 from trt_dp.workflow.json_text import read_text
 
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,300}")
@@ -79,7 +80,7 @@ def _excel(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         import python_calamine
     except ImportError as error:
-        msg = f"{path}: Excel files need python-calamine: pip install 'trt-dp[workflow]'"
+        msg = f"{path}: Excel files need python-calamine: {pip_install('workflow')}"
         raise UsageError(msg) from error
     try:
         sheet = python_calamine.CalamineWorkbook.from_path(path).get_sheet_by_index(0)

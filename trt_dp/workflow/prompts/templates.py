@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from trt_dp.errors import RequestRefused, UsageError
+from trt_dp.system.extras import pip_install
 from trt_dp.workflow.checks import refuse
 from trt_dp.workflow.json_text import read_text
 
@@ -57,6 +58,6 @@ def _jinja(place: str = "") -> ModuleType:
     try:
         from trt_dp.text import jinja
     except ImportError as error:
-        msg = f"{place}: templates need jinja2: pip install 'trt-dp[workflow]'"
+        msg = f"{place}: templates need jinja2: {pip_install('workflow')}"
         raise UsageError(msg) from error
     return jinja

@@ -14,6 +14,7 @@ from trt_dp.builders.cpu import checkpoint
 from trt_dp.builders.cpu.checkpoint import Floats, Tensor
 from trt_dp.builders.cpu.gguf.header import broken
 from trt_dp.errors import UsageError
+from trt_dp.system.extras import pip_install
 
 PLAIN = ("F32", "F16", "BF16")
 _BLOCK_VALUES = 1 << 20
@@ -60,7 +61,5 @@ def load() -> Any:
     try:
         return importlib.import_module("gguf")
     except ImportError as error:
-        msg = (
-            "quantised GGUF files need a library that is not installed: pip install 'trt-dp[gguf]'"
-        )
+        msg = f"quantised GGUF files need a library that is not installed: {pip_install('gguf')}"
         raise UsageError(msg) from error

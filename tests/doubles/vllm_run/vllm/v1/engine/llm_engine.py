@@ -41,6 +41,7 @@ class LLMEngine:
             ),
             cache_config=SimpleNamespace(
                 num_gpu_blocks=100,
+                block_size=16,
                 gpu_memory_utilization=args.gpu_memory_utilization,
                 enable_prefix_caching=True,
             ),
