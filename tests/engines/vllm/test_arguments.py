@@ -11,6 +11,7 @@ from vllm_double import FOLDER, use_double
 from trt_dp import plugins
 from trt_dp.engines.vllm import arguments
 from trt_dp.engines.vllm.arguments import Settings, settings_of
+from trt_dp.engines.vllm.library import sentence
 from trt_dp.errors import UsageError
 
 SOURCE = '''
@@ -121,3 +122,11 @@ def test_an_engine_class_may_convert_its_options_itself():
             return {"all": sorted(options)}
 
     assert plugins.convert(Own, {"b": "1", "a": "2"}) == {"all": ["a", "b"]}
+
+
+def test_json_that_vllm_does_not_read_is_called_json():
+    """vLLM's sentence names a function of Python and where it is in memory."""
+    said = (
+        "argument --compilation-config: Value { cannot be converted to <function loads at 0x7f5e>."
+    )
+    assert sentence(ValueError(said)).endswith("Value { cannot be converted to JSON.")
