@@ -125,7 +125,7 @@ def test_an_engine_class_may_convert_its_options_itself():
 
 
 def test_json_that_vllm_does_not_read_is_called_json():
-    """vLLM's sentence names a function of Python and where it is in memory."""
+    """A sentence of vLLM names a function of Python and where it is in memory."""
     said = (
         "argument --compilation-config: Value { cannot be converted to <function loads at 0x7f5e>."
     )
