@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+from llama_tokenizer import llama_tokenizer
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).absolute().parent
 sys.path.insert(0, str(HERE.parent))
 IN_FLIGHT, INPUT, OUTPUT = 32, 64, 128
 LIMIT_SECONDS = 230
@@ -69,7 +70,38 @@ def guidellm(url: str, count: int, place: Path, *, stream: bool, program: str) -
     ]  # fmt: skip
 
 
-SHARES = {"trt-dp": 1.0, "aiperf": 0.1, "guidellm": 0.04}  # so that each sends for a few seconds
+def llmperf(url: str, count: int, place: Path, *, stream: bool, program: str) -> list[str]:
+    """LLMPerf's checkout, unchanged; it streams chats only, from a Ray actor for each request in flight."""
+    del stream
+    checkout = Path(program)
+    hub = llama_tokenizer(place / "hub", checkout / "src/llmperf/sonnet.txt")
+    variables = {
+        "OPENAI_API_BASE": f"{url}/v1",
+        "OPENAI_API_KEY": "none",
+        "HF_HUB_CACHE": str(hub),
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(checkout / "src"),
+        "RAY_TMPDIR": str(place / "ray"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    return [
+        *("env", *(f"{name}={value}" for name, value in variables.items())),
+        *(str(HERE.parent / ".venv-llmperf/bin/python"), str(checkout / "token_benchmark_ray.py")),
+        *("--model", "m", "--llm-api", "openai", "--additional-sampling-params", "{}"),
+        *("--mean-input-tokens", str(INPUT), "--stddev-input-tokens", "0"),
+        *("--mean-output-tokens", str(OUTPUT), "--stddev-output-tokens", "0"),
+        *("--max-num-completed-requests", str(count), "--timeout", str(LIMIT_SECONDS)),
+        *("--num-concurrent-requests", str(IN_FLIGHT), "--results-dir", str(place / "llmperf")),
+    ]
+
+
+SHARES = {  # so that each sends for a few seconds
+    "trt-dp": 1.0,
+    "aiperf": 0.1,
+    "guidellm": 0.04,
+    "llmperf": 0.2,
+}
+ONLY = {"llmperf": "stream"}
 
 
 def _tokenizer(place: Path) -> Path:
@@ -98,6 +130,7 @@ def serving(said: dict[str, float]) -> Iterator[str]:
 def cpu_of(tool: subprocess.Popen) -> dict[str, float]:
     """The CPU seconds of the tool's processes by kind, asked for until it has ended."""
     seen: dict[int, tuple[str, float]] = {}
+    below: set[psutil.Process] = set()
     late = time.monotonic() + LIMIT_SECONDS
     while tool.poll() is None:
         with contextlib.suppress(psutil.Error):
@@ -106,13 +139,21 @@ def cpu_of(tool: subprocess.Popen) -> dict[str, float]:
                     times = one.cpu_times()
                     kind = "worker" if "trt_dp.worker" in " ".join(one.cmdline()) else "rest"
                     seen[one.pid] = kind, times.user + times.system
+                    below.add(one)
         if time.monotonic() > late:
-            tool.kill()
+            _kill(below)
             msg = f"{tool.args[0]} did not end within {LIMIT_SECONDS} s"
             raise SystemExit(msg)
         time.sleep(0.05)
+    _kill(below)
     kinds = {kind for kind, _ in seen.values()}
     return {kind: sum(took for each, took in seen.values() if each == kind) for kind in kinds}
+
+
+def _kill(processes: set[psutil.Process]) -> None:
+    for one in processes:
+        with contextlib.suppress(psutil.Error):
+            one.kill()  # refuses a number that another process has by now
 
 
 def measure(make: Callable, count: int, *, stream: bool) -> dict[str, float]:
@@ -149,10 +190,11 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=30_000, help="unary ones of trt-dp")
     parser.add_argument("--aiperf", help="its program")
     parser.add_argument("--guidellm", help="its program")
+    parser.add_argument("--llmperf", metavar="DIR", help="a checkout of it")
     parser.add_argument("--kinds", default="unary,stream")
     asked = parser.parse_args()
     tools: dict[str, Callable] = {"trt-dp": trt_dp}
-    for name, make in (("aiperf", aiperf), ("guidellm", guidellm)):
+    for name, make in (("aiperf", aiperf), ("guidellm", guidellm), ("llmperf", llmperf)):
         if program := getattr(asked, name):
             tools[name] = lambda *args, make=make, program=program, **more: make(
                 *args, program=str(Path(program).absolute()), **more
@@ -160,12 +202,14 @@ def main() -> None:
     print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores, {IN_FLIGHT} in flight, "
           f"{INPUT} tokens in, {OUTPUT} out, medians of {asked.repeats}")  # fmt: skip
     for kind in asked.kinds.split(","):
-        runs: dict[str, list[dict[str, float]]] = {name: [] for name in tools}
+        runs: dict[str, list[dict[str, float]]] = {
+            name: [] for name in tools if ONLY.get(name, kind) == kind
+        }
         for _ in range(asked.repeats):
-            for name, make in tools.items():
+            for name, found in runs.items():
                 least = 1.0 if kind == "unary" else 0.25
                 count = max(IN_FLIGHT * 4, int(asked.requests * SHARES[name] * least))
-                runs[name].append(measure(make, count, stream=kind == "stream"))
+                found.append(measure(tools[name], count, stream=kind == "stream"))
         _print(kind, runs)
 
 

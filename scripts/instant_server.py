@@ -1,6 +1,7 @@
 """A server that answers every request at once with the same tokens: the yardstick for clients, on one core at most.
 
-It looks at nothing but the method, the length of the body and whether it asks for a stream. It is no model of any real
+It looks at nothing but the method, the length of the body, whether it asks
+for a stream, and of what kind (completion or chat). It is no model of any real
 server. At its end it says how many requests came, in which time from the first to the last, and what they cost it.
 """
 
@@ -14,6 +15,9 @@ import time
 
 TOKENS = 128
 _EVENT = b'data: {"id":"x","object":"text_completion","choices":[{"index":0,"text":" the","finish_reason":%s}]}\n\n'
+_CHAT = _EVENT.replace(b'"text":" the"', b'"delta":{"content":" the"}').replace(
+    b"text_completion", b"chat.completion.chunk"
+)
 
 
 _USAGE = b'"usage":{"prompt_tokens":64,"completion_tokens":%d,"total_tokens":%d}' % (
@@ -27,7 +31,8 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def _answers() -> tuple[bytes, bytes, tuple[list[bytes], list[bytes]]]:
+def _answers() -> tuple[bytes, bytes, dict[bytes, tuple[list[bytes], list[bytes]]]]:
+    """A completion, the list of models, and streams by the path's end, without usage and with it."""
     body = (
         b'{"id":"x","object":"text_completion","choices":[{"index":0,"text":"%s","finish_reason":"length"}],'
         % (b" the" * TOKENS)
@@ -40,13 +45,17 @@ def _answers() -> tuple[bytes, bytes, tuple[list[bytes], list[bytes]]]:
         head
         + b"content-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
     )
-    events = [_chunk(_EVENT % b"null") for _ in range(TOKENS - 1)]
+    streams = {b"": _streams(begin, _EVENT), b"/chat": _streams(begin, _CHAT)}
+    return _plain(plain, body), _plain(plain, _MODELS), streams
+
+
+def _streams(begin: bytes, event: bytes) -> tuple[list[bytes], list[bytes]]:
+    events = [_chunk(event % b"null") for _ in range(TOKENS - 1)]
     usage = b'data: {"id":"x","object":"text_completion","choices":[],%s}\n\n' % _USAGE
     end = _chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
-    events.append(_chunk(_EVENT % b'"length"'))
+    events.append(_chunk(event % b'"length"'))
     stream = [begin + events[0], *events[1:]]
-    counted = [*stream, _chunk(usage) + end]
-    return _plain(plain, body), _plain(plain, _MODELS), ([*stream, end], counted)
+    return [*stream, end], [*stream, _chunk(usage) + end]
 
 
 def _plain(form: bytes, body: bytes) -> bytes:
@@ -57,7 +66,9 @@ def main() -> None:
     """Print the port, then serve until the standard input ends; `single`: one write per token."""
     unary, models, streams = _answers()
     if "single" not in sys.argv:
-        streams = tuple([b"".join(parts)] for parts in streams)
+        streams = {
+            kind: tuple([b"".join(parts)] for parts in both) for kind, both in streams.items()
+        }
     server = socket.create_server(("127.0.0.1", 0), backlog=1024)
     print(server.getsockname()[1], flush=True)
     epoll, open_ones, seen = select.epoll(), {}, [0, 0.0, 0.0, 0.0, 0.0]
@@ -112,7 +123,8 @@ def _serve(state: list, answers: tuple, seen: list) -> bool:
             _count(seen)
             said = body.replace(b" ", b"")
             counted = b'"include_usage":true' in said
-            for part in streams[counted] if b'"stream":true' in said else [unary]:
+            kind = b"/chat" if b"/chat/" in head.partition(b"\r\n")[0] else b""
+            for part in streams[kind][counted] if b'"stream":true' in said else [unary]:
                 one.sendall(part)
     except ConnectionError:
         return False

@@ -156,12 +156,12 @@ def test_done_ends_a_stream(serve, client):
     ("answer", "kind"),
     [
         (b"HTTP/1.1 307 X\r\nlocation: http://elsewhere/\r\ncontent-length: 0\r\n\r\n", "redirect"),
-        (b"HTTP/1.1 200 X\r\ncontent-encoding: gzip\r\ncontent-length: 1\r\n\r\nx", "protocol"),
-        (b"SSH-2.0-OpenSSH\r\n", "protocol"),
-        (b"HTTP/1.1 200 X\r\na: " + b"b" * 300_000, "protocol"),
+        (b"HTTP/1.1 200 X\r\ncontent-encoding: gzip\r\ncontent-length: 1\r\n\r\nx", "garbled"),
+        (b"SSH-2.0-OpenSSH\r\n", "garbled"),
+        (b"HTTP/1.1 200 X\r\na: " + b"b" * 300_000, "garbled"),
         (b"HTTP/1.1 200 X\r\ncontent-length: 2000000\r\n\r\n" + b"b" * 1_500_000, "protocol"),
-        (b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\nzzz\r\n", "protocol"),
-        (b"HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nabc", "protocol"),
+        (b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\nzzz\r\n", "garbled"),
+        (b"HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nabc", "garbled"),
     ],
 )
 def test_unusable_answers(serve, client, answer, kind):

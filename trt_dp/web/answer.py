@@ -25,7 +25,10 @@ def check_installed() -> None:
 
 
 class AnswerParser:
-    """Fills one Reply after the other; `whole` once the present one is complete, `keep` if another may follow."""
+    """Fills one Reply after the other; `whole` once the present one is complete, `keep` if another may follow.
+
+    `excess` tells that more came than one answer.
+    """
 
     __slots__ = (
         "_events",
@@ -34,6 +37,7 @@ class AnswerParser:
         "_parser",
         "_pieces",
         "_size",
+        "excess",
         "keep",
         "reply",
         "whole",
@@ -46,7 +50,7 @@ class AnswerParser:
     def expect(self, reply: Reply) -> None:
         """The next bytes are the answer to this exchange."""
         self.reply = reply
-        self.whole = self.keep = False
+        self.whole = self.keep = self.excess = False
         self._pieces: list[bytes] = []
         self._events: EventStream | None = None
         self._headers = self._size = 0
@@ -60,18 +64,27 @@ class AnswerParser:
             reply.first_byte = now
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserCallbackError:
-            if not self.whole:  # otherwise `on_message_begin` stopped it: more came than one answer
-                raise
-            self.keep = False
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            return Fault("protocol", f"the server did not answer in HTTP: {error}")
+            return self._not_http(error)
         return self._too_long(reply, len(data))
+
+    def _not_http(self, error: Exception) -> Fault | None:
+        """A fault, unless the answer is whole and only what came after it is none."""
+        if self.whole:
+            self.keep, self.excess = False, True
+            return None
+        if isinstance(error, httptools.HttpParserCallbackError):
+            raise error
+        return Fault("garbled", f"the server did not answer in HTTP: {error}")
 
     def _too_long(self, reply: Reply, size: int) -> Fault | None:
         if not reply.status:
             self._headers += size
-        if self._headers > _MOST_HEADERS or self._size > reply.exchange.limits.most_bytes:
+        if self._headers > _MOST_HEADERS:
+            return Fault(
+                "garbled", f"the answer has endless headers ({self._headers:,} bytes so far)"
+            )
+        if self._size > reply.exchange.limits.most_bytes:
             return Fault("protocol", f"the answer is too long ({self._size:,} bytes so far)")
         return None
 
@@ -146,6 +159,6 @@ def _unusable(reply: Reply) -> Fault | None:
     coding = reply.headers.get("content-encoding", "identity")
     if coding not in ("identity", ""):
         return Fault(
-            "protocol", f"the answer is compressed ({coding[:_KEPT]}), and nobody asked for that"
+            "garbled", f"the answer is compressed ({coding[:_KEPT]}), and nobody asked for that"
         )
     return None

@@ -18,6 +18,7 @@ from trt_dp.web.answer import check_installed
 from trt_dp.web.connection import Connection, State
 from trt_dp.web.exchange import Exchange, Fault, Reply
 from trt_dp.web.request import request_bytes
+from trt_dp.web.target import Target
 
 _BUFFER = 1 << 18
 _LOOK_SECONDS = 0.1
@@ -37,6 +38,7 @@ class Client:
         self._connections: dict[int, Connection] = {}
         self._busy: dict[int, Connection] = {}
         self._idle: dict[_Place, list[Connection]] = {}
+        self._wary: set[_Place] = set()  # where connections are not reused
         self._replies: list[Reply] = []
         self._look_at = 0.0
         self.heard = time.monotonic()  # when a byte last came, or a connection was made
@@ -63,9 +65,9 @@ class Client:
         """Begin an exchange; its reply has this number. Waits for nothing but the look-up of a host's name."""
         reply = Reply(number=next(self._numbers), exchange=exchange, submitted=time.monotonic())
         request = request_bytes(exchange)
-        idle = self._idle.get(_place(exchange))
-        if idle:
-            self._reuse(idle.pop(), reply, request)
+        kept = self._kept(_place(exchange))
+        if kept:
+            self._reuse(kept, reply, request)
         else:
             self._look_up(reply, request)
         return reply.number
@@ -84,6 +86,17 @@ class Client:
                 replies, self._replies = self._replies, []
                 return replies
 
+    def distrust(self, to: Target) -> None:
+        """Never again reuse a connection to this server: it said what nobody asked for."""
+        self._forget((to.host, to.port, to.tls))
+
+    def close_idle(self) -> None:
+        """Close the connections that no exchange uses."""
+        for connections in self._idle.values():
+            for connection in connections:
+                self._drop(connection)
+        self._idle.clear()
+
     def cancel(self, number: int) -> None:
         """Forget an exchange, if it is still in flight, and close its connection."""
         if connection := self._busy.pop(number, None):
@@ -96,6 +109,23 @@ class Client:
         self._busy.clear()
         self._idle.clear()
         self._epoll.close()
+
+    def _kept(self, place: _Place) -> Connection | None:
+        """An idle connection to this server."""
+        idle = self._idle.get(place)
+        if not idle:
+            return None
+        connection = idle.pop()
+        if not connection.unasked:
+            return connection
+        self._drop(connection)
+        self._forget(place)
+        return None
+
+    def _forget(self, place: _Place) -> None:
+        self._wary.add(place)
+        for connection in self._idle.pop(place, []):
+            self._drop(connection)
 
     def _look_up(self, reply: Reply, request: bytes) -> None:
         exchange = reply.exchange
@@ -125,7 +155,10 @@ class Client:
 
     def _progress(self, connection: Connection, mask: int) -> None:
         if connection.reply.number not in self._busy:  # idle: whatever came, it is of no use now
-            self._idle[_place(connection.reply.exchange)].remove(connection)
+            place = _place(connection.reply.exchange)
+            self._idle[place].remove(connection)
+            if connection.unasked:
+                self._forget(place)
             self._drop(connection)
             return
         self.heard = time.monotonic()
@@ -147,10 +180,12 @@ class Client:
             self._epoll.modify(connection.fd, connection.watched)
 
     def _complete(self, connection: Connection) -> None:
-        reply = connection.reply
-        if connection.reusable:
+        reply, place = connection.reply, _place(connection.reply.exchange)
+        if connection.parser.excess:
+            self._forget(place)
+        if connection.reusable and place not in self._wary:
             self._watch(connection)
-            self._idle.setdefault(_place(reply.exchange), []).append(connection)
+            self._idle.setdefault(place, []).append(connection)
         else:
             self._drop(connection)
         self._finish(reply, reply.fault)

@@ -141,6 +141,16 @@ class Connection:
         return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
 
     @property
+    def unasked(self) -> bool:
+        """Whether the server sent something on this idle connection, though it was asked nothing."""
+        try:
+            if isinstance(self._socket, ssl.SSLSocket):
+                return self._socket.pending() > 0
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
+    @property
     def reusable(self) -> bool:
         """Whether another exchange can follow: the answer was whole, and the request was sent to its end."""
         return self.parser.whole and self.parser.keep and not self._unsent

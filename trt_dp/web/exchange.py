@@ -36,7 +36,7 @@ class Exchange(Struct, frozen=True, kw_only=True):
 
 
 class Fault(Struct, frozen=True):
-    """Why there is no whole answer: `connect`, `tls`, `closed`, `timeout`, `protocol` or `redirect`."""
+    """Why there is no whole answer: `connect`, `tls`, `closed`, `timeout`, `garbled`, `protocol` or `redirect`."""
 
     kind: str
     message: str

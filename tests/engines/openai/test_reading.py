@@ -158,9 +158,20 @@ def test_retry_after(headers, seconds):
         ("tls", "gone"),
         ("redirect", "gone"),
         ("protocol", "doubtful"),
+        ("garbled", "doubtful"),
         ("closed", "lost"),
     ],
 )
 def test_faults(fault, kind):
     """What a fault of the connection means."""
     assert read(reply({}, fault=Fault(fault, "words"))).kind == kind
+
+
+def test_what_broke_on_its_way_is_no_verdict():
+    """Bytes that are no JSON, or no HTTP, are the fault of no request; JSON of another shape may be."""
+    assert read(reply(b'{"choices": [{"te')).garbled
+    assert read(reply(b"<html>welcome</html>")).garbled
+    assert read(reply({}, fault=Fault("garbled", "words"))).garbled
+    assert read(reply(b'{"error": {"mess', 400)).garbled
+    assert not read(reply({"choices": 5})).garbled
+    assert not read(reply(b"<html>404</html>", 404)).garbled

@@ -119,7 +119,7 @@ def test_too_large_is_refused_before_it_is_read(client):
         b"GET\r\n\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: -3\r\n\r\n",
-        b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+        b"CONNECT example.org:443 HTTP/1.1\r\n\r\n",
     ],
 )
 def test_what_is_not_http_is_a_400(client, nonsense):
@@ -175,6 +175,25 @@ def test_one_connection_carries_many_calls(client):
     body = said(old).partition(b"\r\n\r\n")[2]
     assert body.startswith(b"data: {")
     assert body.endswith(b"data: [DONE]\n\n")
+
+
+def test_a_wish_for_http_2_is_ignored(client):
+    """Clients that would rather speak HTTP/2 are answered in HTTP/1.1, and their connection carries more calls."""
+    raw = client.raw()
+    wish = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    call = post({"prompt": [1, 2], "max_tokens": 2}, wish)
+    raw.sendall(call[:-5])  # what follows the head may come later
+    raw.sendall(call[-5:] + post({"prompt": [3], "max_tokens": 1}, "Connection: close\r\n"))
+    answers = said(raw)
+    assert answers.count(b"HTTP/1.1 200 ") == 2
+    assert b'"completion_tokens":2' in answers
+
+
+def test_a_model_can_be_asked_for(client):
+    """One model is told as the list tells it."""
+    listed = client.call("/v1/models")[1]["data"][0]
+    assert client.call(f"/v1/models/{listed['id']}")[:2] == (200, listed)
+    assert client.call("/v1/models/other")[0] == 404
 
 
 def test_nonsense_after_an_answer_is_told_too(client):

@@ -68,6 +68,7 @@ class _Usage(Struct):
 class Body(Struct):
     """An answer, or a chunk of a stream; the one with the usage has no choices."""
 
+    id: Any = None
     choices: list[_Choice] = []
     usage: _Usage | None = None
     error: Any = None
@@ -76,6 +77,7 @@ class Body(Struct):
 class Answer(Struct, frozen=True, kw_only=True):
     """An answer, put together; `first` is the chunk with its first token."""
 
+    name: str = ""
     text: str
     reasoning: str
     ids: list[int]
@@ -94,6 +96,7 @@ def join(chunks: list[Body]) -> Answer | None:
     usages = [chunk.usage for chunk in chunks if chunk.usage]
     first = next((i for i, chunk in enumerate(chunks) if _has_token(chunk)), 0)
     return Answer(
+        name=str(chunks[0].id),
         text="".join(part.words for part in parts),
         reasoning="".join(part.thoughts for part in parts),
         ids=[one for part in parts for one in part.token_ids or ()],

@@ -20,6 +20,7 @@ from trt_dp.web import Client, Exchange, Limits, Reply, Secret, Target, target
 DEFAULT_KEY = "OPENAI_API_KEY"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _AGAIN_SECONDS = 0.25
+_NAME = "X-Request-Id"
 _NOT_YET = ("connect", "closed", "timeout")
 
 
@@ -100,14 +101,15 @@ class Endpoint:
         self._knows_ids_only = False
         self.refusals = self._try(client)
 
-    def exchange(self, api: Api, body: bytes, tag: object) -> Exchange:
-        """A request to this server."""
+    def exchange(self, api: Api, body: bytes, tag: object, name: str = "") -> Exchange:
+        """A request to this server; vLLM and trt-dp's own put its name into the answer."""
         return Exchange(
             to=self.server,
             path=PATHS[api],
             body=body,
             stream=self.manner.stream,
             key=self._key,
+            headers=((_NAME, name),) if name else (),
             tag=tag,
             limits=self._limits,
         )
@@ -180,12 +182,10 @@ class Endpoint:
                 refusals[api] = trouble
         if len(refusals) < len(apis):
             return {api: self.words(trouble) for api, trouble in refusals.items()}
-        msg = f"the server fails the smallest request: {self.words(refusals[apis[0]])}"
-        raise (
-            EngineRefused(msg)
-            if refusals[apis[0]].status in range(400, 500)
-            else ConnectionError(msg)
-        )
+        first = refusals[apis[0]]
+        msg = f"the server fails the smallest request: {self.words(first)}"
+        final = first.status in range(400, 500) and not first.garbled
+        raise EngineRefused(msg) if final else ConnectionError(msg)
 
     def _sing(self, api: Api, client: Client) -> Answer | Trouble:
         """A canary of text, or else of ids: a server may have no tokenizer."""
@@ -194,7 +194,8 @@ class Endpoint:
             self._knows_ids_only = self.manner.dialect.ids
             with_ids = read(_ask(client, self.canary(api, None)))
             self._knows_ids_only = isinstance(with_ids, Answer)
-            return with_ids if self._knows_ids_only else said
+            refused = isinstance(with_ids, Trouble) and with_ids.kind == "refused"
+            return said if refused else with_ids
         return said
 
 
@@ -209,4 +210,5 @@ def _ask(client: Client, exchange: Exchange) -> Reply:
     client.submit(exchange)
     while not (replies := client.poll(1.0)):
         pass
+    client.close_idle()  # the next answer cannot be a late one to this question
     return replies[0]

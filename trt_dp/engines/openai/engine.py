@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+import uuid
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from importlib.util import find_spec
@@ -101,6 +103,7 @@ class OpenaiEngine:
             "chat" if "completions" in self._endpoint.refusals else "completions"
         )
         self._lost = self._retried = 0
+        self._names, self._tries = f"trt-dp-{uuid.uuid4().hex[:12]}-", itertools.count()
 
     @staticmethod
     def why_not() -> str | None:
@@ -146,8 +149,10 @@ class OpenaiEngine:
         if why := self._endpoint.refusals.get(api):
             msg = f"the server takes no requests of this kind: {why}"
             raise RequestRefused(msg)
-        exchange = self._endpoint.exchange(api, body_of(request, api, manner), request.index)
-        sent = Sent(request=request, exchange=exchange, api=api, began=time.monotonic())
+        name = f"{self._names}{next(self._tries)}"
+        body = body_of(request, api, manner)
+        exchange = self._endpoint.exchange(api, body, request.index, name)
+        sent = Sent(request=request, exchange=exchange, api=api, began=time.monotonic(), name=name)
         self._waiting.append(sent)
         self._send()
 
@@ -204,7 +209,7 @@ class OpenaiEngine:
         return found
 
     def _judge(self, sent: Sent, reply: Reply) -> list[Result | Returned]:
-        now, said = time.monotonic(), read(reply)
+        now, said = time.monotonic(), self._own(sent, read(reply))
         index = sent.request.index
         if isinstance(said, Answer):
             self._standing.answered()
@@ -227,8 +232,18 @@ class OpenaiEngine:
             return [self._lose(sent, words)]
         return self._give_back([sent], words)
 
+    def _own(self, sent: Sent, said: Answer | Trouble) -> Answer | Trouble:
+        """What was said, unless it is an answer to another request, which a proxy sent late or twice."""
+        if isinstance(said, Trouble) or self._names not in said.name:
+            return said
+        told = said.name.partition(self._names)[2].partition("-")[0]
+        if self._names + told == sent.name:
+            return said
+        self._client.distrust(self._endpoint.server)
+        return Trouble("doubtful", "the answer is one to another request", garbled=True)
+
     def _lose(self, sent: Sent, words: str) -> Returned:
-        """The answer was cut off: a request to which that happens again and again may be the cause."""
+        """The answer was cut off or garbled: a request to which that happens again and again may be the cause."""
         index = sent.request.index
         self._lost += 1
         self._losses[index] = self._losses.get(index, 0) + 1
@@ -262,12 +277,14 @@ class OpenaiEngine:
         return [self._convict(sent) for sent in doubtful]
 
     def _convict(self, sent: Sent) -> Result | Returned:
-        """The server works, so it is the request: verdicts are final, and errors get another try."""
+        """The server works: its verdicts are final, its errors get another try, and what is garbled is neither."""
         trouble = sent.trouble
         assert trouble is not None  # noqa: S101 - only those with one are doubtful
         words = self._endpoint.words(trouble)
         if trouble.final:
             return Result(sent.request.index, error=Failure("refused", words))
+        if trouble.garbled:
+            return self._lose(sent, words)
         return Returned(sent.request.index, words, "request")
 
     def _looked(self, reply: Reply) -> list[Result | Returned]:

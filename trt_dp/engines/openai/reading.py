@@ -37,6 +37,7 @@ class Trouble(Struct, frozen=True):
     message: str
     status: int = 0
     wait_seconds: float | None = None
+    garbled: bool = False  # it broke on its way, which is no verdict on the request
     final: bool = False  # the server itself said that it never will: no other try would help
 
 
@@ -49,7 +50,9 @@ def read(reply: Reply) -> Answer | Trouble:
     try:
         chunks = [_body(data) for data in _pieces(reply)]
     except UNREADABLE as error:
-        return Trouble("doubtful", f"the server's answer cannot be read: {brief(str(error))}")
+        garbled = not isinstance(error, msgspec.ValidationError)
+        message = f"the server's answer cannot be read: {brief(str(error))}"
+        return Trouble("doubtful", message, garbled=garbled)
     for chunk in chunks:
         if chunk.error is not None:
             return _of_status(reply, _code(chunk.error), _message(chunk.error))
@@ -79,7 +82,9 @@ def _of_fault(reply: Reply) -> Trouble:
     assert fault is not None  # noqa: S101 - the caller looked
     if fault.kind in _LOST:
         return Trouble("lost", fault.message)
-    return Trouble("doubtful" if fault.kind == "protocol" else "gone", fault.message)
+    if fault.kind in ("garbled", "protocol"):
+        return Trouble("doubtful", fault.message, garbled=fault.kind == "garbled")
+    return Trouble("gone", fault.message)
 
 
 def _of_status(reply: Reply, status: int, words: str) -> Trouble:
@@ -91,7 +96,8 @@ def _of_status(reply: Reply, status: int, words: str) -> Trouble:
     if status in _OWN_WORDS and _is_json(reply):
         return Trouble("refused", message, status)
     final = 400 <= status < 500 and _is_json(reply)
-    return Trouble("doubtful", message, status, final=final)
+    garbled = reply.body.startswith(b"{") and not _is_json(reply)
+    return Trouble("doubtful", message, status, garbled=garbled, final=final)
 
 
 def _retry_after(reply: Reply) -> float | None:

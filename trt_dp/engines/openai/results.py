@@ -21,6 +21,7 @@ class Sent(Struct, kw_only=True):
     exchange: Exchange
     api: Api
     began: float
+    name: str = ""  # of this try; some servers put it into their answer
     number: int = 0
     trouble: Trouble | None = None
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+import uuid
 from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import quote
 
 from msgspec import Struct, structs
 
@@ -27,6 +30,7 @@ from trt_dp.worker.prompts import Prompts
 from trt_dp.worker.resolve import Rules, asked_of
 
 _COMPLETION_TOKENS = 16  # what the API gives where a completion says nothing
+_LONGEST_NAME = 128
 _JSON = "application/json"
 _PASSING = (429, 503)  # the same call may be answered later
 
@@ -60,6 +64,8 @@ class App:
         self._routes: dict[tuple[str, str], Callable[[Heard, Connection], Awaitable[None]]] = {
             ("GET", "/health"): self._health,
             ("GET", "/v1/models"): self._models,
+            ("GET", f"/v1/models/{quote(settings.model)}"): self._one_model,
+            ("GET", f"/v1/models/{quote(settings.model, safe='')}"): self._one_model,
             ("GET", "/metrics"): self._metrics,
             ("POST", "/v1/completions"): self._completions,
             ("POST", "/v1/chat/completions"): self._chats,
@@ -88,14 +94,20 @@ class App:
         await client.send(200, b"", "text/plain")
 
     async def _models(self, _: Heard, client: Connection) -> None:
-        model = {
+        listed = {"object": "list", "data": [self._model_card()]}
+        await client.send(200, bodies.encode(listed))
+
+    async def _one_model(self, _: Heard, client: Connection) -> None:
+        await client.send(200, bodies.encode(self._model_card()))
+
+    def _model_card(self) -> dict[str, Any]:
+        return {
             "id": self._model,
             "object": "model",
             "created": self._begun,
             "owned_by": "trt-dp",
             "max_model_len": self._loaded.context,
         }
-        await client.send(200, bodies.encode({"object": "list", "data": [model]}))
 
     async def _metrics(self, _: Heard, client: Connection) -> None:
         await client.send(200, self._counters.text({"in_flight": self._desk.in_flight}), KIND)
@@ -115,7 +127,8 @@ class App:
         flight = self._desk.open(requests, streamed=call.stream)
         tokenizer = self._loaded.tokenizer
         ids = call.token_ids or tokenizer is None  # else the answer would say nothing
-        wording = Wording(self._model, tokenizer, chat=chat, ids=ids)
+        name = heard.headers.get("x-request-id", "")[:_LONGEST_NAME] or uuid.uuid4().hex
+        wording = Wording(self._model, tokenizer, name, chat=chat, ids=ids)
         answer = Answer(call, requests, wording, tokenizer)
         try:
             await (self._stream if call.stream else self._whole)(answer, flight, client)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,10 +48,12 @@ class Usage(Struct):
 class Wording:
     """Words the parts of one answer: all of it at once, or event by event."""
 
-    def __init__(self, model: str, tokenizer: Tokenizer | None, *, chat: bool, ids: bool) -> None:
+    def __init__(
+        self, model: str, tokenizer: Tokenizer | None, name: str, *, chat: bool, ids: bool
+    ) -> None:
         self._chat, self._ids, self._tokenizer = chat, ids, tokenizer
         self._head: dict[str, Any] = {
-            "id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}",
+            "id": f"{'chatcmpl' if chat else 'cmpl'}-{name}",
             "object": "chat.completion" if chat else "text_completion",
             "created": int(time.time()),
             "model": model,

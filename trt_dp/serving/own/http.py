@@ -15,6 +15,11 @@ from trt_dp.errors import CallRefused
 from trt_dp.serving.own.limits import Limits
 
 _log = logging.getLogger(__name__)
+_WISHES = (
+    "upgrade",
+    "connection",
+    "http2-settings",
+)  # for HTTP/2, which this server does not speak
 _AHEAD = 1  # requests that a client may send before it has its answer
 Handle = Callable[["Heard", "Connection"], Awaitable[None]]
 Headers = tuple[tuple[str, str], ...]
@@ -59,7 +64,7 @@ class Connection(asyncio.Protocol):
         self._writable.set()
         self._broken: CallRefused | None = None
         self._now: Heard | None = None
-        self._begun = False
+        self._begun = self._upgrade = False
         self._reset()
 
     # what asyncio calls
@@ -98,12 +103,36 @@ class Connection(asyncio.Protocol):
             return
         self._limit_time()
         try:
-            self._parser.feed_data(data)
+            self._feed(data)
             self._limit_head(len(data))
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._broken = self._broken or CallRefused(400, f"this is not valid HTTP: {error}")
         if self._broken:
             self._serve()
+
+    def _feed(self, data: bytes) -> None:
+        """Parse it; a wish for another protocol is ignored, as HTTP allows, so its body is read as any other."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as error:
+            if not self._upgrade or self._broken:
+                raise
+            head, self._parser = self._plain_head(), httptools.HttpRequestParser(self)
+            self._feed(head + data[error.args[0] :])
+
+    def _plain_head(self) -> bytes:
+        """The head of this request without the wish."""
+        kept = {name: text for name, text in self._headers.items() if name not in _WISHES}
+        lines = [f"{name}: {text}\r\n" for name, text in kept.items()]
+        method = self._parser.get_method()
+        return (
+            method
+            + b" "
+            + self._url
+            + b" HTTP/1.1\r\n"
+            + "".join(lines).encode("latin-1")
+            + b"\r\n"
+        )
 
     # what the parser calls
 
@@ -122,8 +151,11 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Its body begins."""
         self._in_head = False
-        if self._parser.should_upgrade():
-            self._stop(CallRefused(400, "this server speaks HTTP/1.1 only"))
+        self._upgrade = self._parser.should_upgrade()
+        if self._upgrade and self._parser.get_method() == b"CONNECT":
+            self._stop(CallRefused(400, "this server is no proxy"))
+        if self._upgrade:
+            return
         length = self._headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._limits.body_bytes:
             self._stop(self._too_large())
@@ -139,6 +171,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """It is whole."""
+        if self._upgrade:
+            return
         self._heard.append(
             Heard(
                 method=self._parser.get_method().decode("latin-1"),
