@@ -66,8 +66,9 @@ def _check_free(group: Group) -> None:
             listener.bind((group.address, group.port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                msg = f"--set dp_master_port={group.port}: another process uses this port of {group.address}"
-                raise UsageError(f"{msg}. Name a free one, or none") from error
+                used = f"another process uses this port of {group.address}"
+                msg = f"--set dp_master_port={group.port}: {used}. Name a free one, or none"
+                raise UsageError(msg) from error
 
 
 def _bound(opened: ExitStack, port: int) -> int:
