@@ -25,6 +25,7 @@ from conftest import write_dataset  # noqa: E402 - the way to it is made above
 TRT_DP = [sys.executable, "-m", "trt_dp"]
 STEADY = ["--set", "step_seconds=1", "--set", "batch=8", "--set", "capacity=16"]  # 8 a second each
 LEAST_MEMORY = 2_500_000_000
+TELL_SECONDS = 10.0
 
 
 def main() -> int:
@@ -48,6 +49,8 @@ def main() -> int:
         same = all_same(folder / "alone/results.jsonl", folder / "run/results.jsonl")
         for agent in agents:
             agent.wait(60)
+        for said in sorted({one.read_text().strip() for one in folder.glob("agent-*")} - {""}):
+            print(said)
     print("the results are those of a local run" if same else "THE RESULTS DIFFER")
     return 0 if same and run.returncode == 0 else 1
 
@@ -67,14 +70,16 @@ def join(key: Path, number: int, workers: int) -> subprocess.Popen[bytes]:
     """An agent with devices of its own."""
     gpus = ",".join(str(number * workers + one) for one in range(workers))
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpus, "PATH": "/usr/bin:/bin"}
-    line = [*TRT_DP, "agent", "--key-file", str(key)]
-    return subprocess.Popen(line, env=environment, stderr=subprocess.DEVNULL)
+    line = ["nice", *TRT_DP, "agent", "--key-file", str(key)]  # the coordinator has its own machine
+    said = key.with_name(f"agent-{number}")
+    return subprocess.Popen(line, env=environment, stderr=said.open("w"))
 
 
 def watch(run: subprocess.Popen[bytes], output: Path, workers: int) -> None:
     """Print what the coordinator uses, once all are up and at the end."""
     began = time.monotonic()
     coordinator = psutil.Process(run.pid)
+    told = began
     up: tuple[float, float] | None = None
     while run.poll() is None:
         time.sleep(0.5)
@@ -85,8 +90,11 @@ def watch(run: subprocess.Popen[bytes], output: Path, workers: int) -> None:
         if used is None or not status:
             continue
         now = (time.monotonic(), used, status["completed"])
-        states = [lane["state"] for lane in status["lanes"]]
-        if up is None and states.count("ready") >= workers:
+        ready = [lane["state"] for lane in status["lanes"]].count("ready")
+        if up is None and now[0] - told > TELL_SECONDS:
+            told = now[0]
+            print(f"{ready} workers up after {told - began:.0f} s, {used:.1f} s of CPU")
+        if up is None and ready >= workers:
             up = now
             print(f"all {workers} workers up after {now[0] - began:.0f} s, {used:.1f} s of CPU")
             print(f"{len(coordinator.net_connections('tcp')) - 1} connections, {_memory(run.pid)}")
@@ -117,19 +125,32 @@ def _used(process: psutil.Process) -> float | None:
 
 
 def _memory(coordinator: int) -> str:
-    """Of the coordinator, and of everything that takes part; shared pages count once."""
-    everybody = [one for one in psutil.process_iter() if _takes_part(one)]
+    """Of the coordinator, of everything that takes part, and of one of each kind; shared pages count once."""
+    kinds: dict[str, list[int]] = {}
+    for process in psutil.process_iter():
+        if kind := _kind(process):
+            kinds.setdefault(kind, []).append(process.memory_full_info().pss)
     mine = psutil.Process(coordinator).memory_full_info().uss
-    whole = sum(one.memory_full_info().pss for one in everybody)
-    return f"coordinator {mine / 1e6:.0f} MB, all {len(everybody)} processes {whole / 1e9:.1f} GB"
+    count, whole = sum(map(len, kinds.values())), sum(map(sum, kinds.values()))
+    each = ", ".join(f"{kind} {sum(one) / len(one) / 1e6:.1f} MB" for kind, one in kinds.items())
+    return (
+        f"coordinator {mine / 1e6:.0f} MB, all {count} processes {whole / 1e9:.1f} GB (each {each})"
+    )
 
 
-def _takes_part(process: psutil.Process) -> bool:
+def _kind(process: psutil.Process) -> str:
+    """What it is in the run; nothing if it takes no part."""
     try:
         line = " ".join(process.cmdline())
     except psutil.Error:
-        return False
-    return "agents-" in line or "trt_dp.worker" in line or "guard.py" in line
+        return ""
+    marks = {
+        "trt_dp.worker": "worker",
+        "guard.py": "guard",
+        "agent --key": "agent",
+        "agents-": "run",
+    }
+    return next((kind for mark, kind in marks.items() if mark in line), "")
 
 
 def all_same(one: Path, other: Path) -> bool:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,11 +25,13 @@ from conftest import (
     write_dataset,
 )
 
+from trt_dp.agent import main as agent_main
 from trt_dp.coordinator.run import Outcome
 from trt_dp.coordinator.run import run as run_job
 from trt_dp.coordinator.workers.limits import Limits
 from trt_dp.errors import ChannelClosed, NoWorkersLeft, TrtDpError, UsageError
 from trt_dp.wire import credentials
+from trt_dp.wire.credentials import Credentials
 from trt_dp.wire.handshake import knock
 from trt_dp.wire.messages import Host, ToAgent, TurnedAway
 
@@ -264,6 +267,18 @@ def test_an_agent_that_is_started_wrongly_says_how(words, sentence):
     _, said = agent.communicate(timeout=60)
     assert agent.returncode == 2
     assert sentence in said
+
+
+def test_an_agent_that_is_dropped_at_the_door_knocks_again(monkeypatch):
+    """A door drops some of hundreds that knock at once, and most launchers start no second agent."""
+    monkeypatch.setattr(agent_main, "_PAUSES", (0.0, 0.0))
+    with socket.create_server(("127.0.0.1", 0)) as door, ThreadPoolExecutor() as threads:
+        port = door.getsockname()[1]
+        entering = threads.submit(agent_main.serve, Credentials(f"127.0.0.1:{port}", "00" * 32))
+        for _ in range(3):
+            door.accept()[0].close()
+        with pytest.raises(TrtDpError, match=f"127.0.0.1:{port} is not this run's coordinator"):
+            entering.result()
 
 
 def test_a_wrong_key_does_not_join(tmp_path, dataset):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from socket import gaierror
+from ssl import SSLCertVerificationError
 
 from trt_dp.agent.host import describe
 from trt_dp.agent.serve import Agent
@@ -15,12 +18,15 @@ from trt_dp.errors import ChannelClosed, TrtDpError, UsageError
 from trt_dp.system import signals
 from trt_dp.system.safe_text import plain
 from trt_dp.wire import credentials
+from trt_dp.wire.channel import Channel
 from trt_dp.wire.credentials import Credentials
 from trt_dp.wire.environment import ADDRESS, CERTIFICATE, KEY
 from trt_dp.wire.handshake import knock
 from trt_dp.wire.keepalive import give_up_silence
 from trt_dp.wire.messages import ToAgent
 
+_PAUSES = (1.0, 4.0)  # in seconds, before an agent knocks again
+_FINAL = (ConnectionRefusedError, gaierror, SSLCertVerificationError)
 _USAGE = "python -m trt_dp.agent [--stdin | --key-file FILE]"
 
 
@@ -47,9 +53,7 @@ def _serve(door: Credentials) -> None:
     found = describe()
     for name in (ADDRESS, KEY, CERTIFICATE):  # a worker is told anew, and nothing else needs them
         os.environ.pop(name, None)
-    channel = knock(
-        door.address, bytes.fromhex(door.key), certificate=door.certificate, incoming=ToAgent
-    )
+    channel = _enter(door)
     give_up_silence(channel)
     with (
         contextlib.closing(channel),
@@ -57,6 +61,26 @@ def _serve(door: Credentials) -> None:
         signals.noted() as noted,
     ):
         Agent(channel, workers, noted).run(found)
+
+
+def _enter(door: Credentials) -> Channel[ToAgent]:
+    """Connect; again where the door drops the connection, as it may while hundreds knock.
+
+    Most launchers start no second agent.
+    """
+    for pause in _PAUSES:
+        try:
+            return _knock(door)
+        except ChannelClosed as closed:
+            if isinstance(closed.__cause__, _FINAL):
+                raise
+        time.sleep(pause)
+    return _knock(door)
+
+
+def _knock(door: Credentials) -> Channel[ToAgent]:
+    key = bytes.fromhex(door.key)
+    return knock(door.address, key, certificate=door.certificate, incoming=ToAgent)
 
 
 def _credentials(words: Sequence[str]) -> Credentials:

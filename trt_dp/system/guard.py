@@ -1,41 +1,43 @@
 """The parent process of one command. When the command or the coordinator ends, it kills all that the command started.
 
-The first line of stdin is JSON: the command, and a scratch folder to remove at the end, or "". When stdin ends,
-the coordinator has closed it or is dead, and the guard kills the command. On Linux every orphan of the command
-becomes a child of the guard, so no process escapes by a new session or a double fork. The guard exits when the
-kernel says that no child is left. It runs as a program of its own, so it imports nothing of the package.
+The first line of stdin is a number of bytes. So many follow: a scratch folder to remove at the end, or nothing, and
+the words of the command, with a zero byte between them. When stdin ends, the coordinator has closed it or is dead, and
+the guard kills the command. On Linux every orphan of the command becomes a child of the guard, so no process escapes by
+a new session or a double fork. The guard exits when the kernel says that no child is left. It runs as a program of its
+own, so it imports nothing of the package; and as each worker waits for it and keeps it in memory, it imports little.
 """
 
-import contextlib
 import ctypes
-import json
 import os
-import resource
 import select
-import shutil
 import signal
 import sys
 import time
-from pathlib import Path
 
 _SET_DEATH_SIGNAL, _SET_SUBREAPER = 1, 36  # of prctl(2)
 _LOOK_SECONDS = 0.005
 _NOT_FOUND = 127
-_PROCESSES = Path("/proc")
+_PROCESSES = "/proc"
 
 
 def main() -> None:
     """Run the command, kill what is left of it, and exit as it did."""
     prctl(_SET_SUBREAPER, 1)
     wake = _wake_up_by_signals()
-    line = sys.stdin.buffer.readline()
-    if line:
-        command, scratch = json.loads(line)
+    told = _told()
+    if told:
+        scratch, *command = told
         child = _start(command)
         status = _end_all(child, _watch(child, wake))
-        if scratch:
-            shutil.rmtree(scratch, ignore_errors=True)
+        _remove(scratch)
         _leave_as(status)
+
+
+def _told() -> list[bytes]:
+    """A scratch folder and the command; nothing where the coordinator ended before it had said all."""
+    line = sys.stdin.buffer.readline()
+    words = sys.stdin.buffer.read(int(line or 0))
+    return words.split(b"\0") if words and len(words) == int(line) else []
 
 
 def die_with_parent() -> None:
@@ -59,7 +61,7 @@ def _wake_up_by_signals() -> int:
     return reading
 
 
-def _start(command: list[str]) -> int:
+def _start(command: list[bytes]) -> int:
     child = os.fork()
     if child:
         return child
@@ -70,7 +72,7 @@ def _start(command: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.execvp(command[0], command)  # noqa: S606 - the launcher's list, no shell
     except OSError as error:
-        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
+        os.write(2, command[0] + f": {error.strerror}\n".encode())
     finally:
         os._exit(_NOT_FOUND)
 
@@ -102,17 +104,32 @@ def _end_all(child: int, status: int | None) -> int:
     """Kill all descendants until none is left; returns the status of the command."""
     ended = {} if status is None else {child: status}
     while _reap(ended):
-        below = descendants(os.getpid()) if _PROCESSES.exists() else {child} - set(ended)
-        for pid in below:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        known = os.path.exists(_PROCESSES)
+        for pid in descendants(os.getpid()) if known else {child} - set(ended):
+            _kill(pid)
         time.sleep(_LOOK_SECONDS)
     return ended.get(child, int(signal.SIGKILL))
 
 
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass  # it has ended, or is not ours to end
+
+
+def _remove(scratch: bytes) -> None:
+    """Remove the scratch folder, if anybody made it."""
+    if scratch and os.path.exists(scratch):
+        import shutil
+
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 def descendants(root: int) -> set[int]:
     """The descendants of this process."""
-    parents = dict(filter(None, map(_parent, _PROCESSES.glob("[0-9]*/stat"))))
+    numbers = filter(str.isdecimal, os.listdir(_PROCESSES))
+    parents = dict(filter(None, map(_parent, numbers)))
     below: set[int] = set()
     found = {root}
     while found:
@@ -121,21 +138,22 @@ def descendants(root: int) -> set[int]:
     return below
 
 
-def _parent(stat: Path) -> tuple[int, int] | None:
+def _parent(number: str) -> tuple[int, int] | None:
     """A process and its parent, unless it has ended."""
     try:
-        fields = (
-            stat.read_bytes().rpartition(b")")[2].split()
-        )  # the name before it may hold any character
+        with open(f"{_PROCESSES}/{number}/stat", "rb") as stat:
+            # the name before it may hold any character
+            return int(number), int(stat.read().rpartition(b")")[2].split()[1])
     except OSError:
         return None
-    return int(stat.parent.name), int(fields[1])
 
 
 def _leave_as(status: int) -> None:
     """Exit with the status or the signal of the command."""
     if not os.WIFSIGNALED(status):
         sys.exit(os.WEXITSTATUS(status))
+    import resource
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # one core file of a crash is enough
     if os.WTERMSIG(status) != signal.SIGKILL:
         signal.signal(os.WTERMSIG(status), signal.SIG_DFL)

@@ -12,7 +12,7 @@ from trt_dp.wire.handshake import Knock
 from trt_dp.wire.messages import ToCoordinator
 from trt_dp.wire.tls import Lock, Socket
 
-_MAX_PENDING = 128
+_MAX_PENDING = 1024  # the workers of many hosts connect at once
 _AT_ONCE = 16
 _FIRST_MESSAGE = 1 << 16  # a new worker sends only a Hello, an agent only what its host has
 
