@@ -1,4 +1,4 @@
-"""What trt-dp costs and gains around vLLM on CPUs: against LLM.generate, two static halves, and `vllm run-batch`.
+"""What trt-dp costs and gains around vLLM on CPUs: beside LLM.generate, static halves, `vllm run-batch` and Ray Data.
 
 The sides alternate, and a figure is the median of the pairs' ratios. Loading is left out: the other side waits loaded
 between its rounds, and trt-dp's time counts from its last worker's `ready`, for which all workers wait for each other.
@@ -141,12 +141,13 @@ def write_chats(data: Path, chats: Path) -> None:
 
 
 class Comparison(NamedTuple):
-    """trt-dp with so many workers against another side: so many LLM.generate, or one run-batch on both cores."""
+    """trt-dp with so many workers against another side: so many LLM.generate, one run-batch, or Ray Data."""
 
     title: str
     data: str
     workers: int
     kind: str = "generate"
+    shape: str = ""  # of Ray's batches, see vllm_sides
 
     @property
     def is_batch(self) -> bool:
@@ -156,11 +157,15 @@ class Comparison(NamedTuple):
     def side(self, folder: Path) -> Side:
         """The other side, on the same cores."""
         files = (folder / "model", folder / f"{self.data}.jsonl")
-        parts, threads = (1, 2) if self.is_batch else (self.workers, 1)
-        return Side(self.kind, files, threads, parts)
+        if self.kind == "ray":
+            return Side(self.kind, files, 1, [self.shape])
+        threads, parts = (2, 1) if self.is_batch else (1, self.workers)
+        return Side(self.kind, files, threads, [f"{part}/{parts}" for part in range(parts)])
 
 
 _HALVES = "2 workers against 2 static halves with LLM.generate"
+_RAY = "2 workers against Ray Data's processor with 2 engines"
+_DEFAULTS = "32/8/16"
 _BATCH = "against one `vllm run-batch` on both cores"
 COMPARISONS = {
     "one": Comparison("1 worker against LLM.generate, even lengths", "even", 1),
@@ -168,6 +173,10 @@ COMPARISONS = {
     "tail": Comparison(f"{_HALVES}, long-tailed lengths", "tail", 2),
     "batch": Comparison(f"2 workers {_BATCH}, chats, even lengths", "even-chats", 2, "batch"),
     "batch-one": Comparison(f"1 worker {_BATCH}, chats, even lengths", "even-chats", 1, "batch"),
+    "ray": Comparison(f"{_RAY}, even lengths", "even", 2, "ray", _DEFAULTS),
+    "ray-tail": Comparison(f"{_RAY}, long-tailed lengths", "tail", 2, "ray", _DEFAULTS),
+    "ray-small": Comparison(f"{_RAY}, batches of 4, even lengths", "even", 2, "ray", "4/5/5"),
+    "ray-small-tail": Comparison(f"{_RAY}, batches of 4, long-tailed", "tail", 2, "ray", "4/5/5"),
 }
 
 

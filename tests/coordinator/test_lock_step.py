@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -86,9 +87,23 @@ def test_a_suspect_in_an_innocent_worker_is_as_suspect_as_before():
     assert dispatcher.deaths_of(alone[1][0]) == before
 
 
-@pytest.mark.parametrize(("port", "stays"), [(0, False), (29501, True)])
-def test_each_common_start_has_a_port_of_its_own_unless_one_was_given(port, stays):
+def test_a_port_that_another_process_uses_is_refused_at_once():
+    """The sentence names the option; ranks would wait for each other for ever."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(UsageError, match=f"dp_master_port={port}: another process uses"):
+            Meeting(object, Group(2, "127.0.0.1", port))
+    Meeting(object, Group(2, "127.0.0.1", port))
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_each_common_start_has_a_port_of_its_own_unless_one_was_given(stays):
     """A free port is looked for each time, the user's own is kept; those that are left have the first ranks."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1] if stays else 0
 
     class Named:
         @staticmethod

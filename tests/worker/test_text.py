@@ -107,7 +107,7 @@ def test_text_without_a_tokenizer_is_refused_before_anything_starts(tmp_path, mo
     requests = [{"input_ids": [1], "output_tokens": 1}]
     if not more:
         requests.append({"prompt": "hi", "output_tokens": 1})
-    with pytest.raises(UsageError, match="bare has none") as caught:
+    with pytest.raises(UsageError, match="bare has no tokenizer") as caught:
         answered(tmp_path, tmp_path / "bare", requests, **more)
     assert ("line 2" in str(caught.value)) != bool(more)
 

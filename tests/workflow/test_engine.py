@@ -123,9 +123,15 @@ def test_options_of_the_engine_are_passed_on(node):
 def test_with_another_engine_only_the_placing_options_count(node, flow):
     """The others are named."""
     options = {"data_parallel_size": 2, "gpu_memory_utilization": 0.9, "max_model_len": 4096}
-    engine = node(wishes={}, engine_options=options).engine
+    engine = node(wishes={}, inference_engine="vllm", engine_options=options).engine
     assert (engine.workers, engine.settings) == (2, {})
     assert flow.heard("without effect on the engine parrot: gpu_memory_utilization, max_model_len")
+
+
+def test_options_count_where_the_command_names_the_engine_of_the_document(node):
+    """--engine then changes nothing."""
+    engine = node(wishes={}, engine_options={"step_seconds": 0.5}).engine
+    assert engine.settings == {"step_seconds": "0.5"}
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def check_tokenizer(folder: Path | None, why: str) -> None:
         )
         raise UsageError(msg)
     if not holds_tokenizer(folder):
-        msg = f"{why}, and {folder} has none: copy the model's tokenizer.json there, or use token ids only"
+        msg = f"{why}, and {folder} has no tokenizer: copy the model's tokenizer.json there, or use token ids only"
         raise UsageError(msg)
 
 

@@ -11,6 +11,7 @@ from vllm_double import FOLDER, use_double
 from trt_dp import plugins
 from trt_dp.engines.vllm import arguments
 from trt_dp.engines.vllm.arguments import Settings, settings_of
+from trt_dp.engines.vllm.library import sentence
 from trt_dp.errors import UsageError
 
 SOURCE = '''
@@ -80,6 +81,8 @@ def test_without_vllm_the_recorded_fields_count():
         ({"gpu_memory_utilization": "auto"}, "it must be a number"),
         ({"enforce_eager": "maybe"}, "it must be true or false"),
         ({"window": "-1"}, "0 (automatic) or more"),
+        ({"window": "4k"}, "0 (automatic) or more, in digits"),
+        ({"dp_master_port": "99999"}, "at most 65535"),
         ({"model": "x"}, "--engine-path names the model"),
         ({"data_parallel_size": "2"}, "--n-workers"),
         ({"max-num-seqs": "2"}, "did you mean 'max_num_seqs'"),
@@ -119,3 +122,11 @@ def test_an_engine_class_may_convert_its_options_itself():
             return {"all": sorted(options)}
 
     assert plugins.convert(Own, {"b": "1", "a": "2"}) == {"all": ["a", "b"]}
+
+
+def test_json_that_vllm_does_not_read_is_called_json():
+    """A sentence of vLLM names a function of Python and where it is in memory."""
+    said = (
+        "argument --compilation-config: Value { cannot be converted to <function loads at 0x7f5e>."
+    )
+    assert sentence(ValueError(said)).endswith("Value { cannot be converted to JSON.")

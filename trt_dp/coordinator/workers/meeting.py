@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -19,12 +20,14 @@ _TRIES = 100
 class Meeting:
     """A group of workers: all start together, and after the death of one they start again, at another port.
 
-    `workers` are those of the group now, in the order of their ranks.
+    `workers` are those of the group now, in the order of their ranks. Raises UsageError for a port that is in use.
     """
 
     def __init__(self, engine_class: Any, group: Group) -> None:
         self._engine_class = engine_class
         self._wanted = group
+        if group.port:
+            _check_free(group)
         self.again(range(group.size))
 
     def again(self, workers: Sequence[int]) -> None:
@@ -53,6 +56,19 @@ def _free_port() -> int:
             return first
     msg = f"no {_PORTS} free ports in a row were found: name one with --set dp_master_port"
     raise UsageError(msg)
+
+
+def _check_free(group: Group) -> None:
+    """Raises UsageError where another process has the port: ranks would wait for each other at two places."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((group.address, group.port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                used = f"another process uses this port of {group.address}"
+                msg = f"--set dp_master_port={group.port}: {used}. Name a free one, or none"
+                raise UsageError(msg) from error
 
 
 def _bound(opened: ExitStack, port: int) -> int:

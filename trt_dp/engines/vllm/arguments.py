@@ -23,6 +23,7 @@ from trt_dp.errors import UsageError
 from trt_dp.system.redact import redact
 
 _NEAR = 3
+_LAST_PORT = 65535
 _INT = re.compile(r"-?\d+(\.\d+)?[kKmMgGtT]?")  # vLLM reads 4k too
 _BOOL = frozenset({"true", "false", "1", "0"})
 _POSITIVE = (
@@ -152,8 +153,10 @@ def _check_value(key: str, value: str, kind: str) -> None:
     }.get(kind)
     if not wrong and key in _POSITIVE and value.startswith(("-", "0")):
         wrong = "1 or more"
-    if not wrong and key in ("window", "dp_master_port") and value.startswith("-"):
-        wrong = "0 (automatic) or more"
+    if not wrong and key in ("window", "dp_master_port") and not value.isdecimal():
+        wrong = "0 (automatic) or more, in digits"
+    if not wrong and key == "dp_master_port" and int(value) > _LAST_PORT:
+        wrong = f"at most {_LAST_PORT}"
     if not wrong and key == "gpu_memory_utilization" and not 0 < float(value) <= 1:
         wrong = "above 0 and at most 1"
     if wrong and value.lower() != "none" and (key, value) != ("max_model_len", "auto"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from typing import Any
 
 from msgspec import Struct
@@ -13,6 +14,7 @@ from trt_dp.system.extras import pip_install
 from trt_dp.system.redact import redact
 
 _MOST_WORDS = 400
+_FUNCTION = re.compile(r"<function loads at 0x[0-9a-f]+>")
 
 
 class Library(Struct, frozen=True):
@@ -90,6 +92,7 @@ def sentence(error: BaseException) -> str:
         (line for line in lines if line.startswith("Value error, ")), lines[0] if lines else ""
     )
     said = said.removeprefix("Value error, ").partition(" [type=")[0] or type(error).__name__
+    said = _FUNCTION.sub("JSON", said)
     return said if len(said) <= _MOST_WORDS else f"{said[:_MOST_WORDS]} ..."
 
 

@@ -52,7 +52,8 @@ def choose(asked: Asked, scope: Scope) -> Engine:
     _check_engine(
         name, asked.inference_engine, "--engine" if other else f"{asked.place}.inference_engine"
     )
-    options = _of_another(asked, name) if other else _options(asked, name)
+    own = not other or other == _OURS.get(asked.inference_engine, asked.inference_engine)
+    options = _options(asked, name) if own else _of_another(asked, name)
     if writes_prompts := about(plugins.find(plugins.ENGINES, name)).has_tokenizer:
         folder, settings = None, {"model": asked.model_name, **options.settings}
     else:
@@ -155,7 +156,7 @@ def _looks_like_hub(model: str) -> bool:
 
 
 def _of_another(asked: Asked, name: str) -> EngineOptions:
-    """With --engine, only the options that place workers are meant."""
+    """With the --engine of another, only the options that place workers are meant."""
     kept = {key: value for key, value in asked.options.items() if key in Workers.__struct_fields__}
     options = engine_options.read(kept, name, f"{asked.place}.engine_options")
     left = sorted(asked.options.keys() - kept)
