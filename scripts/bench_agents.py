@@ -33,7 +33,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--agents", type=int, default=64)
     parser.add_argument("--workers", type=int, default=8, help="of each agent")
-    parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--wave", type=int, default=8, help="Agents that start at a time.")
+    parser.add_argument("--requests", type=int, default=600_000)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="agents-") as name:
         folder = Path(name)
@@ -41,13 +42,13 @@ def main() -> int:
         alone = [*TRT_DP, "run", requests, "--engine", "echo", "--no-timing", "--plain"]
         subprocess.run([*alone, "--output", folder / "alone"], check=True, capture_output=True)
         run = begin(folder, requests, asked.agents * asked.workers)
-        agents = [join(folder / "key", number, asked.workers) for number in range(asked.agents)]
+        crowd = Crowd(folder / "key", asked.agents, asked.workers, asked.wave)
         try:
-            watch(run, folder / "run", asked.agents * asked.workers)
+            watch(run, folder / "run", crowd)
         finally:
             run.terminate()
         same = all_same(folder / "alone/results.jsonl", folder / "run/results.jsonl")
-        for agent in agents:
+        for agent in crowd.agents:
             agent.wait(60)
         for said in sorted({one.read_text().strip() for one in folder.glob("agent-*")} - {""}):
             print(said)
@@ -75,8 +76,26 @@ def join(key: Path, number: int, workers: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(line, env=environment, stderr=said.open("w"))
 
 
-def watch(run: subprocess.Popen[bytes], output: Path, workers: int) -> None:
+class Crowd:
+    """The agents: so many start at a time, since hosts would not share two cores while they start."""
+
+    def __init__(self, key: Path, agents: int, workers: int, wave: int) -> None:
+        self._key, self._all, self._each, self._wave = key, agents, workers, wave
+        self.workers = agents * workers
+        self.agents: list[subprocess.Popen[bytes]] = []
+
+    def start_more(self, ready: int) -> None:
+        """The next ones, once the workers of all that were started are up."""
+        begun = len(self.agents)
+        if ready >= begun * self._each:
+            more = range(begun, min(self._all, begun + self._wave))
+            self.agents += [join(self._key, number, self._each) for number in more]
+
+
+def watch(run: subprocess.Popen[bytes], output: Path, crowd: Crowd) -> None:
     """Print what the coordinator uses, once all are up and at the end."""
+    workers = crowd.workers
+    crowd.start_more(0)
     began = time.monotonic()
     coordinator = psutil.Process(run.pid)
     told = began
@@ -91,6 +110,7 @@ def watch(run: subprocess.Popen[bytes], output: Path, workers: int) -> None:
             continue
         now = (time.monotonic(), used, status["completed"])
         ready = [lane["state"] for lane in status["lanes"]].count("ready")
+        crowd.start_more(ready)
         if up is None and now[0] - told > TELL_SECONDS:
             told = now[0]
             print(f"{ready} workers up after {told - began:.0f} s, {used:.1f} s of CPU")
