@@ -89,7 +89,7 @@ def _lanes(known: Known, guess: Guess | None, what: str) -> Chosen:
     pending = known.pending[:]
     held = tokens_held(prompts[pending], guess.medians(pending))
     lanes = Lanes(pending, guess, known.clock, prompts)
-    order = Fitting(lanes, Longest(pending, guess, known.clock), held, known.say)
+    order = Fitting(lanes, lambda: Longest(pending, guess, known.clock), held, known.say)
     return Chosen(order, f"order: lanes, {what}")
 
 

@@ -24,7 +24,7 @@ class Fitting:
     """
 
     def __init__(
-        self, lanes: Order, longest: Order, held: float, say: Callable[[str], None]
+        self, lanes: Order, longest: Callable[[], Order], held: float, say: Callable[[str], None]
     ) -> None:
         self._order = lanes
         self._longest = longest
@@ -63,7 +63,7 @@ class Fitting:
         batch = min(asking.limit, -(-len(self) // max(1, asking.workers)))
         needed = int(batch * self._held)
         if 0 < asking.kv_tokens < _AMPLE * needed:
-            self._order = self._longest
+            self._order = self._longest()
             self._say(
                 f"order: longest first after all, because the KV cache holds {asking.kv_tokens:,} tokens, and "
                 f"{batch} requests hold about {needed:,}"
